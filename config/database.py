@@ -1,0 +1,334 @@
+"""The database: SQLite by default, PostgreSQL by URL. SQLAlchemy Core, reads at once, writes by group commit.
+
+Calls to ``write`` gather while the last transaction commits, and then go together into the next one: under load
+the price of a commit is shared by many calls, and nobody waits longer than one commit and a half.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import StaticPool
+
+from config.bridge import spawn
+from config.errors import OurError
+
+# Names for constraints, so that a migration can name what it drops, on either database.
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+T = TypeVar("T")
+
+Parameters = Mapping[str, Any]
+Statement = sa.Executable | tuple[sa.Executable, Sequence[Parameters] | Parameters]
+_Step = tuple[sa.Executable, list[Parameters] | None]
+_Call = list[_Step]
+_Outcome = list[BaseException | None]
+
+_BUSY_TIMEOUT_MS = 5000
+_LARGEST_BATCH = 500  # calls in one transaction, so that one reader or crash never waits on thousands
+
+# What happened must be written even where a fact is of a type JSON does not know.
+_to_json = partial(json.dumps, default=str, separators=(",", ":"))
+
+
+class _Store(Protocol):
+    async def read(
+        self, statement: sa.Executable, parameters: Parameters | None
+    ) -> Sequence[sa.Row[Any]]: ...
+    async def commit(self, calls: Sequence[_Call]) -> _Outcome: ...
+    async def create_all(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class Database:
+    """One database. ``open`` connects to nothing yet; the first read or write does."""
+
+    def __init__(self, store: _Store) -> None:
+        self._store = store
+        self._waiting: list[tuple[_Call, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @classmethod
+    def open(cls, url: str) -> Database:
+        """Take ``sqlite:///path`` (any driver) or ``postgresql+asyncpg://…``; OurError for any other kind."""
+        parsed = make_url(url)
+        match parsed.get_backend_name():
+            case "sqlite":
+                return cls(_Sqlite(parsed))
+            case "postgresql":
+                return cls(_Postgres(parsed))
+        raise OurError(f"Warmline knows SQLite and PostgreSQL, not {parsed.get_backend_name()}.")
+
+    async def read(
+        self, statement: sa.Executable, parameters: Parameters | None = None
+    ) -> Sequence[sa.Row[Any]]:
+        """All rows of one short query. A ``write`` is seen by reads begun after its future resolved."""
+        return await self._store.read(statement, parameters)
+
+    def write(self, *statements: Statement) -> asyncio.Future[None]:
+        """Write statements as one atomic call; the future resolves when they are durable.
+
+        May be called without awaiting, from any code in the loop. Calls commit in the order they were made. A failing
+        call fails only its own future, with SQLAlchemy's error. A statement may be ``(statement, parameters)`` or
+        ``(statement, [parameters, …])``; an unchanging statement with parameters is the cheapest kind of all.
+        """
+        if self._closed:
+            raise OurError("The database is closed.", 503)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(([_step(statement) for statement in statements], done))
+        if self._writer is None:
+            self._writer = spawn(self._write_all(), "the database's writer")
+        return done
+
+    async def close(self) -> None:
+        """Write what waits, then close. Later writes are refused."""
+        self._closed = True
+        if self._writer is not None:
+            await self._writer
+        await self._store.close()
+
+    async def create_all(self) -> None:
+        """Make every table of ``metadata`` that is missing: for tests; production migrates."""
+        await self._store.create_all()
+
+    async def _write_all(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:_LARGEST_BATCH], self._waiting[_LARGEST_BATCH:]
+                try:
+                    outcome = await self._store.commit([call for call, _ in batch])
+                except BaseException as error:
+                    outcome = [error] * len(batch)
+                    if not isinstance(error, Exception):
+                        raise
+                finally:
+                    for (_, done), error_of_call in zip(batch, outcome, strict=True):
+                        _resolve(done, error_of_call)
+        finally:
+            self._writer = None
+
+
+def _step(statement: Statement) -> _Step:
+    if not isinstance(statement, tuple):
+        return statement, None
+    executable, parameters = statement
+    return executable, [parameters] if isinstance(parameters, Mapping) else list(parameters)
+
+
+def _resolve(done: asyncio.Future[None], error: BaseException | None) -> None:
+    if done.done():  # whoever waited was cancelled; the write went on
+        return
+    if error is None:
+        done.set_result(None)
+    elif isinstance(error, asyncio.CancelledError):
+        done.cancel()
+    else:
+        done.set_exception(error)
+
+
+def _merged(calls: Sequence[_Call]) -> Iterator[_Step]:
+    """The calls' steps in order, where neighbours that repeat one statement become one ``executemany``."""
+    run: tuple[sa.Executable, list[Parameters]] | None = None
+    for call in calls:
+        for statement, parameters in call:
+            if not parameters:
+                if run is not None:
+                    yield run
+                    run = None
+                if parameters is None:  # an empty list has nothing to say
+                    yield statement, None
+            elif run is not None and run[0] is statement and run[1][0].keys() == parameters[0].keys():
+                # executemany takes its columns from the first set and would drop a later set's others unasked.
+                run[1].extend(parameters)
+            else:
+                if run is not None:
+                    yield run
+                run = statement, list(parameters)
+    if run is not None:
+        yield run
+
+
+def _arguments(parameters: list[Parameters] | None) -> Any:
+    return parameters[0] if parameters is not None and len(parameters) == 1 else parameters
+
+
+class _Sqlite:
+    """SQLite in threads of its own: one writes, two read beside it (WAL). One hop a batch, not one a statement."""
+
+    def __init__(self, url: URL) -> None:
+        url = url.set(drivername="sqlite+pysqlite")
+        in_memory = url.database in (None, "", ":memory:")
+        self._write_engine = self._engine(url, in_memory=in_memory, reads=False)
+        self._write_thread = ThreadPoolExecutor(1, "database-write")
+        if in_memory:  # lives in its one connection
+            self._read_engine, self._read_threads = self._write_engine, self._write_thread
+        else:
+            self._read_engine = self._engine(url, in_memory=False, reads=True)
+            self._read_threads = ThreadPoolExecutor(2, "database-read")
+
+    @staticmethod
+    def _engine(url: URL, *, in_memory: bool, reads: bool) -> Engine:
+        if in_memory:
+            engine = sa.create_engine(
+                url, poolclass=StaticPool, connect_args={"check_same_thread": False}, json_serializer=_to_json
+            )
+        else:
+            engine = sa.create_engine(url, json_serializer=_to_json)
+
+        def connected(connection: Any, record: Any) -> None:
+            connection.isolation_level = None  # transactions begin where we say so, not where sqlite3 guesses
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+            connection.execute("PRAGMA foreign_keys = ON")
+            if not in_memory:
+                connection.execute("PRAGMA journal_mode = WAL")
+            # With WAL, NORMAL loses nothing when the process dies, and no integrity when the machine does.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            if reads:
+                connection.execute("PRAGMA query_only = ON")
+
+        def begun(connection: Connection) -> None:
+            # IMMEDIATE waits its turn at once; a later upgrade to writing could only fail. Said to sqlite3 itself:
+            # by way of SQLAlchemy it would cost as much as the insert that follows.
+            driver: Any = connection.connection.driver_connection
+            driver.execute("BEGIN IMMEDIATE")
+
+        sa.event.listen(engine, "connect", connected)
+        if not reads:
+            sa.event.listen(engine, "begin", begun)
+        return engine
+
+    async def read(self, statement: sa.Executable, parameters: Parameters | None) -> Sequence[sa.Row[Any]]:
+        def work() -> Sequence[sa.Row[Any]]:
+            with self._read_engine.connect() as connection:
+                return connection.execute(statement, parameters).all()
+
+        return await self._in(self._read_threads, work)
+
+    async def commit(self, calls: Sequence[_Call]) -> _Outcome:
+        return await self._in(self._write_thread, lambda: self._commit(calls))
+
+    def _commit(self, calls: Sequence[_Call]) -> _Outcome:
+        try:
+            self._transact(calls)
+        except _AllFailed as failed:
+            return [failed.error] * len(calls)
+        except Exception as error:
+            if len(calls) == 1:
+                return [error]
+            return [outcome for call in calls for outcome in self._commit([call])]
+        return [None] * len(calls)
+
+    def _transact(self, calls: Sequence[_Call]) -> None:
+        with self._write_engine.connect() as connection:
+            try:
+                connection.begin()
+            except (SQLAlchemyError, sqlite3.Error) as error:
+                raise _AllFailed(error) from error
+            for statement, parameters in _merged(calls):
+                connection.execute(statement, _arguments(parameters))
+            try:
+                connection.commit()
+            except SQLAlchemyError as error:
+                connection.invalidate()
+                raise _judged(error) from error
+
+    async def create_all(self) -> None:
+        def work() -> None:
+            metadata.create_all(self._write_engine)
+
+        await self._in(self._write_thread, work)
+
+    async def close(self) -> None:
+        # The executors' threads are idle by now: shutting them down does not wait.
+        await self._in(self._write_thread, self._write_engine.dispose)
+        if self._read_engine is not self._write_engine:
+            await self._in(self._read_threads, self._read_engine.dispose)
+            self._read_threads.shutdown(wait=False)
+        self._write_thread.shutdown(wait=False)
+
+    @staticmethod
+    async def _in(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(threads, work)
+
+
+class _Postgres:
+    """PostgreSQL by asyncpg, in the loop."""
+
+    def __init__(self, url: URL) -> None:
+        self._engine: AsyncEngine = create_async_engine(
+            url.set(drivername="postgresql+asyncpg"),
+            pool_size=4,
+            pool_pre_ping=True,
+            json_serializer=_to_json,
+        )
+
+    async def read(self, statement: sa.Executable, parameters: Parameters | None) -> Sequence[sa.Row[Any]]:
+        async with self._engine.connect() as connection:
+            return (await connection.execute(statement, parameters)).all()
+
+    async def commit(self, calls: Sequence[_Call]) -> _Outcome:
+        try:
+            await self._transact(calls)
+        except _AllFailed as failed:
+            return [failed.error] * len(calls)
+        except Exception as error:
+            if len(calls) == 1:
+                return [error]
+            return [outcome for call in calls for outcome in await self.commit([call])]
+        return [None] * len(calls)
+
+    async def _transact(self, calls: Sequence[_Call]) -> None:
+        async with self._engine.connect() as connection:
+            try:
+                await connection.begin()
+            except (SQLAlchemyError, OSError) as error:
+                raise _AllFailed(error) from error
+            for statement, parameters in _merged(calls):
+                await connection.execute(statement, _arguments(parameters))
+            try:
+                await connection.commit()
+            except SQLAlchemyError as error:
+                await connection.invalidate()
+                raise _judged(error) from error
+
+    async def create_all(self) -> None:
+        async with self._engine.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+
+    async def close(self) -> None:
+        with suppress(SQLAlchemyError):
+            await self._engine.dispose()
+
+
+class _AllFailed(Exception):
+    """No call of the batch may try again: the database does not answer, or whether the commit took is unknown."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _judged(error: SQLAlchemyError) -> Exception:
+    # A deferred constraint speaks up at commit and is one call's fault: nothing was written, each may try alone.
+    return error if isinstance(error, IntegrityError) else _AllFailed(error)

@@ -1,0 +1,113 @@
+"""The event log: what happened to every contact, in order, each with its own time and facts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from twisted.logger import Logger
+
+from config.database import Database, metadata
+
+log = Logger()
+
+event_table = sa.Table(
+    "event",
+    metadata,
+    sa.Column(
+        "seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("contact_id", sa.String(64), nullable=True),
+    sa.Column("visit_id", sa.String(64), nullable=True),
+    sa.Column("agent_id", sa.String(64), nullable=True),
+    sa.Column("facts", sa.JSON, nullable=False),
+    sa.Index("event_by_contact", "contact_id", "seq"),
+    # A number must never be given twice, or a reader that follows by number would miss an event.
+    sqlite_autoincrement=True,
+)
+
+_INSERT = event_table.insert()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact of the log. ``at`` is in epoch seconds; ``seq`` is 0 until the event has been read back."""
+
+    seq: int
+    at: float
+    kind: str
+    contact: str | None
+    visit: str | None
+    agent: str | None
+    facts: Mapping[str, Any]
+
+
+Listener = Callable[[Event], None]
+
+
+class EventLog:
+    """Writes events in the order they are told, and tells whoever listens at once."""
+
+    def __init__(self, database: Database, now: Callable[[], float]) -> None:
+        self._database = database
+        self._now = now
+        self._listeners: list[Listener] = []
+
+    def write(
+        self,
+        kind: str,
+        *,
+        contact: str | None = None,
+        visit: str | None = None,
+        agent: str | None = None,
+        **facts: Any,
+    ) -> asyncio.Future[None]:
+        """Write one event; the future resolves when it is durable. Need not be awaited: order is kept."""
+        at = self._now()
+        row = {
+            "at": at,
+            "kind": kind,
+            "contact_id": contact,
+            "visit_id": visit,
+            "agent_id": agent,
+            "facts": facts,
+        }
+        written = self._database.write((_INSERT, [row]))
+        if self._listeners:
+            event = Event(0, at, kind, contact, visit, agent, facts)
+            for listener in tuple(self._listeners):
+                try:
+                    listener(event)
+                except Exception:
+                    log.failure("A listener to events failed on {kind}", kind=kind)
+        return written
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with every event from now on, as it is written; returns what ends that."""
+        self._listeners.append(listener)
+
+        def unsubscribe() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return unsubscribe
+
+    async def read(self, *, contact: str | None = None, after_seq: int = 0, limit: int = 1000) -> list[Event]:
+        """Stored events after ``after_seq``, oldest first, at most ``limit``, of one contact or of all."""
+        query = (
+            sa.select(event_table)
+            .where(event_table.c.seq > after_seq)
+            .order_by(event_table.c.seq)
+            .limit(limit)
+        )
+        if contact is not None:
+            query = query.where(event_table.c.contact_id == contact)
+        return [
+            Event(row.seq, row.at, row.kind, row.contact_id, row.visit_id, row.agent_id, row.facts)
+            for row in await self._database.read(query)
+        ]

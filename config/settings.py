@@ -1,0 +1,367 @@
+"""The settings: from ``warmline.toml`` and ``WARMLINE_*`` variables (which win), checked at start, all at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+import json
+import re
+import socket
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from config.errors import OurError
+
+PREFIX = "WARMLINE_"
+# Says where the file is, so it cannot stand in it.
+FILE_VARIABLE = PREFIX + "CONFIG"
+
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
+_ANYWHERE = ("0.0.0.0", "::")  # noqa: S104
+
+
+class SettingsError(OurError):
+    """The settings are wrong; ``faults`` lists everything that is, one line each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(faults))
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkSettings:
+    """A carrier or an existing PBX whose calls are let in: from these peers (``host`` or ``host:port``) only."""
+
+    name: str
+    peers: tuple[str, ...]
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+def _setting(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting. Its key in warmline.toml is its name; its variable is ``WARMLINE_`` and its name in capitals."""
+
+    data: Path = _setting(Path("var"), "folder of the database, certificates and recordings")
+    host: str = _setting("127.0.0.1", "address listened on; 0.0.0.0 opens the server to the network")
+    public_host: str = _setting(
+        "",
+        "address or name that phones and browsers reach the server by; "
+        "default: host, or this machine's address in its network where host is 0.0.0.0",
+    )
+    domain: str = _setting("", "the SIP domain, the part after @ in SIP addresses; default: public_host")
+    realm: str = _setting("warmline", "realm of SIP passwords; changing it makes every stored one useless")
+
+    http_port: int = _setting(8080, "TCP port of plain HTTP; 0 = off")
+    https_port: int = _setting(8443, "TCP port of HTTPS; 0 = off")
+    sip_port: int = _setting(5060, "UDP and TCP port of SIP")
+    sips_port: int = _setting(5061, "TCP port of SIP over TLS; 0 = off")
+    rtp_ports: tuple[int, int] = _setting((30000, 30999), "first and last UDP port of media, as 30000-30999")
+
+    database_url: str = _setting(
+        "",
+        "sqlite:///path or postgresql+asyncpg://user:password@host/name; default: warmline.sqlite3 in data",
+    )
+    redis_url: str = _setting(
+        "", "redis://host:port/number, where several nodes serve together; empty = one node"
+    )
+
+    certificate: str = _setting(
+        "", "path of a PEM certificate with its chain; empty = one of our own authority"
+    )
+    private_key: str = _setting("", "path of the certificate's PEM private key")
+
+    robot_agent: bool = _setting(True, "whether a phone that answers by itself is started along: on or off")
+
+    ring_s: float = _setting(20.0, "seconds an agent's phone rings before the next agent is tried")
+    unreachable_s: float = _setting(
+        4.0, "seconds without any sign of life before a phone counts as unreachable"
+    )
+    wrap_up_s: float = _setting(10.0, "seconds an agent has after a contact before the next one")
+    lease_s: float = _setting(60.0, "seconds an agent stays held by a node that has died")
+    chat_idle_s: float = _setting(600.0, "seconds of silence that end a chat")
+    chats_per_agent: int = _setting(2, "chats one agent can have at a time")
+    drain_s: float = _setting(10.0, "seconds that ending calls may take when the server stops")
+
+    trunks: tuple[TrunkSettings, ...] = _setting(
+        (TrunkSettings("sample-carrier", ("127.0.0.1:5070",)),),
+        "trunks whose calls are let in: [[trunks]] with name, peers, username, password (as a variable: JSON)",
+    )
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str], toml_path: Path | None = None) -> Settings:
+        """Read the file (which may be missing) and then the variables; SettingsError tells every fault at once."""
+        faults: list[str] = []
+        values: dict[str, Any] = {}
+        for source, name, raw in _given(environ, toml_path, faults):
+            try:
+                values[name] = _READERS[name](raw)
+            except ValueError as error:
+                faults.append(f"{source}: {error}")
+        settings = dataclasses.replace(cls(), **values)
+        faults += _contradictions(settings)
+        if faults:
+            raise SettingsError(faults)
+        return settings._completed()
+
+    def _completed(self) -> Settings:
+        public_host = self.public_host or (own_address() if self.host in _ANYWHERE else self.host)
+        return dataclasses.replace(
+            self,
+            data=self.data.absolute(),
+            public_host=public_host,
+            domain=self.domain or public_host,
+            database_url=self.database_url or f"sqlite:///{self.data.absolute() / 'warmline.sqlite3'}",
+        )
+
+
+def meanings() -> dict[str, tuple[Any, str]]:
+    """Every setting's default and meaning (with its unit), in order: for help texts."""
+    return {each.name: (each.default, each.metadata["meaning"]) for each in dataclasses.fields(Settings)}
+
+
+def own_address() -> str:
+    """This machine's address in its network, or 127.0.0.1. Nothing is sent: the kernel is asked for a route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # RFC 5737: an address that is nobody's
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def _given(
+    environ: Mapping[str, str], toml_path: Path | None, faults: list[str]
+) -> list[tuple[str, str, Any]]:
+    """What was set, the file first: (where from, name, value as it stands there)."""
+    given: list[tuple[str, str, Any]] = []
+    for key, raw in _file(toml_path, faults).items():
+        if key in _READERS:
+            given.append((f"{toml_path}: {key}", key, raw))
+        else:
+            faults.append(f"{toml_path}: {key} is no setting{_perhaps(key, list(_READERS))}")
+    for variable, raw in environ.items():
+        if not variable.startswith(PREFIX) or variable == FILE_VARIABLE:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name in _READERS:
+            given.append((variable, name, raw))
+        else:
+            known = [PREFIX + each.upper() for each in _READERS]
+            faults.append(f"{variable} is no setting{_perhaps(variable, known)}")
+    return given
+
+
+def _file(path: Path | None, faults: list[str]) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        faults.append(f"{path}: cannot be read: {error}")
+        return {}
+
+
+def _perhaps(wrong: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(wrong, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _text(raw: Any) -> str:
+    if not isinstance(raw, str):
+        raise ValueError(f"{raw!r} should be text")
+    return raw.strip()
+
+
+def _host(raw: Any) -> str:
+    text = _text(raw)
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        if not _HOST.fullmatch(text) or text.replace(".", "").isdigit():
+            raise ValueError(f"{text!r} is neither an address nor a name") from None
+        return text.lower()
+
+
+def _realm(raw: Any) -> str:
+    text = _text(raw)
+    if not text or not text.isprintable() or '"' in text or "\\" in text:
+        raise ValueError(f"{text!r} cannot be a realm: it must be printable text without quotes")
+    return text
+
+
+def _whole(low: int, high: int) -> Callable[[Any], int]:
+    def read(raw: Any) -> int:
+        text = str(raw).strip()
+        if isinstance(raw, bool) or not re.fullmatch(r"[0-9]+", text) or not low <= int(text) <= high:
+            raise ValueError(f"{raw!r} should be a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _seconds(raw: Any) -> float:
+    try:
+        value = float(raw) if not isinstance(raw, bool) else -1.0
+    except (TypeError, ValueError):
+        value = -1.0
+    if not 0 <= value <= 86400:
+        raise ValueError(f"{raw!r} should be a number of seconds from 0 to 86400")
+    return value
+
+
+def _switch(raw: Any) -> bool:
+    match str(raw).strip().lower():
+        case "on" | "true" | "yes" | "1":
+            return True
+        case "off" | "false" | "no" | "0":
+            return False
+    raise ValueError(f"{raw!r} should be on or off")
+
+
+def _ports(raw: Any) -> tuple[int, int]:
+    found = re.fullmatch(r"\s*([0-9]{1,5})\s*-\s*([0-9]{1,5})\s*", raw) if isinstance(raw, str) else None
+    if found is None:
+        raise ValueError(f"{raw!r} should be two ports, as 30000-30999")
+    first, last = int(found[1]), int(found[2])
+    # One voice call of two plain RTP legs needs four: RTP and RTCP on each.
+    if not 1024 <= first or not last <= 65535 or last - first < 3:
+        raise ValueError(f"{raw!r} should be at least four ports, from 1024 to 65535")
+    return first, last
+
+
+def _data(raw: Any) -> Path:
+    text = _text(raw)
+    if not text:
+        raise ValueError("a folder is needed")
+    return Path(text).expanduser()
+
+
+def _database_url(raw: Any) -> str:
+    text = _text(raw)
+    try:
+        kind = make_url(text).get_backend_name() if text else "sqlite"
+    except ArgumentError:
+        kind = ""
+    if kind not in ("sqlite", "postgresql"):  # the URL itself may hold a password and is not shown
+        raise ValueError("should be sqlite:///path or postgresql+asyncpg://user:password@host/name")
+    return text
+
+
+def _redis_url(raw: Any) -> str:
+    text = _text(raw)
+    if text and not re.match(r"(rediss?|unix)://", text):
+        raise ValueError("should be redis://host:port/number")
+    return text
+
+
+def _trunks(raw: Any) -> tuple[TrunkSettings, ...]:
+    if isinstance(raw, str):
+        try:
+            raw = json.loads(raw) if raw.strip() else []
+        except json.JSONDecodeError as error:
+            raise ValueError(f"is not JSON: {error}") from None
+    if not isinstance(raw, list):
+        raise ValueError("should be a list of trunks")
+    trunks = tuple(_trunk(each, place) for place, each in enumerate(raw, 1))
+    names = [trunk.name for trunk in trunks]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two trunks have the name {name!r}")
+    return trunks
+
+
+def _trunk(raw: Any, place: int) -> TrunkSettings:
+    if not isinstance(raw, dict):
+        raise ValueError(f"trunk {place} should be a table with name and peers")
+    strange = raw.keys() - {"name", "peers", "username", "password"}
+    if strange:
+        raise ValueError(f"trunk {place} has the unknown keys {', '.join(sorted(map(str, strange)))}")
+    name, peers = raw.get("name"), raw.get("peers")
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"trunk {place} has no name")
+    if not isinstance(peers, list) or not peers:
+        raise ValueError(f"trunk {name!r} has no list of peers")
+    account = {key: _text(raw[key]) for key in ("username", "password") if key in raw}
+    return TrunkSettings(name, tuple(_peer(name, peer) for peer in peers), **account)
+
+
+def _peer(name: str, raw: Any) -> str:
+    found = (
+        re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:]+)(?::([0-9]{1,5}))?", raw)
+        if isinstance(raw, str)
+        else None
+    )
+    if found is None or not 0 < int(found[2] or 5060) <= 65535:
+        raise ValueError(f"trunk {name!r}: the peer {raw!r} should be host or host:port")
+    try:
+        _host(found[1].strip("[]"))
+    except ValueError as error:
+        raise ValueError(f"trunk {name!r}: the peer {error}") from None
+    return str(raw)
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "data": _data,
+    "host": _host,
+    "public_host": _host,
+    "domain": _host,
+    "realm": _realm,
+    "http_port": _whole(0, 65535),
+    "https_port": _whole(0, 65535),
+    "sip_port": _whole(1, 65535),
+    "sips_port": _whole(0, 65535),
+    "rtp_ports": _ports,
+    "database_url": _database_url,
+    "redis_url": _redis_url,
+    "certificate": _text,
+    "private_key": _text,
+    "robot_agent": _switch,
+    "ring_s": _seconds,
+    "unreachable_s": _seconds,
+    "wrap_up_s": _seconds,
+    "lease_s": _seconds,
+    "chat_idle_s": _seconds,
+    "chats_per_agent": _whole(1, 20),
+    "drain_s": _seconds,
+    "trunks": _trunks,
+}
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """What is right alone and wrong together."""
+    faults = []
+    taken: dict[int, str] = {}
+    for name in ("http_port", "https_port", "sip_port", "sips_port"):
+        port = getattr(settings, name)
+        if port and port in taken:
+            faults.append(f"{name} and {taken[port]} are both {port}")
+        taken.setdefault(port, name)
+    if not settings.http_port and not settings.https_port:
+        faults.append("http_port and https_port are both off: nobody could reach the portal")
+    first, last = settings.rtp_ports
+    if first <= settings.sip_port <= last:
+        faults.append(f"sip_port {settings.sip_port} lies among the rtp_ports {first}-{last}")
+    if bool(settings.certificate) != bool(settings.private_key):
+        faults.append("certificate and private_key are set together or not at all")
+    for name in ("certificate", "private_key"):
+        path = getattr(settings, name)
+        if path and not Path(path).is_file():
+            faults.append(f"{name}: there is no file {path}")
+    if settings.public_host in _ANYWHERE:
+        faults.append(f"public_host {settings.public_host} is no address that anyone could reach")
+    return faults

@@ -1,0 +1,184 @@
+"""The same promises on SQLite in a file and on a PostgreSQL of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError, StatementError
+
+from config import database as module
+from config.database import Database, metadata
+from config.errors import OurError
+from tests.conftest import run
+
+trial = sa.Table(
+    "trial",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(20), nullable=False, unique=True),
+    sa.Column("parent", sa.Integer, sa.ForeignKey("trial.seq", deferrable=True, initially="DEFERRED")),
+    sa.Column("note", sa.JSON),
+)
+INSERT = trial.insert()
+NAMES = sa.select(trial.c.name).order_by(trial.c.seq)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'trial.sqlite3'}"
+    else:
+        url = request.getfixturevalue("postgres").new_database()
+    database = Database.open(url)
+    run(database.create_all())
+    yield database
+    run(database.close())
+
+
+async def names(database: Database) -> list[str]:
+    return [row.name for row in await database.read(NAMES)]
+
+
+async def test_what_was_written_is_read(opened: Database) -> None:
+    await opened.write((INSERT, {"name": "a", "note": {"text": "Störung 🙂"}}))
+    rows = await opened.read(
+        sa.select(trial.c.note).where(trial.c.name == sa.bindparam("name")), {"name": "a"}
+    )
+    assert [row.note for row in rows] == [{"text": "Störung 🙂"}]
+
+
+async def test_calls_commit_in_the_order_they_were_made(opened: Database) -> None:
+    await asyncio.gather(*(opened.write((INSERT, [{"name": str(number)}])) for number in range(1200)))
+    assert await names(opened) == [str(number) for number in range(1200)]
+
+
+async def test_calls_made_together_share_transactions(
+    opened: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits: list[int] = []
+    commit = opened._store.commit
+
+    async def counted(calls: list[module._Call]) -> list[BaseException | None]:
+        commits.append(len(calls))
+        return await commit(calls)
+
+    monkeypatch.setattr(opened._store, "commit", counted)
+    await asyncio.gather(*(opened.write((INSERT, {"name": str(number)})) for number in range(100)))
+    assert commits == [100]
+
+
+async def test_different_statements_keep_their_order_too(opened: Database) -> None:
+    written = [
+        opened.write((INSERT, {"name": "a"})),
+        opened.write(trial.update().where(trial.c.name == "a").values(name="b")),
+        opened.write((INSERT, {"name": "a"})),
+        opened.write(trial.delete().where(trial.c.name == "b"), (INSERT, [])),
+        opened.write((INSERT, [{"name": "c"}, {"name": "d"}])),
+    ]
+    await asyncio.gather(*written)
+    assert await names(opened) == ["a", "c", "d"]
+
+
+async def test_rows_of_different_columns_lose_none_of_them(opened: Database) -> None:
+    first = opened.write((INSERT, {"name": "a"}))
+    second = opened.write((INSERT, {"name": "b", "note": [1]}))
+    await asyncio.gather(first, second)
+    rows = await opened.read(sa.select(trial.c.name, trial.c.note).order_by(trial.c.seq))
+    assert [tuple(row) for row in rows] == [("a", None), ("b", [1])]
+
+
+async def test_a_failing_call_fails_alone_and_as_a_whole(opened: Database) -> None:
+    written = [
+        opened.write((INSERT, {"name": "a"})),
+        opened.write((INSERT, {"name": "half"}), (INSERT, {"name": "a"})),
+        opened.write((INSERT, {"name": "b"})),
+        opened.write((INSERT, {"wrong": "column"})),
+        opened.write((INSERT, {"name": "c"})),
+    ]
+    outcome = await asyncio.gather(*written, return_exceptions=True)
+    assert [type(each) for each in outcome[::2]] == [type(None)] * 3
+    assert isinstance(outcome[1], IntegrityError)
+    assert isinstance(outcome[3], sa.exc.CompileError | StatementError)
+    assert await names(opened) == ["a", "b", "c"]
+
+
+async def test_a_fault_that_shows_only_at_commit_fails_its_own_call_alone(opened: Database) -> None:
+    written = [
+        opened.write((INSERT, {"name": "a"})),
+        opened.write((INSERT, {"name": "orphan", "parent": 999})),
+        opened.write((INSERT, {"name": "b"})),
+    ]
+    outcome = await asyncio.gather(*written, return_exceptions=True)
+    assert [type(each) for each in outcome] == [type(None), IntegrityError, type(None)]
+    assert await names(opened) == ["a", "b"]
+
+
+async def test_a_writer_who_was_cancelled_harms_nobody(opened: Database) -> None:
+    first, second = opened.write((INSERT, {"name": "a"})), opened.write((INSERT, {"name": "b"}))
+    first.cancel()
+    await second
+    assert await names(opened) == ["a", "b"]
+
+
+async def test_a_write_that_nobody_awaits_is_there_after_closing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'trial.sqlite3'}"
+    first = Database.open(url)
+    await first.create_all()
+    for name in ("a", "b"):
+        _ = first.write((INSERT, {"name": name}))
+    await first.close()
+    with pytest.raises(OurError):
+        _ = first.write((INSERT, {"name": "late"}))
+    second = Database.open(url)
+    assert await names(second) == ["a", "b"]
+    await second.close()
+
+
+async def test_reads_do_not_write(tmp_path: Path) -> None:
+    database = Database.open(f"sqlite:///{tmp_path / 'trial.sqlite3'}")
+    await database.create_all()
+    with pytest.raises(sa.exc.OperationalError):
+        await database.read(INSERT.values(name="a").returning(trial.c.seq))
+    await database.close()
+
+
+async def test_a_database_in_memory_keeps_what_it_was_told() -> None:
+    database = Database.open("sqlite+aiosqlite://")
+    await database.create_all()
+    await database.write((INSERT, {"name": "a"}))
+    assert await names(database) == ["a"]
+    await database.close()
+
+
+def test_another_kind_of_database_is_refused() -> None:
+    with pytest.raises(OurError, match="SQLite and PostgreSQL"):
+        Database.open("mysql://db/x")
+
+
+KILLED = """
+import asyncio, os, signal, sys
+import sqlalchemy as sa
+from config.database import Database, metadata
+trial = sa.Table("trial", metadata, sa.Column("name", sa.String, primary_key=True))
+async def main():
+    database = Database.open(sys.argv[1])
+    await database.create_all()
+    await asyncio.gather(*(database.write((trial.insert(), {"name": str(n)})) for n in range(50)))
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+
+
+def test_what_was_acknowledged_survives_kill_nine(tmp_path: Path) -> None:
+    file = tmp_path / "killed.sqlite3"
+    killed = subprocess.run([sys.executable, "-c", KILLED, f"sqlite:///{file}"], check=False)
+    assert killed.returncode == -9
+    with sa.create_engine(f"sqlite:///{file}").connect() as connection:
+        assert connection.execute(sa.text("select count(*) from trial")).scalar() == 50
+        assert connection.execute(sa.text("pragma journal_mode")).scalar() == "wal"

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import settings as module
+from config.settings import Settings, SettingsError, TrunkSettings, meanings
+
+
+def faults(environ: dict[str, str], toml: Path | None = None) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(environ, toml)
+    return list(caught.value.faults)
+
+
+def test_nothing_set_serves_this_machine_alone() -> None:
+    settings = Settings.load({}, None)
+    assert settings.host == settings.public_host == settings.domain == "127.0.0.1"
+    assert settings.rtp_ports == (30000, 30999)
+    assert settings.data == Path("var").absolute()
+    assert settings.database_url == f"sqlite:///{Path('var').absolute()}/warmline.sqlite3"
+
+
+def test_a_missing_file_is_no_fault(tmp_path: Path) -> None:
+    assert Settings.load({}, tmp_path / "warmline.toml") == Settings.load({})
+
+
+def test_variables_win_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "warmline.toml"
+    file.write_text(
+        'http_port = 8001\nsip_port = 5070\nrobot_agent = false\nrtp_ports = "31000-31099"\nring_s = 2.5\n'
+    )
+    settings = Settings.load({"WARMLINE_HTTP_PORT": "8002", "PATH": "/bin"}, file)
+    assert (settings.http_port, settings.sip_port, settings.robot_agent) == (8002, 5070, False)
+    assert (settings.rtp_ports, settings.ring_s) == ((31000, 31099), 2.5)
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "warmline.toml"
+    file.write_text('sip_prot = 5060\nhost = "not a host"\n')
+    found = faults({"WARMLINE_HTTP_PORT": "x", "WARMLINE_RING_S": "-1", "WARMLINE_ROBOT": "on"}, file)
+    assert len(found) == 5
+    text = "\n".join(found)
+    assert "sip_prot is no setting; did you mean sip_port?" in text
+    assert "WARMLINE_ROBOT is no setting" in text
+    assert "WARMLINE_HTTP_PORT: 'x' should be a whole number from 0 to 65535" in text
+
+
+@pytest.mark.parametrize(
+    ("environ", "part"),
+    [
+        ({"WARMLINE_HTTP_PORT": "5060"}, "both 5060"),
+        ({"WARMLINE_HTTP_PORT": "0", "WARMLINE_HTTPS_PORT": "0"}, "nobody could reach"),
+        ({"WARMLINE_SIP_PORT": "30500"}, "among the rtp_ports"),
+        ({"WARMLINE_RTP_PORTS": "40000-30000"}, "at least four ports"),
+        ({"WARMLINE_RTP_PORTS": "30000"}, "two ports"),
+        ({"WARMLINE_CERTIFICATE": "/etc/hostname"}, "together or not at all"),
+        (
+            {"WARMLINE_CERTIFICATE": "/no/such.pem", "WARMLINE_PRIVATE_KEY": "/no/such.key"},
+            "no file /no/such.key",
+        ),
+        ({"WARMLINE_DATABASE_URL": "mysql://root:secret@db/x"}, "sqlite:///path"),
+        ({"WARMLINE_REDIS_URL": "localhost"}, "redis://"),
+        ({"WARMLINE_ROBOT_AGENT": "maybe"}, "on or off"),
+        ({"WARMLINE_PUBLIC_HOST": "0.0.0.0"}, "no address"),
+        ({"WARMLINE_HOST": "1.2.3"}, "neither an address nor a name"),
+        ({"WARMLINE_TRUNKS": "{"}, "not JSON"),
+        ({"WARMLINE_TRUNKS": '[{"name": "a", "peers": ["x:99999"]}]'}, "host or host:port"),
+        ({"WARMLINE_TRUNKS": '[{"name": "a", "peers": ["x"]}, {"name": "a", "peers": ["y"]}]'}, "two trunks"),
+    ],
+)
+def test_a_wrong_setting_says_what_is_wrong(environ: dict[str, str], part: str) -> None:
+    found = faults(environ)
+    assert any(part in fault for fault in found), found
+    assert "secret" not in "".join(found)
+
+
+def test_trunks_are_read_from_the_file_and_from_json(tmp_path: Path) -> None:
+    file = tmp_path / "warmline.toml"
+    file.write_text(
+        '[[trunks]]\nname = "carrier"\npeers = ["sip.example.net", "192.0.2.7:5080", "[2001:db8::1]:5060"]\n'
+    )
+    carrier = TrunkSettings("carrier", ("sip.example.net", "192.0.2.7:5080", "[2001:db8::1]:5060"))
+    assert Settings.load({}, file).trunks == (carrier,)
+    pbx = {"name": "pbx", "peers": ["10.0.0.1"], "username": "u", "password": "hidden"}
+    settings = Settings.load({"WARMLINE_TRUNKS": json.dumps([pbx])}, file)
+    assert settings.trunks == (TrunkSettings("pbx", ("10.0.0.1",), "u", "hidden"),)
+    assert "hidden" not in repr(settings)
+
+
+def test_open_to_the_network_announces_the_address_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "own_address", lambda: "192.0.2.9")
+    settings = Settings.load({"WARMLINE_HOST": "0.0.0.0"})
+    assert (settings.host, settings.public_host, settings.domain) == ("0.0.0.0", "192.0.2.9", "192.0.2.9")
+
+
+def test_an_unreadable_file_is_a_fault_not_a_traceback(tmp_path: Path) -> None:
+    file = tmp_path / "warmline.toml"
+    file.write_text("http_port = = 1")
+    assert "cannot be read" in faults({}, file)[0]
+
+
+def test_every_setting_has_a_meaning_and_is_read() -> None:
+    assert set(meanings()) == {each.name for each in dataclasses.fields(Settings)} == set(module._READERS)
+    assert all(meaning for _, meaning in meanings().values())
+
+
+@given(st.sampled_from(sorted(module._READERS)), st.text())
+def test_whatever_stands_in_a_variable_is_read_or_refused(name: str, value: str) -> None:
+    # Anything but a SettingsError is a traceback at start.
+    with contextlib.suppress(SettingsError):
+        Settings.load({f"WARMLINE_{name.upper()}": value})
