@@ -20,9 +20,9 @@ setup(
     packages=find_packages(include=[pattern for name in PACKAGES for pattern in (name, f"{name}.*")]),
     package_data={
         "config": ["migrations/*.mako", "migrations/versions/*.py"],
-        "kb_portal": ["templates/**/*", "static/**/*"],
+        "kb_portal": ["templates/**/*", "static/**/*", "sample_articles/*"],
         "media": ["prompts/*"],
-        "pbx": ["pages/**/*.html", "pages/**/*.css", "pages/**/*.js", "templates/**/*", "static/**/*"],
+        "pbx": ["pages/templates/**/*", "pages/static/**/*"],
     },
     install_requires=requirements,
     entry_points={"console_scripts": ["warmline = pbx.cli:main"]},

@@ -1,0 +1,32 @@
+"""The people who are helped."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """`phone` is E.164. Only a number the customer has proved to be theirs may match a caller to them."""
+
+    id: str
+    name: str
+    email: str
+    phone: str | None
+    phone_proved: bool
+
+    @property
+    def first_name(self) -> str:
+        return self.name.split()[0] if self.name.split() else self.name
+
+
+def normal_email(text: str) -> str:
+    """The form in which e-mail addresses are stored and compared."""
+    return text.strip().casefold()
+
+
+def is_e164(text: str) -> bool:
+    return _E164.fullmatch(text) is not None

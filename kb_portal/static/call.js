@@ -1,0 +1,168 @@
+// One voice or video call: a SIP phone in the page that INVITEs the contact's own address.
+
+import { post } from "./api.js";
+
+const CONNECT_MS = 10000;
+// Candidates of the page's own machine come at once; a silent interface must not hold the call back.
+const GATHER_MS = 600;
+
+export class NoMedia extends Error {}
+
+let library = null;
+
+function loadJsSIP(address) {
+  library ??= new Promise((resolve, reject) => {
+    if (window.JsSIP) return resolve(window.JsSIP);
+    const script = document.createElement("script");
+    script.src = address;
+    script.onload = () => {
+      window.JsSIP.debug.disable();
+      resolve(window.JsSIP);
+    };
+    script.onerror = () => {
+      library = null;
+      reject(new Error("The phone of this page could not be loaded."));
+    };
+    document.head.append(script);
+  });
+  return library;
+}
+
+// The camera and the microphone. Throws NoMedia with words for the customer.
+export async function openMedia(video, secureUrl) {
+  if (!window.isSecureContext || !navigator.mediaDevices?.getUserMedia) {
+    const where = secureUrl ? " Open this page at its secure address, or choose chat." : " Please choose chat.";
+    throw new NoMedia(`Over this connection your browser does not lend its ${video ? "camera or microphone" : "microphone"}.${where}`);
+  }
+  try {
+    return await navigator.mediaDevices.getUserMedia({
+      audio: { echoCancellation: true, noiseSuppression: true },
+      video: video && { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } },
+    });
+  } catch (error) {
+    throw new NoMedia(whyNoMedia(error.name, video));
+  }
+}
+
+function whyNoMedia(name, video) {
+  const what = video ? "camera or microphone" : "microphone";
+  if (name === "NotAllowedError" || name === "SecurityError")
+    return `Your browser was not allowed to use the ${what}. Allow it by the symbol beside the address, then try again.`;
+  if (name === "NotFoundError" || name === "OverconstrainedError")
+    return video ? "We found no camera. A voice call or a chat works without one." : "We found no microphone. A chat works without one.";
+  if (name === "NotReadableError") return `Another program is using your ${what}. Close it, then try again.`;
+  return `Your ${what} could not be started.`;
+}
+
+export class Call {
+  // told: {joined(), remote(stream), closed(reason)}. closed comes once, whoever ended the call.
+  constructor(stream, told) {
+    this.stream = stream;
+    this.told = told;
+    this.session = null;
+    this.ua = null;
+    this.over = false;
+  }
+
+  async start(uri, libraryAddress) {
+    const [JsSIP, credentials] = await Promise.all([loadJsSIP(libraryAddress), post("/api/sip-credentials")]);
+    if (this.over) return;
+    const ua = new JsSIP.UA({
+      sockets: [new JsSIP.WebSocketInterface(credentials.ws)],
+      uri: credentials.uri,
+      authorization_user: credentials.username,
+      password: credentials.password,
+      realm: credentials.realm,
+      register: false,
+      session_timers: false,
+      user_agent: "Warmline portal",
+      connection_recovery_min_interval: 1,
+      connection_recovery_max_interval: 8,
+    });
+    this.ua = ua;
+    await this.#connected(ua);
+    if (this.over) return;
+    this.session = ua.call(uri, {
+      mediaStream: this.stream,
+      mediaConstraints: { audio: true, video: this.stream.getVideoTracks().length > 0 },
+      pcConfig: { iceServers: [] },
+      eventHandlers: this.#handlers(),
+    });
+    if (this.session.connection) this.#listen(this.session.connection);
+  }
+
+  #connected(ua) {
+    return new Promise((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error("The phone line of this page did not connect.")), CONNECT_MS);
+      ua.once("connected", () => {
+        clearTimeout(late);
+        resolve();
+      });
+      ua.start();
+    });
+  }
+
+  #handlers() {
+    let gathering = null;
+    return {
+      peerconnection: ({ peerconnection }) => this.#listen(peerconnection),
+      icecandidate: ({ ready }) => {
+        gathering ??= setTimeout(ready, GATHER_MS);
+      },
+      accepted: () => this.told.joined(),
+      failed: ({ cause }) => this.#close(cause),
+      ended: ({ cause }) => this.#close(cause),
+    };
+  }
+
+  #listen(connection) {
+    if (this.connection === connection) return;
+    this.connection = connection;
+    // Music is the first thing that comes, before any agent: it must be heard at once.
+    const remote = new MediaStream();
+    connection.addEventListener("track", ({ track }) => {
+      for (const old of remote.getTracks()) if (old.kind === track.kind) remote.removeTrack(old);
+      remote.addTrack(track);
+      this.told.remote(remote);
+    });
+    connection.addEventListener("connectionstatechange", () => {
+      if (connection.connectionState === "failed") this.hangup("Connection lost");
+    });
+  }
+
+  get microphoneOff() {
+    return this.#off("audio");
+  }
+
+  get cameraOff() {
+    return this.#off("video");
+  }
+
+  #off(kind) {
+    const tracks = this.stream.getTracks().filter((track) => track.kind === kind);
+    return tracks.length > 0 && tracks.every((track) => !track.enabled);
+  }
+
+  toggle(kind) {
+    const off = this.#off(kind);
+    for (const track of this.stream.getTracks()) if (track.kind === kind) track.enabled = off;
+    return !off;
+  }
+
+  hangup(reason = "Hung up") {
+    try {
+      if (this.session && !this.session.isEnded()) this.session.terminate();
+    } catch {
+      // JsSIP throws when the call ended in the same moment: then there is nothing left to end.
+    }
+    this.#close(reason);
+  }
+
+  #close(reason) {
+    if (this.over) return;
+    this.over = true;
+    // The BYE must leave before its socket closes.
+    setTimeout(() => this.ua?.stop(), 500);
+    this.told.closed(reason);
+  }
+}

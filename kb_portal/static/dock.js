@@ -1,0 +1,157 @@
+// What the Help dock shows. It knows the elements and nothing of contacts, calls or the server.
+
+const byId = (id) => document.getElementById(id);
+export const dock = byId("help");
+export const remoteVideo = byId("remote-video");
+export const localVideo = byId("local-video");
+
+const PANELS = {
+  idle: [],
+  choosing: ["choosing"],
+  asking: ["asking"],
+  waiting: ["wait", "controls"],
+  ringing: ["wait", "controls"],
+  connected: ["controls"],
+  ended: ["feedback"],
+};
+const TITLES = { chat: "Chat", voice: "Voice call", video: "Video call" };
+let talkingSince = null;
+
+// `state` is what tests and styles see; `asking` is a pause within choosing, while the browser asks for the camera.
+export function show(state, { channel = "", asking = false, connected_at: since = null } = {}) {
+  dock.dataset.state = state;
+  dock.dataset.medium = channel;
+  const panels = new Set(PANELS[asking ? "asking" : state]);
+  if (channel === "chat" && state !== "choosing") panels.add("chat");
+  if (channel !== "chat" && ["waiting", "ringing", "connected"].includes(state)) panels.add("stage");
+  for (const panel of dock.querySelectorAll("[data-panel]")) panel.hidden = !panels.has(panel.dataset.panel);
+  const live = state === "connected";
+  const media = channel === "voice" || channel === "video";
+  byId("help-title").textContent = TITLES[channel] ?? "Get help";
+  byId("help-mute").hidden = !live || !media;
+  byId("help-camera").hidden = !live || channel !== "video";
+  byId("help-hangup-text").textContent = !live ? "Leave the queue" : channel === "chat" ? "End chat" : "Hang up";
+  byId("help-music").hidden = live || !media || !remoteVideo.srcObject;
+  byId("chat-form").hidden = state === "ended";
+  // After a reload the call is older than the page. The clocks of two machines may differ: none runs before zero.
+  if (live && talkingSince === null) talkingSince = Math.min(Date.now(), since === null ? Infinity : since * 1000);
+  if (!live) talkingSince = null;
+  tick();
+  label();
+}
+
+export function status(text) {
+  const element = byId("help-status");
+  if (element.textContent !== text) element.textContent = text;
+  element.hidden = !text;
+  label();
+}
+
+export function trouble(text, actions = []) {
+  byId("help-trouble").hidden = !text;
+  byId("help-trouble").textContent = text ?? "";
+  const place = byId("help-actions");
+  place.hidden = actions.length === 0;
+  place.replaceChildren(
+    ...actions.map(([words, act]) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "button plain";
+      button.textContent = words;
+      button.addEventListener("click", act);
+      return button;
+    }),
+  );
+}
+
+export function asking(text) {
+  byId("help-asking").textContent = text;
+}
+
+export function isOpen() {
+  return !byId("help-sheet").hidden;
+}
+
+export function open() {
+  if (isOpen()) return;
+  byId("help-sheet").hidden = false;
+  byId("help-button").setAttribute("aria-expanded", "true");
+  dock.dataset.open = "";
+  unread(0);
+  byId("help-title").focus({ preventScroll: true });
+}
+
+export function close() {
+  if (!isOpen()) return;
+  byId("help-sheet").hidden = true;
+  byId("help-button").setAttribute("aria-expanded", "false");
+  delete dock.dataset.open;
+  byId("help-button").focus({ preventScroll: true });
+}
+
+let unreadLines = 0;
+export function unread(count) {
+  unreadLines = count;
+  label();
+}
+export const oneMoreUnread = () => unread(unreadLines + 1);
+
+export function agent(name) {
+  byId("help-initial").textContent = [...(name || "?")][0].toUpperCase();
+}
+
+export function remote(stream) {
+  if (remoteVideo.srcObject !== stream) remoteVideo.srcObject = stream;
+  if (!stream) return;
+  byId("help-music").hidden = dock.dataset.state === "connected";
+  remoteVideo.play().then(
+    () => (byId("help-unmute").hidden = true),
+    (error) => {
+      if (error.name === "NotAllowedError") byId("help-unmute").hidden = false;
+    },
+  );
+}
+
+// A new call begins with the microphone and the camera on.
+export function released() {
+  pressed(byId("help-mute"), false, "Mute");
+  pressed(byId("help-camera"), false, "Camera off");
+}
+
+export function pressed(button, isOn, text) {
+  button.setAttribute("aria-pressed", String(isOn));
+  button.querySelector("span").textContent = text;
+}
+
+export function local(stream) {
+  localVideo.srcObject = stream?.getVideoTracks().length ? stream : null;
+}
+
+// The button in the corner says what goes on while the sheet is closed and the customer reads on.
+function label() {
+  const state = dock.dataset.state;
+  let text = "Get help";
+  if (state === "waiting" || state === "ringing") text = "Waiting for help";
+  if (state === "connected") text = dock.dataset.medium === "chat" ? "Back to the chat" : `Back to the call · ${clock()}`;
+  if (state === "ended") text = "Did it help?";
+  if (unreadLines) text = `${unreadLines} new · ${text}`;
+  byId("help-button-text").textContent = text;
+}
+
+function clock() {
+  const seconds = talkingSince === null ? 0 : Math.floor((Date.now() - talkingSince) / 1000);
+  return `${String(Math.floor(seconds / 60)).padStart(2, "0")}:${String(seconds % 60).padStart(2, "0")}`;
+}
+
+function tick() {
+  byId("help-timer").hidden = talkingSince === null || dock.dataset.medium === "chat";
+  byId("help-timer").textContent = clock();
+  if (talkingSince !== null) label();
+}
+
+setInterval(tick, 1000);
+remoteVideo.addEventListener("resize", () => {
+  dock.toggleAttribute("data-picture", remoteVideo.videoWidth > 0);
+});
+byId("help-unmute").addEventListener("click", () => remote(remoteVideo.srcObject));
+byId("help-button").hidden = false;

@@ -1,0 +1,418 @@
+// The Help dock: from the button to a person, and back. It stands outside <main>, so it lives on while pages change.
+
+import { ApiError, get, getHtml, post } from "./api.js";
+import { Call, NoMedia, openMedia } from "./call.js";
+import { Chat } from "./chat.js";
+import * as view from "./dock.js";
+
+const REFRESH_CHOICES_MS = 10000;
+const REDIAL_MS = [500, 1000, 2000, 4000, 8000, 8000, 8000];
+const HELD_MS = 20000;
+const byId = (id) => document.getElementById(id);
+
+let contact = null; // as the server last told it
+let chosenProduct = null; // by hand, on pages about no product
+let live = null;
+let call = null;
+let stream = null;
+let redials = 0;
+let releaseTab = null;
+
+const chat = new Chat(byId("chat-log"), { agentName: firstName });
+
+function firstName() {
+  return contact?.agent?.name?.split(" ")[0] ?? "Agent";
+}
+
+function context() {
+  const page = byId("page")?.dataset ?? {};
+  return {
+    product: page.product ?? chosenProduct,
+    article: page.article ?? null,
+    visit: page.visit ?? null,
+  };
+}
+
+const isMedia = (channel) => channel === "voice" || channel === "video";
+const isOpenContact = () => contact !== null && contact.state !== "ended";
+
+// Choosing.
+
+async function openSheet() {
+  view.open();
+  if (contact) return;
+  view.show("choosing");
+  view.trouble(null);
+  await loadChoices();
+}
+
+async function loadChoices() {
+  const products = byId("help-products");
+  const only = products.querySelectorAll("[data-help-product]");
+  if (!context().product && only.length === 1) chosenProduct = only[0].dataset.helpProduct;
+  const { product, article, visit } = context();
+  products.hidden = product !== null;
+  view.status("");
+  const choices = byId("help-choices");
+  if (!product) return choices.replaceChildren();
+  const query = new URLSearchParams({ product });
+  if (article) query.set("article", article);
+  if (visit) query.set("visit", visit);
+  try {
+    const html = await getHtml(`/api/help?${query}`);
+    if (contact || context().product !== product) return;
+    // Only what changed is replaced, or focus would jump under the customer's finger every few seconds.
+    if (choices.dataset.html !== html) choices.innerHTML = html;
+    choices.dataset.html = html;
+    view.trouble(null);
+  } catch (error) {
+    view.trouble(words(error), [["Try again", loadChoices]]);
+  }
+}
+
+function closeSheet() {
+  view.close();
+  if (contact) return;
+  view.show("idle");
+  chosenProduct = null;
+}
+
+async function choose(channel) {
+  if (contact || view.dock.dataset.busy !== undefined) return;
+  view.dock.dataset.busy = "";
+  view.trouble(null);
+  const asked = context();
+  try {
+    if (isMedia(channel)) {
+      await borrowMedia(channel);
+      if (!view.isOpen()) return returnMedia(); // closed while the browser asked: they think better of it
+    }
+    const made = await post("/api/contacts", { channel, ...asked, text: null });
+    begin(made);
+  } catch (error) {
+    returnMedia();
+    view.show("choosing");
+    view.status("");
+    view.trouble(words(error), [wayOn(channel)]);
+  } finally {
+    delete view.dock.dataset.busy;
+  }
+}
+
+function wayOn(channel) {
+  const { secureUrl } = view.dock.dataset;
+  if (window.isSecureContext || !secureUrl || !isMedia(channel)) return ["Try again", () => choose(channel)];
+  return ["Open the secure page", () => location.assign(new URL(location.pathname, secureUrl))];
+}
+
+function openSheetAgain() {
+  view.trouble(null);
+  view.show("choosing");
+  loadChoices();
+}
+
+async function borrowMedia(channel) {
+  const video = channel === "video";
+  view.show("choosing", { asking: true });
+  view.asking(
+    video
+      ? "Your browser now asks whether this page may use your camera and microphone. Please choose Allow. They are on for this call only."
+      : "Your browser now asks whether this page may use your microphone. Please choose Allow. It is on for this call only.",
+  );
+  stream = await openMedia(video, view.dock.dataset.secureUrl);
+  view.local(stream);
+}
+
+function returnMedia() {
+  for (const track of stream?.getTracks() ?? []) track.stop();
+  stream = null;
+  view.local(null);
+  view.remote(null);
+  view.dock.removeAttribute("data-picture");
+}
+
+// A contact, from its first state to its last.
+
+function begin(made) {
+  contact = made;
+  redials = 0;
+  holdTab();
+  view.released();
+  if (made.channel === "chat") chat.open(made.id);
+  follow();
+  apply(made);
+  if (isMedia(made.channel)) dial();
+}
+
+function apply(told) {
+  if (!contact || told.id !== contact.id || contact.state === "ended") return;
+  contact = { ...contact, ...told };
+  for (const message of told.messages ?? []) chat.heard(message);
+  if (contact.state === "ended") return finish();
+  view.agent(contact.agent?.name);
+  view.show(contact.state, contact);
+  view.status(describe());
+}
+
+function describe() {
+  if (contact.state === "ringing") return "Ringing someone who can help…";
+  if (contact.state === "connected") {
+    if (contact.channel === "chat") return `You are writing with ${firstName()}.`;
+    return `You are talking with ${firstName()}.`;
+  }
+  if (!contact.position || contact.position <= 1) return "You are next. Looking for the right person…";
+  return `You are number ${contact.position} in the queue.`;
+}
+
+function follow() {
+  live?.close();
+  const id = contact.id;
+  live = new EventSource(`/api/contacts/${id}/live`);
+  live.addEventListener("state", (event) => apply(JSON.parse(event.data)));
+  live.addEventListener("message", (event) => {
+    const message = JSON.parse(event.data);
+    if (contact?.id !== id) return;
+    chat.heard(message);
+    if (!view.isOpen() && message.from !== "customer") view.oneMoreUnread();
+  });
+  live.addEventListener("error", () => {
+    // While it is CONNECTING the browser tries again by itself; CLOSED means the server said no, and we ask why.
+    if (live?.readyState === EventSource.CLOSED) setTimeout(() => isOpenContact() && contact.id === id && look(), 2000);
+  });
+}
+
+async function look() {
+  const id = contact.id;
+  try {
+    const told = await get(`/api/contacts/${id}`);
+    if (contact?.id !== id) return;
+    apply(told);
+    if (isOpenContact()) follow();
+  } catch (error) {
+    if (contact?.id !== id || !isOpenContact()) return;
+    if (error instanceof ApiError && !error.passing) return apply({ id, state: "ended", disposition: "lost" });
+    view.status("Connection lost. Trying again…");
+    setTimeout(() => contact?.id === id && isOpenContact() && look(), 3000);
+  }
+}
+
+async function dial() {
+  const id = contact.id;
+  const mine = new Call(stream, {
+    remote: (heard) => view.remote(heard),
+    joined: () => {
+      if (mine !== call || !isOpenContact()) return;
+      view.status(describe());
+      // A line that has held is trusted again; one that breaks at once must not be redialled for ever.
+      setTimeout(() => mine === call && (redials = 0), HELD_MS);
+    },
+    closed: (reason) => mine === call && redial(id, reason),
+  });
+  call = mine;
+  try {
+    await mine.start(contact.uri, view.dock.dataset.jssip);
+  } catch {
+    mine.hangup("could not start");
+  }
+}
+
+// Our call ended. When the contact did not, the line was lost: the same address may be called again.
+async function redial(id, reason) {
+  call = null;
+  const same = () => contact?.id === id && isOpenContact() && call === null;
+  await new Promise((resume) => setTimeout(resume, REDIAL_MS[Math.min(redials, REDIAL_MS.length - 1)]));
+  if (!same()) return;
+  try {
+    apply(await get(`/api/contacts/${id}`));
+  } catch (error) {
+    if (error instanceof ApiError && !error.passing) return apply({ id, state: "ended", disposition: "lost" });
+  }
+  if (!same()) return;
+  if (++redials > REDIAL_MS.length) {
+    view.trouble(`The call could not be set up (${reason}).`, [["Try again", () => ((redials = 0), view.trouble(null), dial())]]);
+    return;
+  }
+  view.status("The line was lost. Calling again…");
+  dial();
+}
+
+function leave() {
+  if (!isOpenContact()) return;
+  const { id } = contact;
+  // Both ways at once: the BYE ends the call even when the API is slow, the post even when the call never began.
+  post(`/api/contacts/${id}/end`, {}, { keepalive: true }).catch(() => {});
+  apply({ id, state: "ended", disposition: "customer" });
+}
+
+function finish() {
+  live?.close();
+  live = null;
+  const ending = call;
+  call = null;
+  ending?.hangup();
+  returnMedia();
+  chat.close();
+  releaseTab?.();
+  for (const id of ["feedback-more", "feedback-thanks"]) byId(id).hidden = true;
+  for (const id of ["feedback-yes", "feedback-no"]) byId(id).setAttribute("aria-pressed", "false");
+  byId("feedback-comment").value = "";
+  view.trouble(null);
+  view.show("ended", contact);
+  view.status(farewell(String(contact.disposition ?? "")));
+  view.open();
+}
+
+function farewell(disposition) {
+  const what = contact.channel === "chat" ? "chat" : "call";
+  if (disposition === "customer_gave_up" || (disposition === "customer" && !contact.agent)) return "You left the queue.";
+  if (disposition === "no_agent") return "Nobody could be reached. We are sorry: please try again a little later.";
+  if (disposition === "server_stopped") return "The help desk has closed for a moment. Please try again in a minute.";
+  if (disposition === "idle") return "Nobody had written for a while, so the chat has ended.";
+  if (!contact.agent) return "Your request has ended before anybody was found. Please try again.";
+  if (disposition === "customer" || disposition === "customer_hung_up") return `You ended the ${what} with ${firstName()}.`;
+  if (disposition === "agent_hung_up") return `${firstName()} ended the ${what}.`;
+  if (/lost|failed|died/.test(disposition)) return `The ${what} with ${firstName()} was lost. Please ask for help again.`;
+  return `The ${what} with ${firstName()} has ended.`;
+}
+
+async function rate(helped, comment) {
+  byId("feedback-yes").setAttribute("aria-pressed", String(helped));
+  byId("feedback-no").setAttribute("aria-pressed", String(!helped));
+  try {
+    await post(`/api/contacts/${contact.id}/feedback`, comment ? { helped, comment } : { helped });
+    view.trouble(null);
+    byId("feedback-more").hidden = Boolean(comment);
+    byId("feedback-thanks").hidden = !comment;
+  } catch (error) {
+    view.trouble(words(error), [["Try again", () => rate(helped, comment)]]);
+  }
+}
+
+function done() {
+  contact = null;
+  view.trouble(null);
+  view.status("");
+  view.show("idle");
+  view.close();
+}
+
+// After a reload, or in a browser that came back: the contact is still there.
+
+async function resume() {
+  let found;
+  try {
+    found = await get("/api/contacts/current");
+  } catch {
+    return;
+  }
+  if (!found || contact || found.state === "ended") return;
+  // Two tabs must not take one call from each other; a chat may be open in both.
+  if (isMedia(found.channel) && !(await tabIsFree(found.id))) return;
+  view.open();
+  if (!isMedia(found.channel)) return begin(found);
+  try {
+    await borrowMedia(found.channel);
+    begin(found);
+  } catch (error) {
+    view.show("choosing");
+    view.trouble(`Your ${found.channel} call is still open. ${words(error)}`, [
+      ["Go on with the call", resumeAgain],
+      ["End it", () => post(`/api/contacts/${found.id}/end`).finally(openSheetAgain)],
+    ]);
+  }
+}
+
+function resumeAgain() {
+  view.trouble(null);
+  resume();
+}
+
+const lockName = (id) => `warmline-contact-${id}`;
+
+async function tabIsFree(id) {
+  if (!navigator.locks) return true;
+  return !(await navigator.locks.query()).held.some((lock) => lock.name === lockName(id));
+}
+
+function holdTab() {
+  navigator.locks?.request(lockName(contact.id), () => new Promise((resolve) => (releaseTab = resolve)));
+}
+
+function words(error) {
+  if (error instanceof ApiError || error instanceof NoMedia) return error.message;
+  return "Something went wrong in this page. Please try again.";
+}
+
+// Buttons.
+
+byId("help-button").addEventListener("click", () => (view.isOpen() ? closeSheet() : openSheet()));
+byId("help-close").addEventListener("click", closeSheet);
+byId("help-hangup").addEventListener("click", leave);
+byId("help-done").addEventListener("click", done);
+byId("help-mute").addEventListener("click", (event) => press(event, "audio", "Mute", "Muted"));
+byId("help-camera").addEventListener("click", (event) => press(event, "video", "Camera off", "Camera is off"));
+byId("feedback-yes").addEventListener("click", () => rate(true));
+byId("feedback-no").addEventListener("click", () => rate(false));
+
+function press(event, kind, on, off) {
+  const isOff = call?.toggle(kind) ?? false;
+  view.pressed(event.currentTarget, isOff, isOff ? off : on);
+}
+
+document.addEventListener("click", (event) => {
+  const at = (selector) => event.target.closest?.(selector);
+  if (at("[data-help-open]")) openSheet();
+  const channel = at("#help [data-channel]")?.dataset.channel;
+  if (channel) choose(channel);
+  const product = at("[data-help-product]")?.dataset.helpProduct;
+  if (product) {
+    chosenProduct = product;
+    loadChoices();
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && view.isOpen()) closeSheet();
+});
+
+byId("chat-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const input = byId("chat-input");
+  const text = input.value.trim();
+  if (!text || !isOpenContact()) return;
+  chat.say(text);
+  input.value = "";
+  input.style.height = "";
+  input.focus();
+});
+
+byId("chat-input").addEventListener("keydown", (event) => {
+  // An Enter that ends the composing of a Japanese or Chinese word is not yet the end of the line.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  byId("chat-form").requestSubmit();
+});
+
+byId("chat-input").addEventListener("input", (event) => {
+  event.target.style.height = "";
+  event.target.style.height = `${Math.min(event.target.scrollHeight, 140)}px`;
+});
+
+byId("feedback-more").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const comment = byId("feedback-comment").value.trim();
+  if (!comment) return done();
+  rate(byId("feedback-yes").getAttribute("aria-pressed") === "true", comment);
+});
+
+setInterval(() => {
+  const idle = view.isOpen() && !contact && view.dock.dataset.busy === undefined;
+  if (idle && byId("help-trouble").hidden && document.visibilityState === "visible") loadChoices();
+}, REFRESH_CHOICES_MS);
+
+// Reading on to another product's page changes what help there is.
+document.addEventListener("htmx:afterSettle", () => {
+  if (view.isOpen() && !contact) loadChoices();
+});
+
+resume();

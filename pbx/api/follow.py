@@ -1,0 +1,85 @@
+"""One contact as it happens, told to the customer's page: `state` and `message` events.
+
+Listening starts before the past is read, and what is told twice is dropped by its id, so nothing falls in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.server import Request
+
+from pbx.api.desk import CustomerDesk
+from pbx.api.edge import STREAMED, Answer, Streamed, wants_streaming
+from pbx.api.event_stream import EventStream, Inbox, Lagging
+from pbx.contact import Contact
+
+ENDED = "ended"
+"""The id of the last event of all. A browser that comes back with it has heard everything."""
+BEATS_PER_LOGIN_CHECK = 4
+
+News = tuple[str, Mapping[str, Any]]
+
+
+async def follow_contact(
+    request: Request,
+    desk: CustomerDesk,
+    contact: Contact,
+    clock: IReactorTime,
+    still_theirs: Callable[[], Awaitable[bool]],
+) -> Answer | Streamed:
+    """Tell `request` about `contact` until it has ended, its reader goes, or is no longer logged in.
+
+    Without a Last-Event-ID all messages so far are told, with one those after it.
+    """
+    last_id = (request.getHeader(b"last-event-id") or b"").decode("utf-8", "replace")
+    if last_id == ENDED and not contact.open:
+        # WHATWG HTML 9.2.3: 204 is how a server tells an EventSource to stop coming back.
+        return Answer(status=204)
+    if not wants_streaming(request):
+        return Answer(content_type="text/event-stream; charset=utf-8")
+    inbox: Inbox[News] = Inbox()
+    stream = EventStream(request, clock, inbox)
+    unsubscribe = desk.listen(contact.id, lambda kind, data: inbox.put((kind, data)))
+    try:
+        past = [dict(message) for message in await desk.messages(contact.id)]
+        stream.open()
+        told = {message["id"] for message in past}
+        known = [message["id"] for message in past]
+        if last_id in told:
+            past = past[known.index(last_id) + 1 :]
+        last_state = _state(desk, contact)
+        stream.send("state", last_state, id=None if contact.open else ENDED)
+        for message in past:
+            stream.send("message", message, id=message["id"])
+        beats = 0
+        while contact.open or len(inbox):
+            news = await inbox.take()
+            if news is None:
+                stream.beat()
+                beats += 1
+                if beats % BEATS_PER_LOGIN_CHECK == 0 and not await still_theirs():
+                    return STREAMED
+                continue
+            kind, data = news
+            if kind == "message" and data["id"] not in told:
+                told.add(data["id"])
+                stream.send("message", dict(data), id=data["id"])
+            # Whatever the news, the state is told as it is now; the end only when nothing is left to tell before it.
+            state = _state(desk, contact)
+            if state != last_state and (contact.open or not len(inbox)):
+                last_state = state
+                stream.send("state", state, id=None if contact.open else ENDED)
+        return STREAMED
+    except Lagging:
+        stream.abort()
+        return STREAMED
+    finally:
+        unsubscribe()
+        stream.close()
+
+
+def _state(desk: CustomerDesk, contact: Contact) -> dict[str, Any]:
+    return {name: value for name, value in desk.view(contact).items() if name != "messages"}

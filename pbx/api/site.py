@@ -1,0 +1,178 @@
+"""The web site: which part answers which address, and what holds for every request whoever answers it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
+from twisted.web.http import Request as HttpRequest
+from twisted.web.resource import IResource, Resource, getChildForRequest
+from twisted.web.server import Request, Site
+
+log = Logger()
+
+MAX_BODY = 1024 * 1024
+IDLE_S = 60.0
+"""A connection on which no request is under way is closed after this long."""
+ARRIVAL_S = 30.0
+"""A request must have arrived whole in this long, however steadily it drips (slow-client attacks)."""
+
+COMMON_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    # Context and contact addresses are nobody else's business.
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(self), microphone=(self), geolocation=()"),
+)
+HSTS = b"max-age=31536000"
+
+
+class Root(Resource):
+    """Hands each request, with its whole path, to the part that owns the first segment of it.
+
+    `parts` maps a first segment ("api", "agent", "context", "sip") to its resource; `otherwise` gets the rest.
+    """
+
+    isLeaf = True
+
+    def __init__(self, parts: dict[str, IResource], otherwise: IResource, *, hsts: bool = True) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._parts = {name.encode("ascii"): part for name, part in parts.items()}
+        self._otherwise = otherwise
+        self._hsts = hsts
+
+    def render(self, request: Request) -> bytes | int:
+        request.responseHeaders.removeHeader(b"server")
+        for name, value in COMMON_HEADERS:
+            request.setHeader(name, value)
+        if self._hsts and request.isSecure():  # RFC 6797 7.2: never over plain http
+            request.setHeader(b"strict-transport-security", HSTS)
+        first = request.postpath[0] if request.postpath else b""
+        part = self._parts.get(first, self._otherwise)
+        answer: bytes | int = getChildForRequest(part, request).render(request)
+        return answer
+
+
+class LimitedRequest(Request):
+    """A request that is refused as soon as its body is known to be larger than `MAX_BODY`."""
+
+    _refused = False
+    arrived_at = 0.0
+
+    def gotLength(self, length: int | None) -> None:
+        too_large = length is not None and length > MAX_BODY
+        super().gotLength(0 if too_large else length)  # type: ignore[no-untyped-call]
+        if too_large:
+            self._refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if (
+            self.content is not None and self.content.tell() + len(data) > MAX_BODY
+        ):  # a chunked body says no length beforehand
+            self._refuse()
+            return
+        super().handleContentChunk(data)  # type: ignore[no-untyped-call]
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        if self._refused:
+            return
+        site = self.channel.site if isinstance(self.channel, PatientChannel) else None
+        if site is not None:
+            self.arrived_at = site.reactor.seconds()
+        super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
+
+    def _refuse(self) -> None:
+        self._refused = True
+        body = json.dumps({"error": f"The request is larger than {MAX_BODY // 1024} KiB."}).encode("ascii")
+        assert self.channel is not None
+        assert self.channel.transport is not None
+        self.channel.transport.write(
+            b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(body) + body
+        )
+        self.channel.loseConnection()
+
+
+class PatientChannel(HTTPChannel):
+    """Closes a connection whose request does not arrive whole within `ARRIVAL_S`.
+
+    The idle timeout of Twisted starts again with every byte, so by itself it lets one byte a minute go on for ever.
+    """
+
+    site: Site
+    _deadline: IDelayedCall | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._deadline is None and not self._handlingRequest:
+            self._deadline = self.callLater(ARRIVAL_S, self._too_slow)  # type: ignore[no-untyped-call]
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def allContentReceived(self) -> None:
+        self._forget_deadline()
+        super().allContentReceived()  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._forget_deadline()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        self.forceAbortClient()  # type: ignore[no-untyped-call]
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+
+
+class WarmlineSite(Site):
+    """A twisted.web Site with our limits, and an access log that holds no query, cookie, body or name."""
+
+    protocol = PatientChannel  # type: ignore[assignment]
+    requestFactory = LimitedRequest
+    displayTracebacks = False
+
+    def __init__(
+        self, root: IResource, reactor: IReactorTime, *, access_log: Callable[[str], None] | None = None
+    ):
+        super().__init__(root, requestFactory=LimitedRequest, timeout=IDLE_S, reactor=reactor)  # type: ignore[no-untyped-call]
+        self._access_log = access_log
+
+    def log(self, request: HttpRequest) -> None:
+        # The path alone: queries hold what people searched for.
+        line = (
+            f"{printable(request.method)} {printable(request.path)} {request.code} {request.sentLength} B "
+            f"{(self.reactor.seconds() - getattr(request, 'arrived_at', 0.0)) * 1000:.0f} ms {peer_of(request)}"
+        )
+        if self._access_log is not None:
+            self._access_log(line)
+        else:
+            log.info("{line}", line=line)
+
+
+def build_root(
+    *, api: IResource, pages: IResource, portal: IResource, sip: IResource | None, hsts: bool = True
+) -> Root:
+    """The one root resource: `/api`, `/agent`, `/context`, `/sip`, and the portal for everything else."""
+    parts = {"api": api, "agent": pages, "context": pages}
+    if sip is not None:
+        parts["sip"] = sip
+    return Root(parts, portal, hsts=hsts)
+
+
+def printable(raw: bytes) -> str:
+    """`raw` fit for one line of a log: at most 200 characters, none of them control characters."""
+    text = raw[:200].decode("ascii", "backslashreplace")
+    return "".join(c if c.isprintable() and c != " " else "?" for c in text)
+
+
+def peer_of(request: HttpRequest) -> str:
+    return getattr(request.getClientAddress(), "host", "-")

@@ -1,0 +1,520 @@
+"""The agent's pages.
+
+    GET  /agent                            state, phones, contacts
+    GET  /agent/login   POST /agent/login   POST /agent/logout
+    GET  /agent/live                       server-sent events: panel, message
+    POST /agent/state                      state=ready|not-ready
+    POST /agent/devices/<id>/capability    channel=video, can=yes|no|auto
+    POST /agent/devices/<id>/password      a new SIP password, shown this once
+    POST /agent/contacts/<id>/messages     key, text
+    POST /agent/contacts/<id>/end
+    GET  /context/<contact id>             who asks, what, and why you
+    GET  /agent/static/<name>
+
+Every POST needs the CSRF token. A form is answered with the page it came from (303); agent.js asks for JSON instead.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+from urllib.parse import quote
+
+from klein import Klein, KleinRenderable
+from klein.resource import KleinResource
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.iweb import IRequest
+from twisted.web.server import Request
+
+from agent_presence.agent_state import AgentState
+from agent_presence.roster import Agent, Device, Roster
+from config.errors import TheirError
+from config.events import EventLog
+from config.login import Login, Logins
+from pbx.api.desk import AgentDesk
+from pbx.api.edge import (
+    MAX_TEXT,
+    Answer,
+    Refusal,
+    Streamed,
+    Work,
+    argument,
+    clean_text,
+    identifier,
+    json_answer,
+    json_refusal,
+    refusal_of,
+    retry_header,
+    settle,
+)
+from pbx.api.limits import RateLimit, StreamCount
+from pbx.contact import Channel, Contact, State
+from pbx.pages import words
+from pbx.pages.context import context_page
+from pbx.pages.drawing import Assets, Drawing
+from pbx.pages.forms import easy_to_type, form_token, from_our_own_form, way_on
+from pbx.pages.live import AgentPageStream, Panel
+from pbx.pages.news import AgentNews
+from pbx.pages.panels import (
+    LocationView,
+    SoftphoneSetup,
+    StatesView,
+    contact_panel,
+    device_panel,
+    line,
+    state_panel,
+)
+
+PAGE_CSP = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+MAX_STREAMS = 6
+NOT_YOURS = (
+    "This contact isn’t yours to see",
+    "A contact’s context can be opened only by the agent it rings for or who is with it, and only while that lasts.",
+)
+
+
+class AgentPages:
+    """The agent's pages over roster, states, location and FrontDesk. `now` is wall time in epoch seconds."""
+
+    app = Klein()
+
+    def __init__(
+        self,
+        *,
+        desk: AgentDesk,
+        logins: Logins,
+        roster: Roster,
+        states: StatesView,
+        location: LocationView,
+        events: EventLog,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        setup: SoftphoneSetup,
+    ) -> None:
+        self._desk = desk
+        self._logins = logins
+        self._roster = roster
+        self._states = states
+        self._location = location
+        self._clock = clock
+        self._now = now
+        self._setup = setup
+        self._assets = Assets()
+        self._drawing = Drawing(self._assets)
+        self._acts = RateLimit(40, 4, clock.seconds)
+        self.news = AgentNews(states=states, location=location, roster=roster, events=events)
+        self.streams = StreamCount(MAX_STREAMS)
+
+    def resource(self) -> KleinResource:
+        return self.app.resource()
+
+    async def close(self) -> None:
+        """End every stream, before the server stops."""
+        await self.streams.close()
+
+    # --- coming and going
+
+    @app.route("/agent/login", methods=["GET"])
+    def login_page(self, request: Request) -> Deferred[bytes]:
+        async def work() -> Answer:
+            way = way_on(argument(request, "next"))
+            if await self._who(request) is not None:
+                return see(way)
+            return self._login_page(request, way)
+
+        return self._settle(request, work)
+
+    @app.route("/agent/login", methods=["POST"])
+    def log_in(self, request: Request) -> Deferred[bytes]:
+        async def work() -> Answer:
+            way = way_on(argument(request, "next"))
+            if not from_our_own_form(request):
+                return self._login_page(
+                    request, way, 403, problem="This form was out of date. Please try again."
+                )
+            name = argument(request, "login") or ""
+            agent = self._roster.by_login(name)
+            try:
+                right = await self._logins.check_password(
+                    None if agent is None else agent.password_hash,
+                    argument(request, "password") or "",
+                    name=f"agent:{name.strip()}",
+                    address=request.getClientAddress().host,
+                )
+            except TheirError as error:
+                return self._login_page(request, way, error.status, login=name, problem=error.reason)
+            if not right or agent is None:
+                return self._login_page(
+                    request, way, 401, login=name, problem="This login or password isn’t right."
+                )
+            await self._logins.start("agent", agent.id, request)
+            return see(way)
+
+        return self._settle(request, work)
+
+    @app.route("/agent/logout", methods=["POST"])
+    def log_out(self, request: Request) -> Deferred[bytes]:
+        async def work() -> Answer:
+            await self._agent(request, acting=True)
+            await self._logins.end(request, "agent")
+            return see("/agent/login")
+
+        return self._settle(request, work)
+
+    # --- the page
+
+    @app.route("/agent", methods=["GET"])
+    @app.route("/agent/", methods=["GET"])
+    def agent_page(self, request: Request) -> Deferred[bytes]:
+        async def work() -> Answer:
+            if await self._who(request) is None:
+                return see("/agent/login")
+            agent, login = await self._agent(request)
+            devices = self._devices(agent)
+            return self._page(
+                "agent.html",
+                csrf=login.csrf,
+                agent=agent,
+                setup=self._setup,
+                skills=[words.skill(name) for name in sorted(agent.skills)],
+                state=state_panel(self._states.of(agent.id), self._now()),
+                devices=devices,
+                any_registered=any(device["bindings"] for device in devices),
+                **await self._contacts(agent),
+            )
+
+        return self._settle(request, work)
+
+    @app.route("/agent/live", methods=["GET"])
+    def live(self, request: Request) -> Deferred[bytes]:
+        async def work() -> Answer | Streamed:
+            agent, login = await self._agent(request)
+
+            async def still_logged_in() -> bool:
+                now = await self._who(request)
+                return now is not None and now.subject == agent.id
+
+            stream = AgentPageStream(
+                request,
+                desk=self._desk,
+                clock=self._clock,
+                panels=lambda: self._panels(agent.id, login.csrf),
+                contact_ids=lambda: {contact.id for contact in self._desk.contacts_of(agent.id)},
+                draw_line=lambda contact_id, message: self._line(agent.id, contact_id, message),
+                watch=lambda callback: self.news.watch(agent.id, callback),
+                still_logged_in=still_logged_in,
+            )
+            with self.streams.one(agent.id):
+                return await stream.run()
+
+        return self._settle(request, work)
+
+    # --- what the agent does there
+
+    @app.route("/agent/state", methods=["POST"])
+    def set_state(self, request: Request) -> Deferred[bytes]:
+        async def work() -> Answer:
+            agent, _ = await self._agent(request, acting=True)
+            match argument(request, "state"):
+                case "ready":
+                    await self._states.ready(agent.id, "said so in the page")
+                case "not-ready":
+                    await self._states.not_ready(agent.id, "said so in the page")
+                case _:
+                    raise TheirError("You can be ready or not ready.", 422)
+            return self._done(request)
+
+        return self._settle(request, work, to_the_end=True)
+
+    @app.route("/agent/devices/<device_id>/capability", methods=["POST"])
+    def set_capability(self, request: Request, device_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            agent, _ = await self._agent(request, acting=True)
+            device = self._own_device(agent, device_id)
+            can = argument(request, "can")
+            if argument(request, "channel") != "video" or can not in ("yes", "no", "auto"):
+                raise TheirError("Video can be set to yes, no or auto.", 422)
+            await self._roster.set_capability(
+                device.id, "video", {"yes": True, "no": False, "auto": None}[can]
+            )
+            return self._done(request)
+
+        return self._settle(request, work, to_the_end=True)
+
+    @app.route("/agent/devices/<device_id>/password", methods=["POST"])
+    def new_password(self, request: Request, device_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            agent, login = await self._agent(request, acting=True)
+            device = self._own_device(agent, device_id)
+            password = easy_to_type()
+            await self._roster.set_password(device.id, password)
+            return self._page(
+                "device_password.html", csrf=login.csrf, device=device, password=password, setup=self._setup
+            )
+
+        return self._settle(request, work, to_the_end=True)
+
+    @app.route("/agent/contacts/<contact_id>/messages", methods=["POST"])
+    def say(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            agent, _ = await self._agent(request, acting=True)
+            contact = self._own_contact(agent, contact_id)
+            key = identifier(argument(request, "key"), "key")
+            text = clean_text(argument(request, "text") or "", "text", limit=MAX_TEXT)
+            if key is None or text is None:
+                raise TheirError("There is nothing to send.")
+            await self._desk.agent_says(agent.id, contact.id, key, text)
+            return self._done(request)
+
+        return self._settle(request, work, to_the_end=True)
+
+    @app.route("/agent/contacts/<contact_id>/end", methods=["POST"])
+    def end(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            agent, _ = await self._agent(request, acting=True)
+            contact = self._own_contact(agent, contact_id)
+            if contact.state is State.CONNECTED:
+                await self._desk.end(contact.id, "agent")
+            elif contact.open:
+                # It would end for the customer too, who only waits for somebody.
+                raise TheirError(
+                    "It still rings. Decline it on your phone; somebody else will be asked.", 409
+                )
+            return self._done(request)
+
+        return self._settle(request, work, to_the_end=True)
+
+    @app.route("/context/<contact_id>", methods=["GET"])
+    def context(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            if await self._who(request) is None:
+                return see(f"/agent/login?next={quote(way_on(f'/context/{contact_id}'))}")
+            agent, login = await self._agent(request)
+            if all(contact.id != contact_id for contact in await self._theirs(agent)):
+                # The same words whether it exists or not.
+                return self._notice(404, *NOT_YOURS)
+            found = await self._desk.context(contact_id)
+            return self._page(
+                "context.html", csrf=login.csrf, agent=agent, **context_page(found, agent, self._now())
+            )
+
+        return self._settle(request, work)
+
+    @app.route("/agent/static/<name>", methods=["GET"])
+    def static(self, request: Request, name: str) -> bytes:
+        found = self._assets.get(name)
+        if found is None:
+            answer = self._notice(404, "There is nothing here", "This address leads nowhere.")
+        else:
+            keep = "public, max-age=31536000, immutable" if b"v" in (request.args or {}) else "no-cache"
+            answer = Answer(found[0], content_type=found[1], headers={"Cache-Control": keep})
+        answer.write_head(request)
+        return answer.body
+
+    @app.handle_errors(Exception)
+    def not_routed(self, request: IRequest, failure: Failure) -> KleinRenderable:
+        asked = cast(Request, request)
+        self._secure(asked)
+        answer = self._refuser(asked)(refusal_of(failure.value))
+        answer.write_head(asked)
+        return answer.body
+
+    # --- parts of the page
+
+    def _devices(self, agent: Agent) -> list[dict[str, Any]]:
+        return [
+            device_panel(device, self._location.bindings(self._location.aor(device.username)))
+            for device in self._roster.devices_of(agent.id)
+        ]
+
+    async def _contacts(self, agent: Agent) -> dict[str, Any]:
+        panels = []
+        for contact in await self._theirs(agent):
+            messages = await self._desk.messages(contact.id) if contact.channel is Channel.CHAT else ()
+            panel = contact_panel(contact, messages, self._now())
+            panels.append({**panel, "new_key": secrets.token_hex(8)})
+        state = self._states.of(agent.id)
+        nobody = "Nobody is with you. When a phone of yours rings, you see here who it is and why."
+        if not state.wants_ready:
+            nobody = "Nobody is with you, and nobody is sent to you until you are ready."
+        return {"contacts": panels, "nobody": nobody}
+
+    async def _theirs(self, agent: Agent) -> list[Contact]:
+        """The agent's contacts: those that ring, those they are with, and the one they are wrapping up."""
+        contacts = list(self._desk.contacts_of(agent.id))
+        last = self.news.last_ended(agent.id)
+        if last is not None and self._states.of(agent.id).state is AgentState.WRAP_UP:
+            ended = await self._desk.get(last)
+            if ended is not None and ended.agent_id == agent.id:
+                contacts.append(ended)
+        return contacts
+
+    async def _panels(self, agent_id: str, csrf: str) -> dict[str, Panel]:
+        agent = self._roster.agent(agent_id)
+        if agent is None:
+            return {}
+        state = state_panel(self._states.of(agent_id), self._now())
+        devices = self._devices(agent)
+        contacts = await self._contacts(agent)
+        return {
+            "state": Panel(
+                self._drawing.draw("panel_state.html", csrf=csrf, state=state),
+                {**state, "since_words": None},
+            ),
+            "contacts": Panel(
+                self._drawing.draw("panel_contacts.html", csrf=csrf, **contacts),
+                [
+                    {**contact, "since_words": None, "new_key": None, "messages": None}
+                    for contact in contacts["contacts"]
+                ]
+                or contacts["nobody"],
+            ),
+            "devices": Panel(self._drawing.draw("panel_devices.html", csrf=csrf, devices=devices), devices),
+        }
+
+    def _line(self, agent_id: str, contact_id: str, message: Mapping[str, Any]) -> str:
+        for contact in self._desk.contacts_of(agent_id):
+            if contact.id == contact_id:
+                return self._drawing.line(line(message, contact.facts.caller))
+        return ""
+
+    # --- what they share
+
+    def _settle(
+        self,
+        request: Request,
+        work: Work,
+        *,
+        to_the_end: bool = False,
+    ) -> Deferred[bytes]:
+        self._secure(request)
+        return settle(request, work, self._refuser(request), to_the_end=to_the_end)
+
+    def _secure(self, request: Request) -> None:
+        request.setHeader(b"content-security-policy", PAGE_CSP.encode("ascii"))
+        request.setHeader(b"cache-control", b"no-store")
+
+    def _refuser(self, request: Request) -> Callable[[Refusal], Answer]:
+        if wants_json(request):
+            return json_refusal
+        return self._refused
+
+    def _refused(self, refusal: Refusal) -> Answer:
+        title = {
+            401: "Please log in",
+            403: "That didn’t come from this page",
+            404: "There is nothing here",
+            409: "That can’t be done just now",
+            429: "A little slower, please",
+        }.get(
+            refusal.status, "That didn’t work" if refusal.status < 500 else "Something went wrong on our side"
+        )
+        link = ("/agent/login", "Log in") if refusal.status == 401 else ("/agent", "To your page")
+        return self._notice(refusal.status, title, refusal.reason, refusal.reference, link)
+
+    def _notice(
+        self,
+        status: int,
+        title: str,
+        text: str,
+        reference: str | None = None,
+        link: tuple[str, str] = ("/agent", "To your page"),
+    ) -> Answer:
+        answer = self._page(
+            "notice.html",
+            status,
+            title=title,
+            text=text,
+            reference=reference,
+            link=link[0],
+            link_text=link[1],
+        )
+        return Answer(answer.body, status, answer.content_type, retry_header(status))
+
+    def _login_page(
+        self, request: Request, way: str, status: int = 200, *, login: str = "", problem: str = ""
+    ) -> Answer:
+        return self._page(
+            "login.html",
+            status,
+            token=form_token(request),
+            way="" if way == "/agent" else way,
+            name=login[:100],
+            error=problem,
+        )
+
+    def _page(self, template: str, status: int = 200, **values: Any) -> Answer:
+        html = self._drawing.draw(template, **values)
+        return Answer(html.encode("utf-8", "replace"), status, "text/html; charset=utf-8")
+
+    def _done(self, request: Request) -> Answer:
+        return json_answer({"done": True}) if wants_json(request) else see("/agent")
+
+    async def _who(self, request: Request) -> Login | None:
+        login = await self._logins.who(request, "agent")
+        return login if login is not None and self._roster.agent(login.subject) is not None else None
+
+    async def _agent(self, request: Request, *, acting: bool = False) -> tuple[Agent, Login]:
+        """The agent who asks. TheirError 401 when nobody is logged in, 403 when one is to act without their token."""
+        login = await self._who(request)
+        agent = None if login is None else self._roster.agent(login.subject)
+        if login is None or agent is None:
+            raise TheirError("Your login has ended. Please log in again.", 401)
+        if acting:
+            if not self._logins.csrf_ok(login, request):
+                raise TheirError("The page you acted on is out of date. Please load it again.", 403)
+            self._acts.take(agent.id, "That was a lot at once.")
+        return agent, login
+
+    def _own_device(self, agent: Agent, device_id: str) -> Device:
+        device = self._roster.device(device_id)
+        if device is None or device.agent_id != agent.id:
+            raise TheirError("You have no such phone.", 404)
+        return device
+
+    def _own_contact(self, agent: Agent, contact_id: str) -> Contact:
+        for contact in self._desk.contacts_of(agent.id):
+            if contact.id == contact_id:
+                return contact
+        raise TheirError("You have no such contact.", 404)
+
+
+def see(path: str) -> Answer:
+    return Answer(status=303, headers={"Location": path})
+
+
+def wants_json(request: Request) -> bool:
+    return b"application/json" in (request.getHeader(b"accept") or b"")
+
+
+def build_pages(
+    *,
+    desk: AgentDesk,
+    logins: Logins,
+    roster: Roster,
+    states: StatesView,
+    location: LocationView,
+    events: EventLog,
+    clock: IReactorTime,
+    now: Callable[[], float],
+    setup: SoftphoneSetup,
+) -> KleinResource:
+    """The resource to mount at `/agent` and at `/context` (it sees whole paths)."""
+    pages = AgentPages(
+        desk=desk,
+        logins=logins,
+        roster=roster,
+        states=states,
+        location=location,
+        events=events,
+        clock=clock,
+        now=now,
+        setup=setup,
+    )
+    return pages.resource()
