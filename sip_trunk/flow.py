@@ -1,0 +1,73 @@
+"""A Flow: one way to reach a peer (RFC 5626 s3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from secrets import token_hex
+
+from twisted.logger import Logger
+
+log = Logger()
+
+
+class Flow:
+    """A UDP (local port, peer) pair, or a connection.
+
+    transport: "UDP", "TCP", "TLS", "WS" or "WSS". peer: numeric host and port. token: what a binding remembers it by,
+    for `Transports.flow_by_token`; it never goes on the wire. reliable: nothing sent needs sending again.
+    on_closed: called with the flow, once, when a connection is gone. tags: what others note on it.
+    """
+
+    __slots__ = ("alive", "on_closed", "peer", "reliable", "tags", "token", "transport")
+
+    def __init__(self, transport: str, peer: tuple[str, int], token: str) -> None:
+        self.transport = transport
+        self.peer = peer
+        self.token = token
+        self.reliable = transport != "UDP"
+        self.alive = True
+        self.on_closed: set[Callable[[Flow], None]] = set()
+        self.tags: dict[str, str] = {}
+
+    def send(self, data: bytes) -> None:
+        """Send one message. What cannot be sent is dropped: whoever needs to know has a timer or `on_closed`."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End a connection; a UDP flow has none."""
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.transport} {self.peer[0]}:{self.peer[1]}>"
+
+
+class Connection(Flow):
+    """A flow that is a connection, TCP, TLS or web socket; `write` and `drop` are its protocol's."""
+
+    __slots__ = ("_drop", "_write")
+
+    def __init__(
+        self, transport: str, peer: tuple[str, int], write: Callable[[bytes], None], drop: Callable[[], None]
+    ) -> None:
+        super().__init__(transport, peer, f"{transport.lower()}-{token_hex(12)}")
+        self._write = write
+        self._drop = drop
+
+    def send(self, data: bytes) -> None:
+        if self.alive:
+            self._write(data)
+
+    def close(self) -> None:
+        if self.alive:
+            self._drop()
+
+    def closed(self) -> None:
+        """The connection is gone: tell everybody who asked, whatever some of them make of it."""
+        if not self.alive:
+            return
+        self.alive = False
+        callbacks, self.on_closed = list(self.on_closed), set()
+        for callback in callbacks:
+            try:
+                callback(self)
+            except Exception:
+                log.failure("The end of {flow!r} could not be dealt with", flow=self)

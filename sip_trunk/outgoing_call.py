@@ -1,0 +1,135 @@
+"""A call of ours until it is answered: forks, refusals, hanging up in time and too late (RFC 3261 §9.1, §13.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from sip_trunk.call import Accepted, Call, CallEvent, CallState, Cancelled, Progress, Refused
+from sip_trunk.exchange import Exchange
+from sip_trunk.sip import dialog as dialogs
+from sip_trunk.sip.dialog import Dialog
+from sip_trunk.sip.message import Request, Response
+from sip_trunk.sip.uri import Uri
+
+if TYPE_CHECKING:
+    from sip_trunk.flow import Flow
+    from sip_trunk.user_agent import UserAgent
+
+
+class OutgoingCall(Call):
+    """`on_late`, if set, is told the status of a provisional or 2xx that came after the call was over.
+
+    Such a response is dealt with here (CANCEL, or ACK and BYE), for 64*T1 after the INVITE timed out or its CANCEL
+    went unanswered.
+    """
+
+    # RFC 3261 §14.1: the side that chose the Call-ID waits longer.
+    GLARE_WAIT = (2.1, 4.0)
+
+    def __init__(
+        self,
+        agent: UserAgent,
+        request: Request,
+        on_event: Callable[[CallEvent], None] | None,
+        credentials: tuple[str, str] | None,
+        *,
+        flow: Flow | None,
+        hop: Uri,
+        contact_user: str,
+    ) -> None:
+        super().__init__(agent, request, on_event, credentials)
+        self.on_late: Callable[[int], None] | None = None
+        self._remote_uri = str(request.to.uri)
+        self._contact_user = contact_user
+        # A binding's flow is the only way to a phone behind NAT (RFC 5626 §5.3).
+        self._keeps_flow = flow is not None
+        self._early: dict[str, Dialog] = {}
+        self._acks: dict[object, Callable[[], None]] = {}
+        self._exchange = Exchange(
+            agent,
+            request,
+            self._receive_response,
+            flow=flow,
+            hop=hop,
+            contact_user=contact_user,
+            credentials=credentials,
+        )
+        self._exchange.start()
+
+    @property
+    def remote_uri(self) -> str:
+        return self._remote_uri
+
+    def _hangup(self, reason: str, headers: list[tuple[str, str]]) -> None:
+        if self.state is CallState.CONFIRMED:
+            super()._hangup(reason, headers)
+            return
+        self._exchange.cancel(headers)
+        self._drop_early()
+        self._finish(Cancelled(reason))
+
+    def _receive_response(self, response: Response) -> None:
+        self.request = self._exchange.request
+        if self.flow is None or not self.ended:
+            self.flow = self._exchange.flow
+        if response.status < 200:
+            self._receive_provisional(response)
+        elif response.status < 300:
+            self._receive_success(response)
+        else:
+            self._drop_early()
+            self._finish(Refused(response.status, response.reason, response.local, response))
+
+    def _receive_provisional(self, response: Response) -> None:
+        if self.ended:
+            self._exchange.cancel()
+            self._tell_late(response.status)
+            return
+        if self.state is CallState.CONFIRMED:
+            return
+        tag = response.to.tag
+        if tag is not None and response.status > 100:
+            dialog = self._early.get(tag)
+            if dialog is None:
+                dialog = self._early[tag] = Dialog.of_caller(self.request, response)
+                self.agent.dialogs[dialog.id] = (self, dialog)
+            else:
+                dialog.learn(response)
+        if response.status >= 180:
+            self.state = CallState.RINGING
+        self._emit(Progress(response.status, response.headers, response.body))
+
+    def _receive_success(self, response: Response) -> None:
+        tag = response.to.tag or ""
+        if tag in self._acks:  # §13.2.2.4: each repeated 2xx gets its ACK again
+            self._acks[tag]()
+            return
+        dialog = self._early.pop(tag, None)
+        if dialog is None:
+            dialog = Dialog.of_caller(self.request, response)
+        else:
+            dialog.learn(response)
+        self._acknowledge(dialog, self.request.cseq.number, self._acks, tag)
+        if self.ended or self.state is CallState.CONFIRMED:
+            # Answered after we hung up, or by another branch of a fork: nobody here wants it.
+            if self.ended:
+                self._tell_late(response.status)
+            self._bye(dialog=dialog)
+            return
+        self.dialog = dialog
+        self.agent.dialogs[dialog.id] = (self, dialog)
+        self._drop_early()
+        self.state = CallState.CONFIRMED
+        self._emit(Accepted(response.body, response))
+        self._try_reinvite()
+
+    def _drop_early(self) -> None:
+        for dialog in self._early.values():
+            dialog.move(dialogs.Event.OVER)
+            self.agent.dialogs.pop(dialog.id, None)
+        self._early.clear()
+
+    def _tell_late(self, status: int) -> None:
+        if self.on_late is not None:
+            self.on_late(status)

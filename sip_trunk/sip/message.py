@@ -1,0 +1,395 @@
+"""Requests and responses (RFC 3261 s7, s8), read lazily: what nobody asks for is never parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
+
+from sip_trunk.sip.errors import BadMessage, SipFault
+from sip_trunk.sip.headers import (
+    CSeq,
+    Headers,
+    NameAddr,
+    Via,
+    delta_seconds,
+    is_token,
+    parse_contacts,
+    parse_cseq,
+    parse_media_type,
+    parse_name_addr,
+    parse_via,
+    split_list,
+)
+from sip_trunk.sip.uri import Uri, parse_uri
+
+REASONS: dict[int, str] = {
+    100: "Trying",
+    180: "Ringing",
+    181: "Call Is Being Forwarded",
+    182: "Queued",
+    183: "Session Progress",
+    199: "Early Dialog Terminated",
+    200: "OK",
+    202: "Accepted",
+    204: "No Notification",
+    300: "Multiple Choices",
+    301: "Moved Permanently",
+    302: "Moved Temporarily",
+    305: "Use Proxy",
+    380: "Alternative Service",
+    400: "Bad Request",
+    401: "Unauthorized",
+    402: "Payment Required",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    406: "Not Acceptable",
+    407: "Proxy Authentication Required",
+    408: "Request Timeout",
+    410: "Gone",
+    412: "Conditional Request Failed",
+    413: "Request Entity Too Large",
+    414: "Request-URI Too Long",
+    415: "Unsupported Media Type",
+    416: "Unsupported URI Scheme",
+    420: "Bad Extension",
+    421: "Extension Required",
+    422: "Session Interval Too Small",
+    423: "Interval Too Brief",
+    429: "Provide Referrer Identity",
+    430: "Flow Failed",
+    433: "Anonymity Disallowed",
+    439: "First Hop Lacks Outbound Support",
+    440: "Max-Breadth Exceeded",
+    469: "Bad Info Package",
+    480: "Temporarily Unavailable",
+    481: "Call/Transaction Does Not Exist",
+    482: "Loop Detected",
+    483: "Too Many Hops",
+    484: "Address Incomplete",
+    485: "Ambiguous",
+    486: "Busy Here",
+    487: "Request Terminated",
+    488: "Not Acceptable Here",
+    489: "Bad Event",
+    491: "Request Pending",
+    493: "Undecipherable",
+    494: "Security Agreement Required",
+    500: "Server Internal Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Server Time-out",
+    505: "Version Not Supported",
+    513: "Message Too Large",
+    580: "Precondition Failure",
+    600: "Busy Everywhere",
+    603: "Decline",
+    604: "Does Not Exist Anywhere",
+    606: "Not Acceptable",
+}
+
+# RFC 3261 s8.2.6.2, and s12.1.1 for Record-Route.
+_COPIED = frozenset(("via", "from", "to", "call-id", "cseq"))
+_COPIED_WITH_ROUTE = _COPIED | {"record-route"}
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        # A lone surrogate that did not come off the wire (a name out of JSON) must not stop a message.
+        return text.encode("utf-8", "replace")
+
+
+class Message:
+    """What requests and responses share.
+
+    The typed properties parse on first use, keep what they read, and raise BadMessage for a header that is
+    malformed, or missing where RFC 3261 s8.1.1 wants it.
+    """
+
+    __slots__ = ("body", "headers")
+
+    def __init__(
+        self, headers: Headers | Iterable[tuple[str, str]], body: bytes = b"", content_type: str | None = None
+    ) -> None:
+        self.headers = headers if isinstance(headers, Headers) else Headers(headers)
+        self.body = body
+        if content_type is not None:
+            self.headers.set("Content-Type", content_type)
+
+    @property
+    def start_line(self) -> str:
+        raise NotImplementedError
+
+    def to_bytes(self) -> bytes:
+        """The message as it goes on the wire; a Content-Length that does not fit the body is put right."""
+        headers = self.headers
+        length = len(self.body)
+        written = headers.first("content-length")
+        if written != str(length) and not (
+            written and written.isdigit() and delta_seconds(written) == length
+        ):
+            headers.set("Content-Length", str(length))
+        head = _encode("\r\n".join((self.start_line, *headers.lines, "", "")))
+        return head + self.body if length else head
+
+    def _mandatory(self, key: str, name: str) -> str:
+        value = self.headers.first(key)
+        if value is None:
+            raise BadMessage(f"Missing {name}")
+        return value
+
+    @property
+    def vias(self) -> list[Via]:
+        cache = self.headers.cache
+        vias: list[Via] | None = cache.get("via")
+        if vias is None:
+            vias = cache["via"] = [parse_via(item) for item in self.headers.all("via")]
+        return vias
+
+    @property
+    def top_via(self) -> Via:
+        cache = self.headers.cache
+        via: Via | None = cache.get("top via")
+        if via is None:
+            value = self._mandatory("via", "Via")
+            if "," in value:
+                value = (split_list(value) or [""])[0]
+            via = cache["top via"] = parse_via(value)
+        return via
+
+    def _address(self, key: str, name: str) -> NameAddr:
+        cache = self.headers.cache
+        address: NameAddr | None = cache.get(key)
+        if address is None:
+            try:
+                address = cache[key] = parse_name_addr(self._mandatory(key, name))
+            except BadMessage as error:
+                if error.reason.startswith("Missing"):
+                    raise
+                raise BadMessage(f"{error.reason} in {name}") from error
+        return address
+
+    @property
+    def from_(self) -> NameAddr:
+        return self._address("from", "From")
+
+    @property
+    def to(self) -> NameAddr:
+        return self._address("to", "To")
+
+    @property
+    def call_id(self) -> str:
+        return self._mandatory("call-id", "Call-ID")
+
+    @property
+    def cseq(self) -> CSeq:
+        cache = self.headers.cache
+        cseq: CSeq | None = cache.get("cseq")
+        if cseq is None:
+            cseq = cache["cseq"] = parse_cseq(self._mandatory("cseq", "CSeq"))
+        return cseq
+
+    @property
+    def contacts(self) -> list[NameAddr]:
+        """Every Contact; none for `Contact: *`, which `contact_star` tells."""
+        contacts = self._contacts()
+        return [] if isinstance(contacts, str) else contacts
+
+    @property
+    def contact_star(self) -> bool:
+        return self._contacts() == "*"
+
+    def _contacts(self) -> list[NameAddr] | str:
+        cache = self.headers.cache
+        contacts: list[NameAddr] | str | None = cache.get("contact")
+        if contacts is None:
+            try:
+                contacts = cache["contact"] = parse_contacts(self.headers.all("contact"))
+            except BadMessage as error:
+                raise BadMessage(f"{error.reason} in Contact") from error
+        return contacts
+
+    def addresses(self, name: str) -> list[NameAddr]:
+        """Every address of a comma-separated header such as Route or P-Asserted-Identity."""
+        return [parse_name_addr(item) for item in self.headers.all(name)]
+
+    def _routes(self, key: str) -> list[NameAddr]:
+        cache = self.headers.cache
+        routes: list[NameAddr] | None = cache.get(key)
+        if routes is None:
+            routes = cache[key] = self.addresses(key) if key in self.headers.keys else []
+        return routes
+
+    @property
+    def routes(self) -> list[NameAddr]:
+        return self._routes("route")
+
+    @property
+    def record_routes(self) -> list[NameAddr]:
+        return self._routes("record-route")
+
+    @property
+    def content_type(self) -> str | None:
+        """ "type/subtype" in lower case without parameters; None when there is none."""
+        value = self.headers.first("content-type")
+        return None if value is None else parse_media_type(value)[0]
+
+    def _number(self, key: str, name: str) -> int | None:
+        value = self.headers.first(key)
+        if value is None:
+            return None
+        if not (value.isascii() and value.isdigit()):
+            raise BadMessage(f"Bad {name}")
+        return delta_seconds(value)
+
+    @property
+    def max_forwards(self) -> int | None:
+        return self._number("max-forwards", "Max-Forwards")
+
+    @property
+    def expires(self) -> int | None:
+        """Seconds; a number too large for 32 bits is that largest one. Raises BadMessage."""
+        return self._number("expires", "Expires")
+
+    @property
+    def content_length(self) -> int | None:
+        return self._number("content-length", "Content-Length")
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Message)
+            and self.start_line == other.start_line
+            and self.headers.lines == other.headers.lines
+            and self.body == other.body
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Request(Message):
+    """`uri_text` is the Request-URI as it stands in the start line; `uri` reads it, and may be set."""
+
+    __slots__ = ("_uri", "method", "uri_text")
+
+    def __init__(
+        self,
+        method: str,
+        uri: Uri | str,
+        headers: Headers | Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        content_type: str | None = None,
+    ) -> None:
+        super().__init__(headers, body, content_type)
+        self.method = method
+        self._uri: Uri | None = None
+        if isinstance(uri, str):
+            self.uri_text = uri
+        else:
+            self.uri = uri
+
+    @property
+    def uri(self) -> Uri:
+        if self._uri is None:
+            try:
+                self._uri = parse_uri(self.uri_text)
+            except BadMessage as error:
+                raise BadMessage("Bad Request-URI") from error
+        return self._uri
+
+    @uri.setter
+    def uri(self, uri: Uri) -> None:
+        self._uri = uri
+        self.uri_text = str(uri)
+
+    @property
+    def start_line(self) -> str:
+        if not self.uri_text or " " in self.uri_text or "\n" in self.uri_text or not is_token(self.method):
+            raise SipFault("Bad start line")
+        return f"{self.method} {self.uri_text} SIP/2.0"
+
+    def copy(self) -> Self:
+        return type(self)(self.method, self.uri_text, self.headers.copy(), self.body)
+
+    def stamp_source(self, host: str, port: int) -> None:
+        """Note on the top Via where the request came from (RFC 3261 s18.2.1, RFC 3581 s4)."""
+        via = self.top_via
+        params = via.params
+        wants_rport = via.wants_rport
+        if not wants_rport and via.host == host and "received" not in params:
+            return
+        params = {**params, "received": host}
+        if wants_rport:
+            params["rport"] = str(port)
+        self.headers.replace_first("Via", str(Via(via.transport, via.host, via.port, params)))
+
+    def response(
+        self,
+        status: int,
+        reason: str | None = None,
+        *,
+        to_tag: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        content_type: str | None = None,
+    ) -> Response:
+        """An answer to this request, with what RFC 3261 s8.2.6 copies into it.
+
+        `to_tag` is added to a To that has none. Works on a request that was only partly readable, too.
+        """
+        copied = _COPIED_WITH_ROUTE if 100 < status < 300 else _COPIED
+        keys: list[str] = []
+        lines: list[str] = []
+        for key, line in zip(self.headers.keys, self.headers.lines, strict=True):
+            if key in copied:
+                keys.append(key)
+                tagless = key == "to" and to_tag is not None and not self._has_to_tag()
+                lines.append(f"{line.rstrip()};tag={to_tag}" if tagless else line)
+        made = Headers.from_lines(keys, lines)
+        for name, value in headers:
+            made.add(name, value)
+        return Response(status, reason, made, body, content_type)
+
+    def _has_to_tag(self) -> bool:
+        try:
+            return self.to.tag is not None
+        except BadMessage:
+            return True
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.uri_text}>"
+
+
+class Response(Message):
+    """`local` tells a response we made up ourselves for want of one (RFC 3261 s8.1.3.1)."""
+
+    __slots__ = ("local", "reason", "status")
+
+    def __init__(
+        self,
+        status: int,
+        reason: str | None = None,
+        headers: Headers | Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        content_type: str | None = None,
+        *,
+        local: bool = False,
+    ) -> None:
+        super().__init__(headers, body, content_type)
+        self.status = status
+        self.reason = REASONS.get(status, "") if reason is None else reason
+        self.local = local
+
+    @property
+    def start_line(self) -> str:
+        if "\n" in self.reason or "\r" in self.reason:
+            raise SipFault("Bad start line")
+        return f"SIP/2.0 {self.status} {self.reason}"
+
+    def copy(self) -> Self:
+        return type(self)(self.status, self.reason, self.headers.copy(), self.body, local=self.local)
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status} {self.reason}>"

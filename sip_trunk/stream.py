@@ -1,0 +1,137 @@
+"""SIP over TCP and TLS: one connection (RFC 3261 s18, RFC 5626 s4.4.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sip_trunk.flow import Connection
+from sip_trunk.sip.errors import BadMessage
+from sip_trunk.sip.parser import KeepAlive, StreamParser
+
+if TYPE_CHECKING:
+    from sip_trunk.transport import Transports
+
+log = Logger()
+
+
+@implementer(IPushProducer)
+class StreamProtocol(Protocol):
+    """Reads messages off a connection. It ends the connection when that brings no whole message for `quiet_s`, is
+    silent for `idle_s`, or does not take what we send."""
+
+    flow: Connection | None = None
+
+    def __init__(self, transports: Transports, name: str) -> None:
+        self._transports = transports
+        self._name = name
+        self._parser = StreamParser(transports.limits.message)
+        self._spoke = False
+        self._congested = False
+        self._unsent = 0
+        self._heard_at = self._whole_at = transports.reactor.seconds()
+        self._check: IDelayedCall | None = None
+        # The transport; no one interface of Twisted's has all of what a TCP or TLS one can do.
+        self._wire: Any = None
+
+    def connectionMade(self) -> None:
+        self._wire = self.transport
+        address = self._wire.getPeer()
+        flow = Connection(self._name, (address.host, address.port), self._write, self._drop)
+        if not self._transports.opened(flow):
+            self._wire.abortConnection()
+            return
+        self.flow = flow
+        self._wire.setTcpNoDelay(True)
+        self._wire.setTcpKeepAlive(True)
+        # Being its own push producer, it is told when the peer stops taking what we send.
+        self._wire.registerProducer(self, True)
+        self._arm()
+
+    def _arm(self) -> None:
+        self._check = self._transports.reactor.callLater(self._transports.limits.quiet_s, self._look)
+
+    def _look(self) -> None:
+        now, limits = self._transports.reactor.seconds(), self._transports.limits
+        unfinished = (not self._spoke or not self._parser.idle) and now - self._whole_at >= limits.quiet_s
+        if unfinished or now - self._heard_at >= limits.idle_s:
+            self._check = None
+            self._drop()
+        else:
+            self._arm()
+
+    def dataReceived(self, data: bytes) -> None:
+        flow = self.flow
+        if flow is None:
+            return
+        self._heard_at = self._transports.reactor.seconds()
+        for item in self._parser.feed(data):
+            if not flow.alive:
+                return
+            self._whole_at = self._heard_at
+            if isinstance(item, KeepAlive):
+                if item is KeepAlive.PING:
+                    self._write(KeepAlive.PONG.value)
+            elif isinstance(item, BadMessage):
+                self._transports.refuse(item, flow)
+            else:
+                self._spoke = True
+                self._transports.deliver(item, flow)
+        if self._parser.broken:
+            self._drop()
+
+    def spoken_to(self) -> None:
+        """We opened this connection: the peer may wait for us to speak first."""
+        self._spoke = True
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+        if self.flow is not None:
+            self._transports.closed(self.flow)
+
+    def _write(self, data: bytes) -> None:
+        if self._congested:
+            self._unsent += len(data)
+            if self._unsent > self._transports.limits.unsent:
+                log.info("{flow!r} does not take what it is sent", flow=self.flow)
+                self._wire.abortConnection()
+                return
+        self._wire.write(data)
+
+    def _drop(self) -> None:
+        # registerProducer keeps loseConnection waiting for ever.
+        self._wire.unregisterProducer()
+        if self._congested:
+            self._wire.abortConnection()
+        else:
+            self._wire.loseConnection()
+
+    def pauseProducing(self) -> None:
+        self._congested = True
+
+    def resumeProducing(self) -> None:
+        self._congested = False
+        self._unsent = 0
+
+    def stopProducing(self) -> None:
+        self._congested = True
+
+
+class StreamFactory(Factory):
+    """Makes a protocol for each connection of one transport."""
+
+    noisy = False
+
+    def __init__(self, transports: Transports, name: str) -> None:
+        self._transports = transports
+        self._name = name
+
+    def buildProtocol(self, addr: IAddress | None) -> StreamProtocol:
+        return StreamProtocol(self._transports, self._name)

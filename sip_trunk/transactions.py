@@ -1,0 +1,515 @@
+"""Drives the transaction machines: finds the transaction of a message, carries out effects, keeps the timers.
+
+RFC 3261 §17 with RFC 6026; the rules themselves are the tables in `sip_trunk.sip`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from secrets import token_hex
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from sip_trunk.deadlines import Deadline, Deadlines
+from sip_trunk.sip import client_transaction as client
+from sip_trunk.sip import server_transaction as server
+from sip_trunk.sip.errors import BadMessage, SipError
+from sip_trunk.sip.machine import Do, Effect, Event, StartTimer, StopTimer
+from sip_trunk.sip.message import Message, Request, Response
+from sip_trunk.sip.timers import RETRANSMISSION, TIMING, Timer, Timing
+from sip_trunk.sip.uri import bracketed
+
+if TYPE_CHECKING:
+    from sip_trunk.flow import Flow
+    from sip_trunk.transport import Transports
+
+log = Logger()
+
+COOKIE = "z9hG4bK"
+Key = tuple[object, ...]
+SentBy = tuple[str, int | None]
+Screen = Callable[[Request, "Flow"], tuple[int, str] | None]
+
+
+class Transaction:
+    """What both sides share: a machine, its two timers, and the bytes it may have to send again."""
+
+    __slots__ = ("_data", "_ending", "_layer", "_retransmission", "flow", "key", "request")
+
+    machine: client.InviteClient | client.NonInviteClient | server.InviteServer | server.NonInviteServer
+
+    def __init__(self, layer: TransactionLayer, request: Request, flow: Flow, key: Key) -> None:
+        self._layer = layer
+        self.request = request
+        self.flow = flow
+        self.key = key
+        self._data: bytes | None = None
+        # At most one timer of each sort runs at any time, whatever its letter.
+        self._retransmission: Deadline | None = None
+        self._ending: Deadline | None = None
+
+    def step(self, event: Event | Timer, message: Message | None = None) -> None:
+        """Feed the machine and carry out what it asks for."""
+        failed = False
+        for effect in self.machine.step(event, self._layer.timers.now()):
+            if effect is Do.SEND:
+                failed = not self._send(self._data) or failed
+            elif type(effect) is StartTimer:
+                self._start(effect)
+            elif type(effect) is StopTimer:
+                self._stop(effect.timer)
+            elif effect is Do.TERMINATED:
+                self._end()
+            else:
+                self._carry_out(effect, message)
+        if failed:
+            self.step(Event.TRANSPORT_ERROR)
+
+    def _carry_out(self, effect: Effect, message: Message | None) -> None:
+        raise NotImplementedError
+
+    def _send(self, data: bytes | None) -> bool:
+        """False when there is no way to the peer any more."""
+        if data is None:
+            return True
+        if not self.flow.alive:
+            return False
+        self.flow.send(data)
+        return True
+
+    def _start(self, effect: StartTimer) -> None:
+        timer = effect.timer
+        deadline = self._layer.timers.at(effect.at, lambda: self.step(timer))
+        if timer in RETRANSMISSION or timer is Timer.TRYING:
+            self._retransmission = deadline
+        else:
+            if self._ending is not None:
+                self._ending.cancel()
+            self._ending = deadline
+
+    def _stop(self, timer: Timer) -> None:
+        if timer in RETRANSMISSION or timer is Timer.TRYING:
+            if self._retransmission is not None:
+                self._retransmission.cancel()
+                self._retransmission = None
+        elif self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
+
+    def _end(self) -> None:
+        self._stop(Timer.A)
+        self._stop(Timer.B)
+        self._layer.forget(self)
+
+
+class ClientTransaction(Transaction):
+    """A request of ours. `on_response` gets every response the machine delivers, `on_failure` "timeout" or "transport".
+
+    A 2xx to INVITE is delivered each time it comes: the transaction user sends the ACK (RFC 3261 §13.2.2.4).
+    """
+
+    __slots__ = (
+        "_cancel_headers",
+        "_cancelled",
+        "_provisional",
+        "machine",
+        "on_failure",
+        "on_response",
+        "sent_by",
+    )
+
+    machine: client.InviteClient | client.NonInviteClient
+
+    def __init__(
+        self,
+        layer: TransactionLayer,
+        request: Request,
+        flow: Flow,
+        key: Key,
+        sent_by: SentBy,
+        on_response: Callable[[Response], None],
+        on_failure: Callable[[str], None],
+    ) -> None:
+        super().__init__(layer, request, flow, key)
+        kind = client.InviteClient if request.method == "INVITE" else client.NonInviteClient
+        self.machine = kind(flow.reliable, layer.timing)
+        self._data = request.to_bytes()
+        self.sent_by = sent_by
+        self.on_response = on_response
+        self.on_failure = on_failure
+        self._provisional = False
+        self._cancelled = False
+        self._cancel_headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def unanswered(self) -> bool:
+        """No final response yet, and none given up on for good."""
+        return self.machine.state in (client.State.CALLING, client.State.PROCEEDING, client.State.ABANDONED)
+
+    def cancel(self, headers: Iterable[tuple[str, str]] = ()) -> None:
+        """Send CANCEL for an INVITE, once; before a provisional it waits for one (RFC 3261 §9.1)."""
+        if self._cancelled or not self.unanswered:
+            return
+        self._cancelled = True
+        self._cancel_headers = tuple(headers)
+        if self._provisional:
+            self._send_cancel()
+
+    def receive(self, response: Response) -> None:
+        first = not self._provisional and response.status < 200
+        self._provisional = self._provisional or first
+        self.step(self.machine.kind(response.status), response)
+        if first and self._cancelled:
+            self._send_cancel()
+
+    def _send_cancel(self) -> None:
+        if not self.unanswered or not self.flow.alive:
+            return
+        request = _same_hop(self.request, "CANCEL", self.request.headers.get("To") or "")
+        for name, value in self._cancel_headers:
+            request.headers.add(name, value)
+        self._layer.start_client(request, self.flow, str(self.key[0]), self.sent_by, _ignore, _ignore)
+        # §9.1: no final response within 64*T1 of the CANCEL, and the INVITE counts as cancelled.
+        self.limit()
+
+    def limit(self) -> None:
+        """Wait no longer than 64*T1 for a final response, ringing or not."""
+        self._layer.timers.after(self._layer.timing.lifetime, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.machine.state is client.State.PROCEEDING:
+            self.step(Event.ABANDON)
+
+    def _carry_out(self, effect: Effect, message: Message | None) -> None:
+        if effect is Do.DELIVER:
+            assert isinstance(message, Response)
+            self.on_response(message)
+        elif effect is Do.SEND_ACK:
+            assert isinstance(message, Response)
+            # §17.1.1.3: hop by hop, on the INVITE's own branch.
+            self._send(_same_hop(self.request, "ACK", message.headers.get("To") or "").to_bytes())
+        elif effect is Do.TIMED_OUT:
+            self.on_failure("timeout")
+        elif effect is Do.TRANSPORT_FAILED:
+            self.on_failure("transport")
+
+
+class ServerTransaction(Transaction):
+    """A request of theirs. `respond` any number of provisionals and one final response.
+
+    All responses get one To tag, `to_tag`. `on_cancel` is called with the CANCEL while an INVITE is unanswered (the
+    CANCEL itself is answered here); `on_failure` with "timeout" (no ACK to a refusal; no answer within 64*T1, of a
+    non-INVITE) or "transport".
+    """
+
+    __slots__ = ("_responded", "_to_tag", "machine", "merge_key", "on_cancel", "on_failure")
+
+    machine: server.InviteServer | server.NonInviteServer
+
+    def __init__(self, layer: TransactionLayer, request: Request, flow: Flow, key: Key) -> None:
+        super().__init__(layer, request, flow, key)
+        kind = server.InviteServer if request.method == "INVITE" else server.NonInviteServer
+        self.machine = kind(flow.reliable, layer.timing)
+        self.merge_key: Key | None = None
+        self._to_tag: str | None = None
+        self._responded = 0
+        self.on_cancel: Callable[[Request], None] = _ignore
+        self.on_failure: Callable[[str], None] = _ignore
+
+    @property
+    def to_tag(self) -> str:
+        if self._to_tag is None:
+            self._to_tag = token_hex(8)
+        return self._to_tag
+
+    @property
+    def answered(self) -> bool:
+        """A final response was given."""
+        return self._responded >= 200
+
+    def respond(self, response: Response) -> None:
+        """Send it, unless the transaction is past that; a To tag is added where it is due (RFC 3261 §8.2.6.2)."""
+        if self.answered and not (self._responded < 300 and 200 <= response.status < 300):
+            return
+        self._responded = response.status
+        self._data = response.to_bytes()
+        self.step(self.machine.kind(response.status), response)
+
+    def repeat(self) -> None:
+        """Send a 2xx to INVITE again: that is the transaction user's to do (RFC 3261 §13.3.1.4)."""
+        self.step(Event.SUCCESS)
+
+    def handed_over(self) -> None:
+        """The transaction user has seen the request; if it did not answer at once, say or prepare to say 100."""
+        if not self._responded:
+            self.step(Event.UNANSWERED)
+
+    def receive(self, request: Request) -> None:
+        if request.method == "ACK":
+            self.step(Event.ACK, request)
+        else:
+            self.step(Event.REQUEST, request)
+
+    def _carry_out(self, effect: Effect, message: Message | None) -> None:
+        if effect is Do.SEND_TRYING:
+            self._responded = 100
+            self._data = self.request.response(100).to_bytes()
+            self._send(self._data)
+        elif effect is Do.DELIVER:
+            assert isinstance(message, Request)
+            self._layer.on_ack(message, self.flow)
+        elif effect is Do.TIMED_OUT:
+            self.on_failure("timeout")
+        elif effect is Do.TRANSPORT_FAILED:
+            self.on_failure("transport")
+
+
+class TransactionLayer:
+    """Sits between `Transports` and the `UserAgent`.
+
+    - `on_request(transaction, request)`: a new request, never ACK or CANCEL;
+    - `on_ack(ack, flow)`: an ACK for a 2xx, or for nothing we know;
+    - `screen(request, flow)`: asked before any state is made; (status, reason) refuses without keeping anything.
+    """
+
+    def __init__(self, transports: Transports, clock: IReactorTime, timing: Timing = TIMING) -> None:
+        self.transports = transports
+        self.timers = Deadlines(clock)
+        self.timing = timing
+        self.on_request: Callable[[ServerTransaction, Request], None] = _refuse_all
+        self.on_ack: Callable[[Request, Flow], None] = _ignore
+        self.screen: Screen | None = None
+        self._clients: dict[Key, ClientTransaction] = {}
+        self._servers: dict[Key, ServerTransaction] = {}
+        self._merged: dict[Key, ServerTransaction] = {}
+        # Only connections close; a UDP flow has nothing to tell.
+        self._by_flow: dict[Flow, set[Transaction]] = {}
+        transports.on_message = self.receive
+
+    def __len__(self) -> int:
+        return len(self._clients) + len(self._servers)
+
+    def send_request(
+        self,
+        request: Request,
+        flow: Flow,
+        on_response: Callable[[Response], None],
+        on_failure: Callable[[str], None],
+    ) -> ClientTransaction:
+        """Put our Via on top and start a transaction. On a dead flow `on_failure` is called before this returns."""
+        branch, sent_by = self._stamp(request, flow)
+        return self.start_client(request, flow, branch, sent_by, on_response, on_failure)
+
+    def send_ack(self, request: Request, flow: Flow) -> bytes:
+        """Send an ACK for a 2xx, outside any transaction; returns its bytes, to be sent again with the 2xx."""
+        self._stamp(request, flow)
+        data = request.to_bytes()
+        if flow.alive:
+            flow.send(data)
+        return data
+
+    def start_client(
+        self,
+        request: Request,
+        flow: Flow,
+        branch: str,
+        sent_by: SentBy,
+        on_response: Callable[[Response], None],
+        on_failure: Callable[[str], None],
+    ) -> ClientTransaction:
+        """Start a transaction for a request whose top Via is already ours."""
+        key = (branch, request.method)
+        transaction = ClientTransaction(self, request, flow, key, sent_by, on_response, on_failure)
+        self._clients[key] = transaction
+        self._watch(transaction)
+        transaction.step(Event.START)
+        return transaction
+
+    def receive(self, message: Message, flow: Flow) -> None:
+        """A message came in. What is malformed is answered 400, or dropped if it cannot be answered."""
+        try:
+            if isinstance(message, Response):
+                self._receive_response(message)
+            elif isinstance(message, Request):
+                self._receive_request(message, flow)
+        except BadMessage as error:
+            if isinstance(message, Request) and message.method != "ACK":
+                self._refuse(message, flow, error.status, error.reason)
+        except Exception:
+            log.failure("Could not deal with {message!r}", message=message)
+
+    def _receive_response(self, response: Response) -> None:
+        via = response.top_via
+        transaction = self._clients.get((via.branch, response.cseq.method))
+        # RFC 3261 §18.1.2, §8.1.3.3: not ours, or not only ours; RFC 6026 §7.2: strays end here.
+        if (
+            transaction is None
+            or transaction.sent_by != (via.host, via.port)
+            or response.headers.keys.count("via") != 1
+        ):
+            return
+        transaction.receive(response)
+
+    def _receive_request(self, request: Request, flow: Flow) -> None:
+        method = request.method
+        key = _server_key(request, "INVITE" if method in ("ACK", "CANCEL") else method)
+        transaction = self._servers.get(key)
+        if method == "CANCEL":
+            self._receive_cancel(request, flow, transaction)
+        elif transaction is not None:
+            transaction.receive(request)
+        elif method == "ACK":
+            self.on_ack(request, flow)
+        else:
+            self._new_request(request, flow, key)
+
+    def _new_request(self, request: Request, flow: Flow, key: Key) -> None:
+        refusal = self.screen(request, flow) if self.screen is not None else None
+        if refusal is not None:
+            self._refuse(request, flow, *refusal)
+            return
+        merge_key: Key | None = None
+        if request.to.tag is None:
+            merge_key = (request.call_id, request.from_.tag, request.cseq.number, request.method)
+            if merge_key in self._merged:  # §8.2.2.2: the same request by another path
+                self._refuse(request, flow, 482, "Loop Detected")
+                return
+        transaction = ServerTransaction(self, request, self._way_back(request, flow), key)
+        self._servers[key] = transaction
+        if merge_key is not None:
+            transaction.merge_key = merge_key
+            self._merged[merge_key] = transaction
+        self._watch(transaction)
+        try:
+            self.on_request(transaction, request)
+        except BadMessage as error:
+            transaction.respond(_tagged(request, error.status, error.reason, transaction.to_tag))
+        except Exception:
+            log.failure("A {method} could not be dealt with", method=request.method)
+            transaction.respond(_tagged(request, 500, "Server Internal Error", transaction.to_tag))
+        transaction.handed_over()
+
+    def _receive_cancel(self, request: Request, flow: Flow, invite: ServerTransaction | None) -> None:
+        key = _server_key(request, "CANCEL")
+        repeated = self._servers.get(key)
+        if repeated is not None:
+            repeated.receive(request)
+            return
+        if invite is None:  # §9.2; nothing is kept for it
+            self._refuse(request, flow, 481, "Call/Transaction Does Not Exist")
+            return
+        transaction = ServerTransaction(self, request, invite.flow, key)
+        self._servers[key] = transaction
+        self._watch(transaction)
+        transaction.respond(_tagged(request, 200, "OK", invite.to_tag))
+        if not invite.answered:
+            invite.on_cancel(request)
+
+    def _refuse(self, request: Request, flow: Flow, status: int, reason: str) -> None:
+        """Answer without keeping anything (§8.2.7); the tag is the same when the request comes again."""
+        try:
+            if request.method != "ACK":
+                tag = (
+                    f"{hash((request.headers.get('Via'), request.headers.get('Call-ID'))) & 0xFFFFFFFFFFFF:x}"
+                )
+                back = self._way_back(request, flow)
+                back.send(_tagged(request, status, reason, tag).to_bytes())
+        except SipError:
+            return
+
+    def _way_back(self, request: Request, flow: Flow) -> Flow:
+        """Where the responses go (§18.2.2, RFC 3581 §4)."""
+        if flow.reliable:
+            return flow
+        via = request.top_via
+        if via.wants_rport or (via.port or 5060) == flow.peer[1]:
+            return flow
+        return self.transports.flow_to_address("UDP", flow.peer[0], via.port or 5060)
+
+    def _stamp(self, request: Request, flow: Flow) -> tuple[str, SentBy]:
+        transport, host, port = self.transports.via(flow)
+        where = bracketed(host) if port is None else f"{bracketed(host)}:{port}"
+        branch = f"{COOKIE}{token_hex(8)}"
+        request.headers.prepend("Via", f"SIP/2.0/{transport} {where};branch={branch};rport")
+        return branch, (host, port)
+
+    def _watch(self, transaction: Transaction) -> None:
+        flow = transaction.flow
+        if not flow.reliable:
+            return
+        known = self._by_flow.get(flow)
+        if known is None:
+            known = self._by_flow[flow] = set()
+            flow.on_closed.add(self._flow_closed)
+        known.add(transaction)
+
+    def _flow_closed(self, flow: Flow) -> None:
+        for transaction in list(self._by_flow.pop(flow, ())):
+            transaction.step(Event.TRANSPORT_ERROR)
+
+    def forget(self, transaction: Transaction) -> None:
+        """It is over; its messages are strays from now on."""
+        if isinstance(transaction, ServerTransaction):
+            self._servers.pop(transaction.key, None)
+            if transaction.merge_key is not None:
+                self._merged.pop(transaction.merge_key, None)
+        else:
+            self._clients.pop(transaction.key, None)
+        flow = transaction.flow
+        if flow.reliable:
+            known = self._by_flow.get(flow)
+            if known is not None:
+                known.discard(transaction)
+                if not known:
+                    del self._by_flow[flow]
+                    flow.on_closed.discard(self._flow_closed)
+
+    def stop(self) -> None:
+        """Forget everything, without a word to anybody."""
+        self.timers.stop()
+        self._clients.clear()
+        self._servers.clear()
+        self._merged.clear()
+        for flow in self._by_flow:
+            flow.on_closed.discard(self._flow_closed)
+        self._by_flow.clear()
+
+
+def _server_key(request: Request, method: str) -> Key:
+    """What is the same for all messages of one server transaction (RFC 3261 §17.2.3)."""
+    via = request.top_via
+    branch = via.branch
+    if branch is not None and branch.startswith(COOKIE):
+        return (branch, via.host, via.port, method)
+    # A peer older than RFC 3261: its branch is not unique; its ACK has a To tag and may have another Request-URI.
+    cseq = request.cseq
+    return (str(via), request.call_id, request.from_.tag, cseq.number, method)
+
+
+def _same_hop(request: Request, method: str, to: str) -> Request:
+    """An ACK or CANCEL that belongs to the INVITE itself (RFC 3261 §9.1, §17.1.1.3)."""
+    headers = request.headers
+    pairs = [("Via", str(request.top_via))]
+    pairs += [("Route", route) for route in headers.all("Route")]
+    pairs += [
+        ("Max-Forwards", "70"),
+        ("From", headers.get("From") or ""),
+        ("To", to),
+        ("Call-ID", request.call_id),
+        ("CSeq", f"{request.cseq.number} {method}"),
+    ]
+    return Request(method, request.uri_text, pairs)
+
+
+def _tagged(request: Request, status: int, reason: str, tag: str) -> Response:
+    return request.response(status, reason, to_tag=tag)
+
+
+def _refuse_all(transaction: ServerTransaction, request: Request) -> None:
+    transaction.respond(_tagged(request, 501, "Not Implemented", transaction.to_tag))
+
+
+def _ignore(*_: object) -> None:
+    return

@@ -1,0 +1,93 @@
+"""Trunks: the carriers and exchanges we take calls from, and the numbers they bring."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from config.settings import TrunkSettings
+from sip_trunk.flow import Flow
+from sip_trunk.sip.errors import BadMessage
+from sip_trunk.sip.message import Request
+from sip_trunk.sip.uri import TelUri, Uri, parse_uri
+
+_SEPARATORS = str.maketrans("", "", "-.() \u00a0")
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_LOCAL = re.compile(r"[0-9*#]{1,32}")
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """One carrier or exchange. Peers are numeric addresses; one without a port may send from any."""
+
+    name: str
+    peers: frozenset[tuple[str, int | None]] = field(default_factory=frozenset)
+
+
+class TrunkTable:
+    """Which trunk a message came from, by its source address: nothing it says of itself counts."""
+
+    def __init__(self, trunks: Iterable[TrunkSettings]) -> None:
+        self.trunks: dict[str, Trunk] = {}
+        self._by_peer: dict[tuple[str, int | None], Trunk] = {}
+        for settings in trunks:
+            trunk = Trunk(settings.name, frozenset(_peer(text) for text in settings.peers))
+            self.trunks[trunk.name] = trunk
+            for peer in trunk.peers:
+                self._by_peer[peer] = trunk
+
+    def by_peer(self, peer: Flow | tuple[str, int]) -> Trunk | None:
+        """The trunk at the other end of a flow, or at an address."""
+        host, port = peer if isinstance(peer, tuple) else peer.peer
+        return self._by_peer.get((host, port)) or self._by_peer.get((host, None))
+
+
+def _peer(text: str) -> tuple[str, int | None]:
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        port = port.removeprefix(":")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, ""
+    return host, int(port) if port else None
+
+
+def number_of(uri: Uri | str) -> str | None:
+    """The telephone number in a sip: or tel: URI: "+" and digits where it is a global one (E.164), else the digits,
+    * and # as dialled; None when its user is no number. Visual separators are dropped (RFC 3966 §5.1.1)."""
+    if isinstance(uri, str):
+        uri = parse_uri(uri)
+    user = uri.number if isinstance(uri, TelUri) else uri.user
+    if user is None:
+        return None
+    # RFC 3261 §19.1.6: a telephone-subscriber may bring parameters into the user part.
+    digits = user.partition(";")[0].translate(_SEPARATORS)
+    if digits.startswith("00") and _E164.fullmatch(f"+{digits[2:]}"):
+        return f"+{digits[2:]}"
+    if _E164.fullmatch(digits) or _LOCAL.fullmatch(digits):
+        return digits
+    return None
+
+
+def called_number(request: Request) -> str | None:
+    """The number that was dialled: the Request-URI's, or To's where a carrier puts an account name there."""
+    for uri in (request.uri, request.to.uri):
+        number = number_of(uri)
+        if number is not None:
+            return number
+    return None
+
+
+def caller_number(request: Request, trunk: Trunk | None) -> str | None:
+    """The caller's number: P-Asserted-Identity's, which only a trunk may assert (RFC 3325 §5), else From's."""
+    if trunk is not None:
+        try:
+            for address in request.addresses("P-Asserted-Identity"):
+                number = number_of(address.uri)
+                if number is not None:
+                    return number
+        except BadMessage:
+            pass
+    return number_of(request.from_.uri)

@@ -1,0 +1,295 @@
+# Twisted's transports for tests have no types.
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import Clock
+from twisted.internet.testing import FakeDatagramTransport, StringTransportWithDisconnection
+from zope.interface import implementer
+
+from sip_trunk.flow import Flow
+from sip_trunk.locate import Hop
+from sip_trunk.sip.errors import BadMessage, SipFault
+from sip_trunk.sip.message import Message, Request
+from sip_trunk.stream import StreamFactory, StreamProtocol
+from sip_trunk.transport import TransportLimits, Transports, UdpPort
+
+PEER = ("192.0.2.7", 4711)
+
+
+def options(call_id: str = "c1", transport: str = "UDP") -> bytes:
+    return (
+        f"OPTIONS sip:us@example.com SIP/2.0\r\n"
+        f"Via: SIP/2.0/{transport} 10.0.0.1:5060;branch=z9hG4bK{call_id};rport\r\n"
+        f"From: <sip:ana@example.com>;tag=a\r\nTo: <sip:us@example.com>\r\nCall-ID: {call_id}\r\nCSeq: 1 OPTIONS\r\n"
+        "Content-Length: 0\r\n\r\n"
+    ).encode()
+
+
+@implementer(IListeningPort)
+class Port:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def startListening(self) -> None: ...
+
+    def stopListening(self) -> None: ...
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("UDP", "127.0.0.1", self.number)
+
+
+class Datagrams(FakeDatagramTransport):
+    fault: Exception | None = None
+
+    def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
+        if self.fault is not None:
+            raise self.fault
+        super().write(packet, addr)
+
+
+class Wire(StringTransportWithDisconnection):
+    """A TCP connection as a protocol sees it."""
+
+    def __init__(self, protocol: Any, peer: tuple[str, int] = PEER) -> None:
+        super().__init__(peerAddress=IPv4Address("TCP", *peer))
+        self.protocol = protocol
+        self.aborted = False
+
+    def setTcpNoDelay(self, enabled: bool) -> None: ...
+
+    def setTcpKeepAlive(self, enabled: bool) -> None: ...
+
+    def abortConnection(self) -> None:
+        self.aborted = True
+        self.producer = None
+        if self.connected:
+            self.loseConnection()
+
+
+class Fixture:
+    def __init__(self, **limits: Any) -> None:
+        self.clock = Clock()
+        self.transports = Transports(self.clock, public_host="198.51.100.1", limits=TransportLimits(**limits))
+        self.heard: list[tuple[Message, Flow]] = []
+        self.transports.on_message = lambda message, flow: self.heard.append((message, flow))
+        self.udp = UdpPort(self.transports, "127.0.0.1")
+        self.datagrams = Datagrams()
+        self.udp.transport = self.datagrams
+        self.transports.add_udp(self.udp, Port(5060))
+        self.transports.ports["TCP"] = 5060
+
+    def connect(self, peer: tuple[str, int] = PEER) -> tuple[StreamProtocol, Wire]:
+        protocol = StreamFactory(self.transports, "TCP").buildProtocol(None)
+        wire = Wire(protocol, peer)
+        protocol.makeConnection(wire)
+        return protocol, wire
+
+    @property
+    def sent(self) -> list[tuple[bytes, tuple[str, int]]]:
+        return self.datagrams.written
+
+
+def test_a_request_arrives_with_its_source_noted_and_is_answered_there() -> None:
+    it = Fixture()
+    it.udp.datagramReceived(options(), PEER)
+    ((message, flow),) = it.heard
+    assert isinstance(message, Request)
+    assert (message.top_via.received, message.top_via.rport) == PEER
+    assert (flow.transport, flow.peer, flow.reliable) == ("UDP", PEER, False)
+    flow.send(b"answer")
+    assert it.sent == [(b"answer", PEER)]
+
+
+def test_a_bad_request_is_answered_with_what_was_wrong_to_its_source() -> None:
+    it = Fixture()
+    told: list[str] = []
+    it.transports.on_bad = lambda error, flow: told.append(error.reason)
+    it.udp.datagramReceived(options().replace(b"Call-ID: c1\r\n", b""), PEER)
+    ((data, where),) = it.sent
+    assert data.startswith(b"SIP/2.0 400 Missing Call-ID\r\n")
+    assert b";received=192.0.2.7" in data
+    assert b"To: <sip:us@example.com>;tag=" in data
+    assert (where, told, it.heard) == (PEER, ["Missing Call-ID"], [])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\r\n\r\n",
+        b"\0\0",
+        b"garbage\r\n\r\n",
+        options().replace(b"OPTIONS", b"ACK").replace(b"Call-ID: c1\r\n", b""),
+        b"SIP/2.0 200 OK\r\n\r\n",
+    ],
+)
+def test_keep_alives_garbage_bad_acks_and_bad_responses_are_not_answered(data: bytes) -> None:
+    it = Fixture()
+    it.udp.datagramReceived(data, PEER)
+    assert (it.heard, it.sent) == ([], [])
+
+
+def test_what_is_not_admitted_is_neither_heard_nor_answered() -> None:
+    it = Fixture()
+    it.transports.admits = lambda message, flow: False
+    it.udp.datagramReceived(options(), PEER)
+    it.udp.datagramReceived(options().replace(b"Call-ID: c1\r\n", b""), PEER)
+    assert (it.heard, it.sent) == ([], [])
+
+
+def test_one_message_that_cannot_be_dealt_with_does_not_stop_the_next() -> None:
+    it = Fixture()
+    calls: list[str] = []
+
+    def fail(message: Message, flow: Flow) -> None:
+        calls.append(message.call_id)
+        raise RuntimeError("no")
+
+    it.transports.on_message = fail
+    it.udp.datagramReceived(options("c1"), PEER)
+    it.udp.datagramReceived(options("c2"), PEER)
+    assert calls == ["c1", "c2"]
+
+
+@pytest.mark.parametrize("fault", [OSError("no route"), BlockingIOError(), ValueError("address")])
+def test_a_datagram_that_cannot_be_sent_is_lost_and_nothing_else(fault: Exception) -> None:
+    it = Fixture()
+    it.datagrams.fault = fault
+    it.transports.flow_to_address("UDP", *PEER).send(b"x")
+    assert it.sent == []
+
+
+def test_a_udp_flow_is_made_again_from_its_token() -> None:
+    it = Fixture()
+    token = it.transports.flow_to_address("UDP", *PEER).token
+    again = Fixture().transports.flow_by_token(token)
+    assert again is not None
+    assert (again.peer, again.transport, again.token) == (PEER, "UDP", token)
+    for nonsense in ("", "udp|", "udp|a|b|c|d", "udp|127.0.0.1|5060|192.0.2.7", "tcp-0123"):
+        assert it.transports.flow_by_token(nonsense) is None
+
+
+def test_a_stream_brings_messages_and_its_pings_get_pongs() -> None:
+    it = Fixture()
+    protocol, wire = it.connect()
+    data = b"\r\n\r\n" + options("c1", "TCP") + options("c2", "TCP")
+    for at in range(0, len(data), 10):
+        protocol.dataReceived(data[at : at + 10])
+    assert [message.call_id for message, _ in it.heard] == ["c1", "c2"]
+    assert wire.value() == b"\r\n"
+    flow = it.heard[0][1]
+    assert (flow.reliable, flow.alive, it.transports.flow_by_token(flow.token)) == (True, True, flow)
+    assert it.transports.flow_to_address("TCP", *PEER) is flow
+
+
+def test_the_end_of_a_connection_is_told_once_to_all_who_asked() -> None:
+    it = Fixture()
+    protocol, wire = it.connect()
+    flow = protocol.flow
+    assert flow is not None
+    told: list[Flow] = []
+
+    def fail(flow: Flow) -> None:
+        raise RuntimeError("no")
+
+    flow.on_closed |= {told.append, fail}
+    wire.loseConnection()
+    flow.closed()
+    flow.send(b"too late")
+    assert told == [flow]
+    assert not flow.alive
+    assert it.transports.flow_by_token(flow.token) is None
+    assert it.transports.flow_to_address("TCP", *PEER) is None
+    assert it.clock.getDelayedCalls() == []
+
+
+def test_a_stream_that_cannot_be_framed_is_told_why_and_closed() -> None:
+    it = Fixture()
+    protocol, wire = it.connect()
+    protocol.dataReceived(options().replace(b"Content-Length: 0\r\n", b""))
+    assert wire.value().startswith(b"SIP/2.0 400 Missing Content-Length\r\n")
+    assert not wire.connected
+
+
+def test_a_message_that_never_comes_whole_ends_the_connection() -> None:
+    it = Fixture(quiet_s=30.0)
+    protocol, wire = it.connect()
+    for _ in range(40):
+        protocol.dataReceived(b"X")
+        it.clock.advance(1)
+    assert not wire.connected
+
+
+def test_a_connection_that_spoke_may_be_silent_until_the_idle_limit() -> None:
+    it = Fixture(quiet_s=30.0, idle_s=100.0)
+    protocol, wire = it.connect()
+    protocol.dataReceived(options())
+    it.clock.pump([10] * 9)
+    assert wire.connected
+    it.clock.pump([10] * 4)
+    assert not wire.connected
+
+
+def test_connections_are_limited_in_all_and_for_each_address() -> None:
+    it = Fixture(connections=3, per_address=2)
+    peers = [("192.0.2.1", 1), ("192.0.2.1", 2), ("192.0.2.1", 3), ("192.0.2.2", 1), ("192.0.2.3", 1)]
+    wires = [it.connect(peer)[1] for peer in peers]
+    assert [wire.connected for wire in wires] == [True, True, False, True, False]
+    wires[0].loseConnection()
+    assert it.connect(("192.0.2.1", 4))[1].connected
+
+
+def test_a_peer_that_takes_nothing_is_cut_off() -> None:
+    it = Fixture(unsent=1000)
+    protocol, wire = it.connect()
+    flow = protocol.flow
+    assert flow is not None
+    protocol.pauseProducing()
+    flow.send(b"x" * 900)
+    protocol.resumeProducing()
+    protocol.pauseProducing()
+    flow.send(b"x" * 900)
+    assert wire.connected
+    flow.send(b"x" * 900)
+    assert wire.aborted
+
+
+def test_what_we_say_of_ourselves() -> None:
+    it = Fixture()
+    udp = it.transports.flow_to_address("UDP", *PEER)
+    protocol, _ = it.connect()
+    assert protocol.flow is not None
+    assert it.transports.via(udp) == ("UDP", "198.51.100.1", 5060)
+    assert it.transports.via(protocol.flow) == ("TCP", "198.51.100.1", 5060)
+    assert it.transports.contact_uri(udp, "c_1") == "sip:c_1@198.51.100.1:5060"
+    assert it.transports.contact_uri(protocol.flow, "a b") == "sip:a%20b@198.51.100.1:5060;transport=tcp"
+
+
+def way(it: Fixture, where: str | Hop) -> Flow:
+    # Without DNS and connections nothing in it waits, so one step is the whole of it.
+    try:
+        it.transports.flow_to(where).send(None)
+    except StopIteration as done:
+        flow = done.value
+        assert isinstance(flow, Flow)
+        return flow
+    raise AssertionError("it waits for something")
+
+
+def test_the_way_to_a_numeric_uri_needs_no_dns_and_a_browser_has_none() -> None:
+    it = Fixture()
+    assert way(it, "sip:ana@192.0.2.9:5070").peer == ("192.0.2.9", 5070)
+    assert way(it, Hop("UDP", "192.0.2.8", 5060)).peer == ("192.0.2.8", 5060)
+    protocol, _ = it.connect()
+    assert way(it, f"sip:ana@{PEER[0]}:{PEER[1]};transport=tcp") is protocol.flow
+    for uri in ("sip:x@abc123.invalid;transport=ws", "sip:x@192.0.2.1;transport=ws"):
+        with pytest.raises(SipFault) as caught:
+            way(it, uri)
+        assert caught.value.status == 503
+    with pytest.raises(BadMessage):
+        way(it, "mailto:ana@example.com")

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from config.settings import TrunkSettings
+from sip_trunk.sip.message import Request
+from sip_trunk.trunk import TrunkTable, called_number, caller_number, number_of
+
+TABLE = TrunkTable(
+    [TrunkSettings("carrier", ("192.0.2.1", "[2001:db8::1]:5070")), TrunkSettings("pbx", ("10.0.0.1:5070",))]
+)
+
+
+def request(uri: str, *headers: tuple[str, str]) -> Request:
+    return Request(
+        "INVITE", uri, [("From", "<sip:+49301234567@x>;tag=1"), ("To", "<sip:+4989777666@x>"), *headers]
+    )
+
+
+@pytest.mark.parametrize(
+    ("peer", "name"),
+    [
+        (("192.0.2.1", 5060), "carrier"),
+        (("192.0.2.1", 40000), "carrier"),
+        (("2001:db8::1", 5070), "carrier"),
+        (("2001:db8::1", 5060), None),
+        (("10.0.0.1", 5070), "pbx"),
+        (("10.0.0.1", 5060), None),
+        (("10.0.0.2", 5070), None),
+    ],
+)
+def test_a_trunk_is_known_by_its_address_alone(peer: tuple[str, int], name: str | None) -> None:
+    trunk = TABLE.by_peer(peer)
+    assert (trunk.name if trunk else None) == name
+
+
+@pytest.mark.parametrize(
+    ("uri", "number"),
+    [
+        ("sip:+49-30-123.45-67@x", "+49301234567"),
+        ("sip:+49(30)1234567;phone-context=x@x;user=phone", "+49301234567"),
+        ("tel:+49-30-1234567", "+49301234567"),
+        ("tel:1234;phone-context=x", "1234"),
+        ("sip:0049301234567@x", "+49301234567"),
+        ("sip:*71@x", "*71"),
+        ("sip:100@x", "100"),
+        ("sip:+0123@x", None),
+        ("sip:maria@x", None),
+        ("sip:x", None),
+    ],
+)
+def test_numbers_are_read_out_of_uris(uri: str, number: str | None) -> None:
+    assert number_of(uri) == number
+
+
+def test_an_asserted_identity_counts_only_from_a_trunk() -> None:
+    asserted = request("sip:1@x", ("P-Asserted-Identity", '"M" <sip:+4915112345678@carrier>, <tel:+4912>'))
+    assert caller_number(asserted, TABLE.trunks["carrier"]) == "+4915112345678"
+    assert caller_number(asserted, None) == "+49301234567"
+
+
+def test_a_malformed_assertion_is_passed_over() -> None:
+    asserted = request("sip:1@x", ("P-Asserted-Identity", "<<>>"))
+    assert caller_number(asserted, TABLE.trunks["carrier"]) == "+49301234567"
+
+
+def test_the_called_number_is_the_request_uris_or_else_tos() -> None:
+    assert called_number(request("sip:+4930111222@x")) == "+4930111222"
+    assert called_number(request("sip:account@x")) == "+4989777666"

@@ -1,0 +1,677 @@
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+
+from sip_trunk.call import Call, CallEvent
+from sip_trunk.incoming_call import IncomingCall
+from sip_trunk.sip.message import Message, Request, Response
+from sip_trunk.user_agent import (
+    Accepted,
+    CallState,
+    Cancelled,
+    Confirmed,
+    Ended,
+    InDialog,
+    Progress,
+    Refused,
+    ReinviteAnswered,
+    ReinviteRefused,
+    Reoffered,
+    Target,
+)
+from tests.sip_trunk.network import ANSWER, OFFER, Address, Network, Phone, pass_time
+
+
+class Pair:
+    def __init__(self, transport: str = "UDP") -> None:
+        self.clock = Clock()
+        self.network = Network(self.clock)
+        self.ana = Phone(self.network, "10.0.0.1", transport=transport)
+        self.bob = Phone(self.network, "10.0.0.2", transport=transport)
+
+    def wait(self, seconds: float = 0.1) -> None:
+        pass_time(self.clock, seconds)
+
+    def talk(self) -> tuple[Call, IncomingCall]:
+        call = self.ana.call(self.bob)
+        self.wait()
+        self.bob.incoming[-1].accept(ANSWER)
+        self.wait()
+        return call, self.bob.incoming[-1]
+
+    def rest(self) -> None:
+        self.wait(200)
+        assert self.ana.at_rest()
+        assert self.bob.at_rest()
+        assert not self.clock.getDelayedCalls()
+
+
+@pytest.fixture
+def pair() -> Pair:
+    return Pair()
+
+
+def test_a_call_rings_is_answered_and_ends(pair: Pair) -> None:
+    call = pair.ana.call(pair.bob)
+    assert pair.ana.events[call] == []
+    pair.wait()
+    theirs = pair.bob.incoming[0]
+    assert theirs.request.body == OFFER
+    theirs.ring()
+    pair.wait()
+    theirs.accept(ANSWER)
+    pair.wait()
+    assert pair.ana.kinds(call) == ["Progress", "Progress", "Accepted"]
+    assert pair.bob.events[theirs] == [Confirmed(b"")]
+    accepted = pair.ana.events[call][-1]
+    assert isinstance(accepted, Accepted)
+    assert accepted.body == ANSWER
+    call.hangup(reason="done")
+    assert pair.ana.events[call][-1] == Ended("us", "done")
+    pair.wait()
+    assert pair.bob.events[theirs][-1] == Ended("peer", "")
+    assert pair.network.methods() == ["INVITE", "100", "180", "200", "ACK", "BYE", "200"]
+    pair.rest()
+
+
+def test_the_callee_may_hang_up(pair: Pair) -> None:
+    call, theirs = pair.talk()
+    theirs.hangup(headers=[("Reason", 'SIP;cause=200;text="bye"')])
+    pair.wait()
+    assert pair.ana.events[call][-1] == Ended("peer", 'SIP;cause=200;text="bye"')
+    assert pair.bob.events[theirs][-1] == Ended("us", "")
+    pair.rest()
+
+
+def test_both_hang_up_at_once_and_both_byes_are_answered_200(pair: Pair) -> None:
+    call, theirs = pair.talk()
+    call.hangup()
+    theirs.hangup()
+    pair.wait()
+    assert pair.ana.endings(call) == [Ended("us", "")]
+    assert pair.bob.endings(theirs) == [Ended("us", "")]
+    assert len(pair.network.responses(200, "BYE")) == 2
+    pair.rest()
+
+
+def test_a_refusal_is_told_with_its_status(pair: Pair) -> None:
+    call = pair.ana.call(pair.bob)
+    pair.wait()
+    pair.bob.incoming[0].refuse(486, headers=[("Retry-After", "5")])
+    assert pair.bob.endings(pair.bob.incoming[0]) == [Refused(486, "Busy Here", True, None)]
+    pair.wait()
+    (ending,) = pair.ana.endings(call)
+    assert isinstance(ending, Refused)
+    assert (ending.status, ending.reason, ending.local) == (486, "Busy Here", False)
+    assert ending.message is not None
+    assert ending.message.headers.get("Retry-After") == "5"
+    assert pair.network.methods()[-2:] == ["486", "ACK"]
+    pair.rest()
+
+
+def test_hanging_up_an_unanswered_incoming_call_declines_it(pair: Pair) -> None:
+    pair.ana.call(pair.bob)
+    pair.wait()
+    pair.bob.incoming[0].hangup()
+    pair.wait()
+    assert pair.network.responses(603)
+    pair.rest()
+
+
+def test_the_caller_gives_up_while_it_rings(pair: Pair) -> None:
+    call = pair.ana.call(pair.bob)
+    pair.wait()
+    theirs = pair.bob.incoming[0]
+    theirs.ring()
+    pair.wait()
+    call.hangup(reason='SIP;cause=200;text="Call completed elsewhere"')
+    assert pair.ana.endings(call) == [Cancelled('SIP;cause=200;text="Call completed elsewhere"')]
+    pair.wait()
+    assert pair.bob.endings(theirs) == [Cancelled('SIP;cause=200;text="Call completed elsewhere"')]
+    assert pair.network.methods()[3:] == ["CANCEL", "200", "487", "ACK"]
+    tags = {r.to.tag for r in (*pair.network.responses(180), *pair.network.responses(487))}
+    assert len(tags) == 1
+    theirs.accept(ANSWER)  # too late, and harmless
+    pair.rest()
+
+
+def test_a_cancel_waits_for_a_provisional(pair: Pair) -> None:
+    pair.network.drops = lambda message, to: isinstance(message, Response) and pair.clock.seconds() < 3
+    call = pair.ana.call(pair.bob)
+    late: list[int] = []
+    call.on_late = late.append
+    pair.wait()
+    call.hangup()
+    assert pair.ana.endings(call) == [Cancelled("")]
+    pair.wait(1)
+    assert not pair.network.requests("CANCEL")
+    pair.wait(4)
+    assert late == [100]
+    assert len(pair.network.requests("CANCEL")) == 1
+    assert pair.bob.endings(pair.bob.incoming[0]) == [Cancelled("")]
+    pair.rest()
+
+
+@pytest.mark.parametrize("after", [5, 31, 40, 60])
+def test_a_silent_phone_that_answers_late_gets_ack_and_bye(pair: Pair, after: float) -> None:
+    pair.network.drops = lambda message, to: (
+        isinstance(message, Response) and pair.clock.seconds() < after and message.cseq.method == "INVITE"
+    )
+    call = pair.ana.call(pair.bob)
+    pair.wait(4)
+    call.hangup()
+    pair.wait(after - 4.2)
+    pair.bob.incoming[0].accept(ANSWER)
+    pair.wait(5)
+    assert pair.ana.endings(call) == [Cancelled("")]
+    assert pair.network.requests("ACK")
+    assert pair.bob.endings(pair.bob.incoming[0]) == [Ended("peer", "")]
+    pair.rest()
+
+
+def test_a_silent_phone_that_rings_late_is_cancelled(pair: Pair) -> None:
+    pair.network.drops = lambda message, to: isinstance(message, Response) and pair.clock.seconds() < 45
+    call = pair.ana.call(pair.bob)
+    pair.wait(20)
+    call.hangup()
+    pair.wait(26)
+    assert not pair.network.requests("CANCEL")
+    pair.bob.incoming[0].ring()
+    pair.wait(1)
+    assert len(pair.network.requests("CANCEL")) == 1
+    assert pair.bob.endings(pair.bob.incoming[0]) == [Cancelled("")]
+    assert pair.ana.endings(call) == [Cancelled("")]
+    pair.rest()
+
+
+def test_nobody_there_is_a_local_408(pair: Pair) -> None:
+    pair.network.drops = lambda message, to: True
+    call = pair.ana.call(pair.bob)
+    pair.wait(33)
+    (ending,) = pair.ana.endings(call)
+    assert isinstance(ending, Refused)
+    assert (ending.status, ending.local) == (408, True)
+    assert len(pair.network.requests("INVITE")) == 7  # at 0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5 s
+    pair.rest()
+
+
+def test_a_lost_ack_is_sent_again_with_each_2xx(pair: Pair) -> None:
+    pair.network.drops = lambda message, to: (
+        isinstance(message, Request) and message.method == "ACK" and pair.clock.seconds() < 3
+    )
+    _, theirs = pair.talk()
+    assert pair.bob.events[theirs] == []
+    pair.wait(6)
+    assert pair.bob.events[theirs] == [Confirmed(b"")]
+    assert len(pair.network.responses(200)) == len(pair.network.requests("ACK")) == 4
+    assert len(pair.ana.events) == 1
+
+
+def test_without_an_ack_the_call_is_lost_and_gets_a_bye(pair: Pair) -> None:
+    pair.network.drops = lambda message, to: isinstance(message, Request) and message.method == "ACK"
+    call, theirs = pair.talk()
+    pair.wait(31.5)
+    assert pair.bob.endings(theirs) == []
+    pair.wait(1)
+    assert pair.bob.endings(theirs) == [Ended("lost", "No ACK came")]
+    assert pair.ana.endings(call) == [Ended("peer", "")]
+    pair.rest()
+
+
+def test_a_callee_that_hangs_up_before_the_ack_waits_for_it_with_its_bye(pair: Pair) -> None:
+    pair.network.drops = lambda message, to: (
+        isinstance(message, Request) and message.method == "ACK" and pair.clock.seconds() < 1
+    )
+    call, theirs = pair.talk()
+    theirs.hangup()
+    assert pair.bob.endings(theirs) == [Ended("us", "")]
+    pair.wait(0.2)
+    assert not pair.network.requests("BYE")
+    pair.wait(3)
+    assert pair.ana.endings(call) == [Ended("peer", "")]
+    pair.rest()
+
+
+def test_reinvite_is_offered_and_answered(pair: Pair) -> None:
+    call, theirs = pair.talk()
+    call.reinvite(b"v=0 again")
+    pair.wait()
+    assert pair.bob.events[theirs][-1] == Reoffered(b"v=0 again")
+    theirs.answer_reoffer(b"v=0 fine")
+    pair.wait()
+    assert pair.ana.events[call][-1] == ReinviteAnswered(b"v=0 fine")
+    theirs.reinvite(b"v=0 back")
+    pair.wait()
+    assert pair.ana.events[call][-1] == Reoffered(b"v=0 back")
+    call.answer_reoffer(None, 488)
+    pair.wait()
+    assert pair.bob.events[theirs][-1] == ReinviteRefused(488)
+    assert not pair.ana.endings(call)
+    call.hangup()
+    pair.rest()
+
+
+def test_a_glare_is_tried_again_and_both_offers_are_answered(pair: Pair) -> None:
+    call, theirs = pair.talk()
+    pair.ana.on_call_event = lambda c, e: c.answer_reoffer(b"a") if isinstance(e, Reoffered) else None
+    pair.bob.on_call_event = lambda c, e: c.answer_reoffer(b"b") if isinstance(e, Reoffered) else None
+    call.reinvite(b"from ana")
+    theirs.reinvite(b"from bob")
+    pair.wait(10)
+    assert len(pair.network.responses(491)) == 2
+    assert ReinviteAnswered(b"b") in pair.ana.events[call]
+    assert ReinviteAnswered(b"a") in pair.bob.events[theirs]
+    call.hangup()
+    pair.rest()
+
+
+def test_a_reinvite_waits_until_ours_to_their_offer_is_acknowledged(pair: Pair) -> None:
+    call, theirs = pair.talk()
+    theirs.reinvite(b"first")
+    pair.wait()
+    call.reinvite(b"second")
+    pair.wait()
+    assert len(pair.network.requests("INVITE")) == 2
+    call.answer_reoffer(b"ok")
+    pair.wait()
+    assert pair.bob.events[theirs][-2:] == [ReinviteAnswered(b"ok"), Reoffered(b"second")]
+
+
+def test_a_peer_that_forgot_the_call_ends_it(pair: Pair) -> None:
+    call, _ = pair.talk()
+    pair.bob.agent.dialogs.clear()
+    call.reinvite(b"x")
+    pair.wait()
+    assert pair.ana.endings(call) == [Ended("lost", "The peer no longer knows the call")]
+
+
+def test_update_without_a_body_is_a_refresh_and_with_one_an_offer(pair: Pair) -> None:
+    call, theirs = pair.talk()
+    call.send("UPDATE")
+    pair.wait()
+    assert pair.network.responses(200, "UPDATE")
+    assert pair.bob.events[theirs] == [Confirmed(b"")]
+    answer = call.send("UPDATE", b"v=0 offer", "application/sdp")
+    pair.wait()
+    assert pair.bob.events[theirs][-1] == Reoffered(b"v=0 offer")
+    theirs.answer_reoffer(b"v=0 yes")
+    pair.wait()
+    assert answer.result().body == b"v=0 yes"
+
+
+def test_messages_inside_a_call_go_to_its_owner(pair: Pair) -> None:
+    call, theirs = pair.talk()
+
+    def answer(_: Call, event: CallEvent) -> None:
+        if isinstance(event, InDialog):
+            event.request.respond(202)
+
+    pair.bob.on_call_event = answer
+    message = call.send("MESSAGE", "grüß".encode(), "text/plain;charset=UTF-8")
+    options = call.send("OPTIONS")
+    publish = call.send("PUBLISH")
+    pair.wait()
+    assert message.result().status == 202
+    assert options.result().status == 200
+    assert publish.result().status == 405
+    event = pair.bob.events[theirs][-1]
+    assert isinstance(event, InDialog)
+    assert event.request.message.body == "grüß".encode()
+
+
+def test_a_request_for_an_unknown_dialog_gets_481(pair: Pair) -> None:
+    answer = pair.ana.agent.request(
+        "BYE", Target("sip:x@10.0.0.2"), from_="sip:a@b", to="<sip:x@10.0.0.2>;tag=nobody"
+    )
+    pair.wait()
+    assert answer.result().status == 481
+    pair.rest()
+
+
+@pytest.mark.parametrize(
+    ("method", "uri", "headers", "status", "header"),
+    [
+        ("PUBLISH", "sip:x@10.0.0.2", (), 405, "Allow"),
+        ("OPTIONS", "sip:x@10.0.0.2", (), 200, "Allow"),
+        ("OPTIONS", "sip:x@10.0.0.2", [("Require", "timer, magic")], 420, "Unsupported"),
+        ("INVITE", "sip:x@10.0.0.2", [("Require", "magic")], 420, "Unsupported"),
+        ("OPTIONS", "mailto:x@y", (), 416, None),
+        ("OPTIONS", "sip:x@elsewhere.example", (), 404, None),
+        ("OPTIONS", "sip:x@warmline.example", (), 200, "Accept"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_the_reason(
+    pair: Pair, method: str, uri: str, headers: list[tuple[str, str]], status: int, header: str | None
+) -> None:
+    pair.bob.agent.domain_names = {"warmline.example"}
+    target = Target(uri, flow=pair.ana.transports.flow_to_address("UDP", *pair.bob.address))  # type: ignore[arg-type]
+    answer = pair.ana.agent.request(method, target, from_="sip:a@b", to="sip:x@y", headers=headers)
+    pair.wait()
+    response = answer.result()
+    assert response.status == status
+    assert response.to.tag
+    assert header is None or header in response.headers
+    assert not pair.bob.incoming
+    pair.rest()
+
+
+def test_an_invite_with_a_body_that_is_no_sdp_gets_415(pair: Pair) -> None:
+    call = pair.ana.agent.invite(
+        Target("sip:10.0.0.2"),
+        from_="sip:a@b",
+        to="sip:c@d",
+        body=b"x",
+        content_type="text/html",
+        on_event=lambda event: None,
+    )
+    pair.ana.listen(call)
+    pair.wait()
+    (ending,) = pair.ana.endings(call)
+    assert isinstance(ending, Refused)
+    assert ending.status == 415
+    assert ending.message is not None
+    assert ending.message.headers.get("Accept") == "application/sdp"
+
+
+def test_what_the_screen_refuses_leaves_no_state(pair: Pair) -> None:
+    pair.bob.agent.screen = lambda request, flow: (403, "Not You")
+    call = pair.ana.call(pair.bob)
+    pair.wait()
+    (ending,) = pair.ana.endings(call)
+    assert isinstance(ending, Refused)
+    assert (ending.status, ending.reason) == (403, "Not You")
+    assert pair.bob.at_rest()
+    assert not pair.bob.incoming
+
+
+def test_an_owner_that_fails_on_an_invite_answers_500(pair: Pair) -> None:
+    def fail(call: IncomingCall) -> None:
+        raise RuntimeError("secret detail")
+
+    pair.bob.on_invite = fail
+    call = pair.ana.call(pair.bob)
+    pair.wait()
+    (ending,) = pair.ana.endings(call)
+    assert isinstance(ending, Refused)
+    assert ending.status == 500
+    assert "secret" not in ending.reason
+    pair.rest()
+
+
+CHALLENGE = 'Digest realm="r", nonce="n{}", algorithm=MD5, qop="auth"{}'
+
+
+def test_a_challenge_is_answered_once_and_a_stale_one_once_more(pair: Pair) -> None:
+    asked: list[Request] = []
+
+    def challenge(call: IncomingCall) -> None:
+        asked.append(call.request)
+        stale = ", stale=true" if len(asked) == 2 else ""
+        call.refuse(401, headers=[("WWW-Authenticate", CHALLENGE.format(len(asked), stale))])
+
+    pair.bob.on_invite = challenge
+    call = pair.ana.call(pair.bob, credentials=("ana", "pw"))
+    pair.wait(1)
+    assert [request.cseq.number for request in asked] == [1, 2, 3]
+    assert ["Authorization" in request.headers for request in asked] == [False, True, True]
+    assert len({request.from_.tag for request in asked}) == 1
+    (ending,) = pair.ana.endings(call)
+    assert isinstance(ending, Refused)
+    assert ending.status == 401
+    pair.rest()
+
+
+def test_credentials_serve_a_whole_call(pair: Pair) -> None:
+    pair.bob.on_invite = lambda call: (
+        call.accept(ANSWER)
+        if "Proxy-Authorization" in call.request.headers
+        else call.refuse(407, headers=[("Proxy-Authenticate", CHALLENGE.format(1, ""))])
+    )
+    call = pair.ana.call(pair.bob, credentials=("ana", "pw"))
+    pair.wait(1)
+    assert pair.ana.kinds(call)[-1] == "Accepted"
+    call.hangup()
+    pair.wait()
+    assert pair.bob.endings(pair.bob.incoming[1]) == [Ended("peer", "")]
+    pair.rest()
+
+
+def test_the_first_answer_of_a_fork_wins_and_the_other_gets_a_bye(pair: Pair) -> None:
+    eve = Phone(pair.network, "10.0.0.3")
+    forked: list[Request] = []
+
+    def fork(message: Message, to: Address) -> bool:
+        # A forking proxy: Eve gets what Bob gets, and answers straight to Ana.
+        if isinstance(message, Request) and message.method == "INVITE" and to == pair.bob.address:
+            forked.append(message)
+            pair.network.clock.callLater(0, eve.transports.arrived, pair.ana.address, message.to_bytes())
+        return False
+
+    pair.network.drops = fork
+    pair.bob.on_invite = eve.on_invite = lambda call: call.ring()
+    call = pair.ana.call(pair.bob)
+    pair.wait()
+    rung = [event for event in pair.ana.events[call] if isinstance(event, Progress) and event.status == 180]
+    assert len(rung) == 2
+    assert len(pair.ana.agent.dialogs) == 2
+    eve.incoming[0].accept(ANSWER)
+    pair.bob.incoming[0].accept(ANSWER)
+    pair.wait()
+    assert pair.ana.kinds(call).count("Accepted") == 1
+    assert eve.kinds(eve.incoming[0]) == ["Confirmed"]
+    assert pair.bob.endings(pair.bob.incoming[0]) == [Ended("peer", "")]
+    call.hangup()
+    pair.wait()
+    assert eve.endings(eve.incoming[0]) == [Ended("peer", "")]
+    pair.rest()
+
+
+def test_a_caller_whose_connection_closes_while_it_rings_has_given_up() -> None:
+    pair = Pair("TCP")
+    pair.ana.call(pair.bob)
+    pair.wait()
+    theirs = pair.bob.incoming[0]
+    theirs.ring()
+    assert theirs.flow is not None
+    theirs.flow.close()
+    assert pair.bob.endings(theirs) == [Cancelled("The caller's connection closed")]
+
+
+def test_a_call_whose_connection_closes_before_an_answer_fails_at_once() -> None:
+    pair = Pair("TCP")
+    call = pair.ana.call(pair.bob)
+    pair.wait()
+    assert call.flow is not None
+    call.flow.close()
+    (ending,) = pair.ana.endings(call)
+    assert isinstance(ending, Refused)
+    assert (ending.status, ending.local) == (503, True)
+
+
+def test_a_call_over_a_connection_uses_no_retransmissions() -> None:
+    pair = Pair("TCP")
+    call, theirs = pair.talk()
+    call.hangup()
+    pair.wait()
+    assert pair.bob.endings(theirs) == [Ended("peer", "")]
+    assert pair.network.methods() == ["INVITE", "100", "200", "ACK", "BYE", "200"]
+    pair.rest()
+
+
+def test_no_event_comes_before_invite_returns_even_when_the_flow_is_dead(pair: Pair) -> None:
+    flow = pair.ana.transports.flow_to_address("UDP", *pair.bob.address)
+    flow.send = lambda data: flow.close()  # type: ignore[method-assign]
+    events: list[CallEvent] = []
+    call = pair.ana.agent.invite(
+        Target("sip:nobody@10.0.0.2", flow=flow),  # type: ignore[arg-type]
+        from_="sip:a@b",
+        to="sip:c@d",
+        body=OFFER,
+        on_event=events.append,
+    )
+    assert call.state is CallState.CALLING
+    assert events == []
+    flow.send = lambda data: None  # type: ignore[method-assign]
+    pair.wait(0.7)
+    assert [type(event) for event in events] == [Refused]
+
+
+def test_an_out_of_order_request_is_answered_500(pair: Pair) -> None:
+    call, _ = pair.talk()
+    assert call.dialog is not None
+    call.dialog.local_seq = 10
+    first = call.send("OPTIONS")
+    pair.wait()
+    call.dialog.local_seq = 4
+    second = call.send("OPTIONS")
+    pair.wait()
+    assert first.result().status == 200
+    assert second.result().status == 500
+
+
+def test_a_session_timer_is_agreed_to_without_insisting(pair: Pair) -> None:
+    pair.ana.call(pair.bob, headers=[("Session-Expires", "90"), ("Require", "timer")])
+    pair.wait()
+    pair.bob.incoming[0].accept(ANSWER)
+    pair.wait()
+    (answer,) = pair.network.responses(200)
+    assert answer.headers.get("Session-Expires") == "90;refresher=uac"
+    assert "Require" not in answer.headers
+
+
+def test_a_phone_behind_nat_is_called_back_where_it_sent_from(pair: Pair) -> None:
+    invite = Request(
+        "INVITE",
+        "sip:x@10.0.0.2",
+        [
+            ("Via", "SIP/2.0/UDP 192.168.1.5:5060;branch=z9hG4bKnat;rport"),
+            ("From", "<sip:n@x>;tag=1"),
+            ("To", "<sip:x@10.0.0.2>"),
+            ("Call-ID", "nat"),
+            ("CSeq", "1 INVITE"),
+            ("Contact", "<sip:n@192.168.1.5:5060>"),
+        ],
+    )
+    pair.bob.transports.arrived(("10.0.0.9", 40000), invite.to_bytes())
+    theirs = pair.bob.incoming[0]
+    theirs.accept(ANSWER)
+    (answer,) = pair.network.responses(200)
+    ack = Request(
+        "ACK",
+        "sip:x@10.0.0.2",
+        [
+            ("Via", "SIP/2.0/UDP 192.168.1.5:5060;branch=z9hG4bKack;rport"),
+            ("From", "<sip:n@x>;tag=1"),
+            ("To", answer.headers.get("To") or ""),
+            ("Call-ID", "nat"),
+            ("CSeq", "1 ACK"),
+        ],
+    )
+    pair.bob.transports.arrived(("10.0.0.9", 40000), ack.to_bytes())
+    theirs.hangup()
+    assert pair.network.seen[-1][1] == ("10.0.0.9", 40000)
+    assert pair.network.requests("BYE")[0].uri_text == "sip:n@192.168.1.5:5060"
+
+
+def test_a_call_through_a_proxy_goes_back_through_it(pair: Pair) -> None:
+    invite = Request(
+        "INVITE",
+        "sip:x@10.0.0.2",
+        [
+            ("Via", "SIP/2.0/UDP 10.0.0.8:5060;branch=z9hG4bKproxy;rport"),
+            ("Via", "SIP/2.0/UDP 10.0.0.7:5060;branch=z9hG4bKphone"),
+            ("Record-Route", "<sip:10.0.0.6;lr>"),
+            ("From", "<sip:n@x>;tag=1"),
+            ("To", "<sip:x@10.0.0.2>"),
+            ("Call-ID", "proxied"),
+            ("CSeq", "1 INVITE"),
+            ("Contact", "<sip:n@10.0.0.7:5060>"),
+        ],
+    )
+    pair.bob.transports.arrived(("10.0.0.8", 5060), invite.to_bytes())
+    theirs = pair.bob.incoming[0]
+    theirs.accept(ANSWER)
+    (answer,) = pair.network.responses(200)
+    assert len(answer.vias) == 2
+    assert answer.headers.get("Record-Route") == "<sip:10.0.0.6;lr>"
+    ack = invite.copy()
+    ack.method, ack.headers = "ACK", invite.headers.copy()
+    for name, value in (("CSeq", "1 ACK"), ("To", answer.headers.get("To") or "")):
+        ack.headers.set(name, value)
+    ack.headers.set("Via", "SIP/2.0/UDP 10.0.0.8:5060;branch=z9hG4bKack;rport")
+    pair.bob.transports.arrived(("10.0.0.8", 5060), ack.to_bytes())
+    theirs.hangup()
+    _, to, bye = pair.network.seen[-1]
+    assert isinstance(bye, Request)
+    assert (to, bye.method, bye.uri_text) == (("10.0.0.6", 5060), "BYE", "sip:n@10.0.0.7:5060")
+    assert bye.headers.get("Route") == "<sip:10.0.0.6;lr>"
+
+
+def test_a_binding_is_reached_by_its_path_and_flow(pair: Pair) -> None:
+    flow = pair.ana.transports.flow_to_address("UDP", "10.0.0.5", 4444)
+    target = Target("sip:phone@192.168.0.9", ("<sip:edge.example;lr;ob>",), flow)  # type: ignore[arg-type]
+    pair.ana.agent.invite(
+        target, from_="sip:a@b", to="sip:c@d", body=OFFER, on_event=lambda event: None, contact_user="c_1"
+    )
+    _, to, invite = pair.network.seen[0]
+    assert isinstance(invite, Request)
+    assert to == ("10.0.0.5", 4444)
+    assert invite.uri_text == "sip:phone@192.168.0.9"
+    assert invite.headers.get("Route") == "<sip:edge.example;lr;ob>"
+    assert str(invite.contacts[0].uri) == "sip:c_1@10.0.0.1:5060"
+
+
+def test_a_cancel_nobody_answers_is_given_up(pair: Pair) -> None:
+    call = pair.ana.call(pair.bob)
+    pair.wait()
+    pair.network.drops = lambda message, to: True
+    call.hangup()
+    assert pair.ana.endings(call) == [Cancelled("")]
+    pair.wait(100)
+    assert pair.ana.at_rest()
+
+
+async def test_a_name_that_leads_nowhere_is_a_local_503(pair: Pair) -> None:
+    answer = await pair.ana.agent.request(
+        "OPTIONS", Target("sip:nobody.example"), from_="sip:a@b", to="sip:nobody.example"
+    )
+    assert (answer.status, answer.local) == (503, True)
+
+
+def test_a_refresh_of_a_session_is_answered_while_it_rings(pair: Pair) -> None:
+    pair.ana.call(pair.bob)
+    pair.wait()
+    theirs = pair.bob.incoming[0]
+    theirs.ring()
+    pair.wait()
+    refresh = theirs.send("UPDATE")
+    offer = theirs.send("UPDATE", b"v=0", "application/sdp")
+    pair.wait()
+    assert refresh.result().status == 200
+    assert offer.result().status == 491
+
+
+def test_an_update_that_offers_before_the_answer_is_told_to_wait(pair: Pair) -> None:
+    call = pair.ana.call(pair.bob)
+    pair.wait()
+    pair.bob.incoming[0].ring()
+    pair.wait()
+    (dialog,) = [dialog for _, dialog in pair.ana.agent.dialogs.values()]
+    call.dialog = dialog
+    offer = call.send("UPDATE", b"v=0", "application/sdp")
+    pair.wait()
+    assert offer.result().status == 500
+    assert "Retry-After" in offer.result().headers
+
+
+def test_an_owner_that_listens_late_hears_what_it_missed(pair: Pair) -> None:
+    taken: list[IncomingCall] = []
+    pair.bob.agent.on_invite = taken.append
+    call = pair.ana.call(pair.bob)
+    pair.wait()
+    call.hangup()
+    pair.wait()
+    events: list[CallEvent] = []
+    taken[0].on_event = events.append
+    assert events == [Cancelled("")]
