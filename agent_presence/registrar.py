@@ -1,0 +1,329 @@
+"""The registrar: REGISTER, step by step as RFC 3261 s10.3 has it, with RFC 5626's instances and RFC 3327's Path."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Collection, Container, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeGuard
+
+from twisted.logger import Logger
+
+from agent_presence.capability import from_options, tells_enough
+from agent_presence.location import Binding
+from sip_trunk.locate import is_numeric
+from sip_trunk.sip.errors import BadMessage
+from sip_trunk.sip.headers import NameAddr
+from sip_trunk.sip.uri import SipUri, Uri, parse_uri
+
+if TYPE_CHECKING:
+    from agent_presence.location import Location
+    from agent_presence.roster import Roster
+    from sip_trunk.authentication import Challenge
+    from sip_trunk.flow import Flow
+    from sip_trunk.sip.message import Request, Response
+    from sip_trunk.user_agent import IncomingRequest
+
+log = Logger()
+
+MIN_EXPIRES_S = 60
+DEFAULT_EXPIRES_S = 300
+MAX_EXPIRES_S = 3600
+MAX_BINDINGS = 10
+# Path is kept and used. outbound is understood but never promised (no Require in the 200): a phone that is promised it
+# tests its UDP flow by STUN (RFC 5626 s4.4.2), and would take the silence for a dead flow.
+_SUPPORTED = frozenset({"path", "outbound", "gruu"})
+
+Headers = list[tuple[str, str]]
+
+
+class Refusal(Exception):
+    """A REGISTER that is answered with something else than 200."""
+
+    def __init__(
+        self, status: int, reason: str | None = None, headers: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+
+
+class Registrar:
+    """Answers REGISTER for the users of `domains`; hand `on_register` to the user agent.
+
+    `authenticate` says whose password a request proves, or what to refuse it with. `domains` are names in lower case;
+    numeric addresses are ours without saying so. `probe` asks a phone by OPTIONS what it can do, and gives the answer
+    to `learn`; it is called once for every new binding of a device whose tags do not tell, after the 200 has gone out.
+    """
+
+    def __init__(
+        self,
+        authenticate: Callable[[Request, Flow], str | Challenge],
+        location: Location,
+        roster: Roster,
+        *,
+        domains: Container[str],
+        now: Callable[[], float],
+        probe: Callable[[Binding], None] | None = None,
+    ) -> None:
+        self._authenticate = authenticate
+        self._location = location
+        self._roster = roster
+        self._domains = domains
+        self._now = now
+        self.probe = probe
+
+    def on_register(self, incoming: IncomingRequest) -> None:
+        """Answer one REGISTER."""
+        try:
+            self._register(incoming)
+        except Refusal as refusal:
+            incoming.respond(refusal.status, refusal.reason, headers=refusal.headers)
+        except BadMessage as error:
+            incoming.respond(error.status, error.reason)
+
+    async def learn(self, device_id: str, response: Response) -> None:
+        """Note what a phone's answer to OPTIONS says of it; a refusal or no answer says nothing."""
+        learnt = from_options(response)
+        if learnt and self._roster.device(device_id) is not None:
+            await self._roster.learn(device_id, learnt)
+
+    def _register(self, incoming: IncomingRequest) -> None:
+        request = incoming.message
+        self._check_ours(request)  # steps 1 and 2
+        who = self._authenticate(request, incoming.flow)  # step 3
+        if not isinstance(who, str):
+            raise Refusal(who.status, headers=who.headers)
+        to = request.to.uri
+        if not self._is_ours(to):
+            raise Refusal(404)  # step 5
+        if to.user != who:
+            raise Refusal(403, "That is not your address")  # step 4
+        aor = self._location.aor(who)
+
+        added: list[Binding] = []
+        if request.contact_star:
+            removed = self._all_out(request, aor)  # step 6
+        else:
+            added, removed = self._changes(incoming, aor, who)  # step 7
+        if not added and not removed:
+            self._answer(incoming, aor)
+            return
+        reason = "registered" if added else "unregistered"
+        written = self._location.change(aor, added, removed, reason)
+        if incoming.flow.reliable:
+            incoming.flow.on_closed.add(self._flow_closed)
+        written.add_done_callback(lambda done: self._stored(done, incoming, aor, added))
+
+    def _flow_closed(self, flow: Flow) -> None:
+        self._location.flow_closed(flow.token)
+
+    def _is_ours(self, uri: Uri) -> TypeGuard[SipUri]:
+        # Phones are often set up with whatever address reached us; digest says who they are, not the domain.
+        if not isinstance(uri, SipUri):
+            return False
+        host = uri.host.lower()
+        return host in self._domains or host == "localhost" or is_numeric(host)
+
+    def _check_ours(self, request: Request) -> None:
+        if not self._is_ours(request.uri):
+            raise Refusal(404, "Not a domain of ours")
+        if "Require" in request.headers:
+            unknown = [tag for tag in request.headers.all("Require") if tag.lower() not in _SUPPORTED]
+            if unknown:
+                raise Refusal(420, headers=[("Unsupported", ", ".join(unknown))])
+
+    def _all_out(self, request: Request, aor: str) -> list[Binding]:
+        if request.expires != 0:
+            raise Refusal(400, "Contact * goes with Expires 0")
+        known = list(self._location.all_bindings(aor).values())
+        for binding in known:
+            _check_order(binding, request)
+        return known
+
+    def _changes(
+        self, incoming: IncomingRequest, aor: str, username: str
+    ) -> tuple[list[Binding], list[Binding]]:
+        """What is new and what goes. Refreshes are done when this returns, but only if nothing is refused."""
+        contacts = incoming.message.contacts
+        known = self._location.all_bindings(aor)
+        added: list[Binding] = []
+        removed: list[Binding] = []
+        refreshed: list[Binding] = []
+        for contact in contacts:
+            expires = _expires(contact, incoming.message)
+            uri = contact.uri
+            if not isinstance(uri, SipUri):
+                raise Refusal(400, "A Contact must be a SIP address")
+            key = _key(uri, contact.instance, _reg_id(contact), known.values())
+            old = known.get(key)
+            if old is not None:
+                _check_order(old, incoming.message)
+                if expires == 0:
+                    removed.append(old)
+                elif _is_refresh(old, contact, incoming):
+                    refreshed.append(_refreshed(old, incoming.message, self._now() + expires))
+                else:
+                    added.append(self._binding(incoming, aor, username, contact, key, expires))
+            elif expires > 0:
+                binding = self._binding(incoming, aor, username, contact, key, expires)
+                added.append(binding)
+                removed += _twins(binding, known.values()) if len(contacts) == 1 else []
+        if len(known) + len({binding.key for binding in added} - known.keys()) - len(removed) > MAX_BINDINGS:
+            raise Refusal(403, "Too many registered phones")
+        for binding in refreshed:
+            self._location.refresh(binding)
+        return added, removed
+
+    def _binding(
+        self,
+        incoming: IncomingRequest,
+        aor: str,
+        username: str,
+        contact: NameAddr,
+        key: str,
+        expires: int,
+    ) -> Binding:
+        request, flow = incoming.message, incoming.flow
+        device = self._roster.device_by_username(username)
+        now = self._now()
+        return Binding(
+            aor=aor,
+            key=key,
+            contact_uri=str(contact.uri),
+            flow_token=flow.token,
+            transport=flow.transport,
+            source_ip=flow.peer[0],
+            source_port=flow.peer[1],
+            expires_at=now + expires,
+            registered_at=now,
+            call_id=request.call_id,
+            cseq=request.cseq.number,
+            q=contact.q,
+            path=_path(request),
+            instance=contact.instance,
+            reg_id=_reg_id(contact),
+            user_agent=_user_agent(request),
+            features=contact.features(),
+            device_id=None if device is None else device.id,
+        )
+
+    def _stored(
+        self, done: asyncio.Future[None], incoming: IncomingRequest, aor: str, added: Sequence[Binding]
+    ) -> None:
+        if done.cancelled() or (error := done.exception()) is not None:
+            # In memory the phone can be rung all the same; told 500, it registers again soon and is stored then.
+            log.error("A registration was not stored: {error}", error=None if done.cancelled() else error)
+            incoming.respond(500)
+            return
+        self._answer(incoming, aor)
+        for binding in added:
+            if (
+                self.probe is not None
+                and binding.device_id is not None
+                and not tells_enough(binding.features)
+            ):
+                self.probe(binding)
+
+    def _answer(self, incoming: IncomingRequest, aor: str) -> None:
+        # Step 8: every binding there is, each with the time it has left.
+        now = self._now()
+        bindings = self._location.bindings(aor, now)
+        headers: Headers = [("Contact", _listed(binding, now)) for binding in bindings]
+        if "Path" in incoming.message.headers:  # RFC 3327 s5.3: what was recorded is said
+            headers += [("Path", path) for path in incoming.message.headers.all("Path")]
+        incoming.respond(200, headers=headers)
+
+
+def _expires(contact: NameAddr, request: Request) -> int:
+    expires = contact.expires
+    if expires is None:
+        expires = request.expires
+    if expires is None:
+        expires = DEFAULT_EXPIRES_S
+    if 0 < expires < MIN_EXPIRES_S:
+        raise Refusal(423, headers=[("Min-Expires", str(MIN_EXPIRES_S))])
+    return min(expires, MAX_EXPIRES_S)
+
+
+def _reg_id(contact: NameAddr) -> int | None:
+    text = contact.param("reg-id")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) < 2**31):
+        raise Refusal(400, "Bad reg-id")
+    return int(text)
+
+
+def _key(uri: SipUri, instance: str | None, reg_id: int | None, known: Collection[Binding]) -> str:
+    """What makes two registrations one binding.
+
+    With an instance it is that, with the reg-id (RFC 5626 s6), so that a phone that comes by another network takes its
+    own place; otherwise it is the URI, compared as RFC 3261 s19.1.4 says.
+    """
+    if instance is not None:
+        return instance if reg_id is None else f"{instance};{reg_id}"
+    if not any(old.key == str(uri) for old in known):
+        for old in known:
+            if old.instance is None and uri.matches(parse_uri(old.contact_uri)):
+                return old.key
+    return str(uri)
+
+
+def _check_order(old: Binding, request: Request) -> None:
+    # Within one Call-ID an older or equal CSeq is a REGISTER that was overtaken: the whole request fails (step 7).
+    if old.call_id == request.call_id and request.cseq.number <= old.cseq:
+        raise Refusal(500, "Out of order")
+
+
+def _is_refresh(old: Binding, contact: NameAddr, incoming: IncomingRequest) -> bool:
+    request = incoming.message
+    return (
+        old.contact_uri == str(contact.uri)
+        and old.flow_token == incoming.flow.token
+        and old.user_agent == _user_agent(request)
+        and old.path == _path(request)
+        and old.q == contact.q
+        and old.features == contact.features()
+    )
+
+
+def _refreshed(old: Binding, request: Request, expires_at: float) -> Binding:
+    return replace(old, expires_at=expires_at, call_id=request.call_id, cseq=request.cseq.number)
+
+
+def _user_agent(request: Request) -> str:
+    return (request.headers.get("User-Agent") or "")[:200]
+
+
+def _path(request: Request) -> tuple[str, ...]:
+    return tuple(request.headers.all("Path")) if "path" in request.headers.keys else ()
+
+
+def _twins(new: Binding, known: Collection[Binding]) -> list[Binding]:
+    """What a phone without an instance has left behind where it was before.
+
+    It keeps its Call-ID while it runs (RFC 3261 s10.2) and registers one Contact at a time, so the same user part at
+    another address is itself, from the network it has left.
+    """
+    if new.instance is not None:
+        return []
+    user = new.contact_uri.partition("@")[0]
+    return [
+        old
+        for old in known
+        if old.instance is None and old.call_id == new.call_id and old.contact_uri.partition("@")[0] == user
+    ]
+
+
+def _listed(binding: Binding, now: float) -> str:
+    text = f"<{binding.contact_uri}>;expires={max(1, math.ceil(binding.expires_at - now))}"
+    if binding.q != 1.0:
+        text += f";q={binding.q:g}"
+    if binding.instance is not None:
+        text += f';+sip.instance="<{binding.instance}>"'
+        if binding.reg_id is not None:
+            text += f";reg-id={binding.reg_id}"
+    return text
