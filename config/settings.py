@@ -83,6 +83,9 @@ class Settings:
     )
     private_key: str = _setting("", "path of the certificate's PEM private key")
 
+    sample_data: bool = _setting(
+        True, "whether providers, customers and agents to try out, with known passwords, are added: on or off"
+    )
     robot_agent: bool = _setting(True, "whether a phone that answers by itself is started along: on or off")
 
     ring_s: float = _setting(20.0, "seconds an agent's phone rings before the next agent is tried")
@@ -330,6 +333,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "redis_url": _redis_url,
     "certificate": _text,
     "private_key": _text,
+    "sample_data": _switch,
     "robot_agent": _switch,
     "ring_s": _seconds,
     "unreachable_s": _seconds,
@@ -351,6 +355,8 @@ def _contradictions(settings: Settings) -> list[str]:
         if port and port in taken:
             faults.append(f"{name} and {taken[port]} are both {port}")
         taken.setdefault(port, name)
+    if settings.robot_agent and not settings.sample_data:
+        faults.append("robot_agent is on, but it is one of the sample's agents, and sample_data is off")
     if not settings.http_port and not settings.https_port:
         faults.append("http_port and https_port are both off: nobody could reach the portal")
     first, last = settings.rtp_ports

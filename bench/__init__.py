@@ -1,0 +1,1 @@
+"""Figures of the running server: `make bench` prints a table and writes bench/results.json."""
