@@ -1,0 +1,1 @@
+"""What the packets do: SDP, RTP, WebRTC. Knows no SIP."""

@@ -1,0 +1,141 @@
+"""EmbeddedMedia: a MediaServer that is another process, spoken to over a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+from config.errors import OurError, TheirError
+from media.control import Framed, to_bytes, to_text
+from media.server import ALL_KINDS, Profile
+
+log = Logger()
+
+
+def _nobody(call: str, branch: str, why: str) -> None:
+    log.warn("branch {branch} of {call} is gone: {why}", call=call, branch=branch, why=why)
+
+
+class EmbeddedMedia:
+    """See `MediaServer`. After the process has died, every request fails with OurError(503)."""
+
+    def __init__(self) -> None:
+        self.on_gone: Callable[[str, str, str], None] = _nobody
+        self.on_lost: Callable[[], None] = lambda: None
+        """The connection ended, asked for or not."""
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.alive = True
+        self._line: _Line | None = None
+        self._number = 0
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+
+    @classmethod
+    async def over(cls, sock: socket.socket) -> EmbeddedMedia:
+        """Speak to a media process at the other end of a connected socket; `ready` resolves when it serves."""
+        media = cls()
+        line = _Line(media)
+        await asyncio.get_running_loop().create_unix_connection(lambda: line, sock=sock)
+        media._line = line
+        return media
+
+    def close(self) -> None:
+        """The media process deletes all calls and ends."""
+        if self._line is not None and self._line.transport is not None:
+            self._line.transport.close()
+
+    async def answer(
+        self, call: str, branch: str, offer: bytes, *, kinds: frozenset[str] = ALL_KINDS
+    ) -> bytes:
+        return to_bytes(await self._ask("answer", call, branch, to_text(offer), kinds=sorted(kinds)))
+
+    async def offer(
+        self,
+        call: str,
+        branch: str,
+        *,
+        profile: Profile,
+        like: str | None = None,
+        kinds: frozenset[str] | None = None,
+    ) -> bytes:
+        only = sorted(kinds) if kinds is not None else None
+        return to_bytes(await self._ask("offer", call, branch, profile=profile.value, like=like, kinds=only))
+
+    async def accept(self, call: str, branch: str, answer: bytes) -> None:
+        await self._ask("accept", call, branch, to_text(answer))
+
+    async def compatible(self, call: str, a: str, b: str) -> bool:
+        return bool(await self._ask("compatible", call, a, b))
+
+    async def play(self, call: str, branch: str, prompt: str, *, repeat: bool = False) -> float:
+        return float(await self._ask("play", call, branch, prompt, repeat=repeat))
+
+    async def stop(self, call: str, branch: str) -> None:
+        await self._ask("stop", call, branch)
+
+    async def join(self, call: str, a: str, b: str) -> None:
+        await self._ask("join", call, a, b)
+
+    async def part(self, call: str, a: str, b: str) -> None:
+        await self._ask("part", call, a, b)
+
+    async def drop(self, call: str, branch: str) -> None:
+        await self._ask("drop", call, branch)
+
+    async def delete(self, call: str) -> None:
+        await self._ask("delete", call)
+
+    async def stats(self, call: str) -> dict[str, Any]:
+        found: dict[str, Any] = await self._ask("stats", call)
+        return found
+
+    def _ask(self, method: str, *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:
+        """Said at once, so that requests go out in the order they were made, whoever awaits them when."""
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._line is None or not self.alive:
+            reply.set_exception(OurError("The media server is not running", 503))
+            return reply
+        self._number += 1
+        self._waiting[self._number] = reply
+        self._line.say([self._number, method, arguments, keywords])
+        return reply
+
+    def _heard(self, message: list[Any]) -> None:
+        number, what = message[0], message[1]
+        if number == 0 and what == "ready":
+            if not self.ready.done():
+                self.ready.set_result(None)
+        elif number == 0 and what == "gone":
+            self.on_gone(message[2], message[3], message[4])
+        else:
+            reply = self._waiting.pop(number, None)
+            if reply is None or reply.done():
+                return
+            if what == "ok":
+                reply.set_result(message[2])
+            else:
+                family = TheirError if what == "their" else OurError
+                reply.set_exception(family(message[2], message[3]))
+
+    def _lost(self) -> None:
+        self.alive = False
+        for reply in (self.ready, *self._waiting.values()):
+            if not reply.done():
+                reply.set_exception(OurError("The media server has stopped", 503))
+        self._waiting.clear()
+        self.on_lost()
+
+
+class _Line(Framed):
+    def __init__(self, media: EmbeddedMedia) -> None:
+        super().__init__()
+        self._media = media
+
+    def message(self, message: list[Any]) -> None:
+        self._media._heard(message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._media._lost()

@@ -1,0 +1,60 @@
+"""What the server and its media process say to each other: JSON with its length before it, over a Unix socket.
+
+    request   [number, method, [arguments], {keywords}]
+    reply     [number, "ok", result] | [number, "their" | "our", reason, status]
+    news      [0, "ready"] | [0, "gone", call, branch, why]
+
+Requests are carried out in the order they come, and many may be under way. Descriptions travel as text with
+surrogate escapes, so that every byte survives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from typing import Any, cast
+
+MAX_MESSAGE = 1 << 20
+_LENGTH = struct.Struct("!I")
+
+
+def to_text(description: bytes) -> str:
+    return description.decode("utf-8", "surrogateescape")
+
+
+def to_bytes(description: str) -> bytes:
+    return description.encode("utf-8", "surrogateescape")
+
+
+class Framed(asyncio.Protocol):
+    """Cuts the stream into messages."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self._pending = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A stream transport; uvloop's is no subclass of asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        pending = self._pending + data if self._pending else data
+        at = 0
+        while len(pending) - at >= 4:
+            (size,) = _LENGTH.unpack_from(pending, at)
+            if size > MAX_MESSAGE:
+                raise ValueError("a control message is too long")
+            if len(pending) - at - 4 < size:
+                break
+            self.message(json.loads(pending[at + 4 : at + 4 + size]))
+            at += 4 + size
+        self._pending = pending[at:]
+
+    def say(self, message: list[Any]) -> None:
+        if self.transport is not None and not self.transport.is_closing():
+            body = json.dumps(message, separators=(",", ":")).encode()
+            self.transport.write(_LENGTH.pack(len(body)) + body)
+
+    def message(self, message: list[Any]) -> None:
+        raise NotImplementedError

@@ -1,0 +1,409 @@
+"""Offers and answers (RFC 3264): which media and codecs two sides share. Pure.
+
+Packets are forwarded and never decoded, so this is all there is to agreeing: the codecs we carry, in the
+offerer's order of preference, under the offerer's own payload types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from config.errors import TheirError
+from media.sdp import NOWHERE, Direction, Fingerprint, Media, Origin, Payload, SessionDescription
+from media.server import Profile
+
+# (name, clock, channels) of what is carried, as RFC 7587, RFC 3551, RFC 4733, RFC 7741 and RFC 6184 name them.
+AUDIO = (("opus", 48000, 2), ("G722", 8000, 1), ("PCMA", 8000, 1), ("PCMU", 8000, 1))
+VIDEO = (("VP8", 90000, 1), ("H264", 90000, 1))
+EVENTS = "telephone-event"
+
+PLAIN_PROTOCOLS = ("RTP/AVP", "RTP/AVPF")
+WEBRTC_PROTOCOLS = ("UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF")
+
+# What is offered when there is nobody whose codecs to follow: prompts for chat, announcements.
+OWN_AUDIO = (
+    Payload(111, "opus", 48000, 2, "minptime=10;useinbandfec=1"),
+    Payload(9, "G722", 8000),
+    Payload(8, "PCMA", 8000),
+    Payload(0, "PCMU", 8000),
+    Payload(101, EVENTS, 8000, 1, "0-15"),
+)
+# No phone has so many; it bounds what two m-lines need in numbers when they are put into one bundle.
+MAX_CODECS = 24
+# A lost key frame heals by these two (RFC 4585 section 6.3.1, RFC 5104 section 4.3.1).
+KEY_FRAME_FEEDBACK = ("ccm fir", "nack pli")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One m-line as the two sides agreed on it.
+
+    `ours` are the payload types the peer sends us, `theirs` those we send the peer; they are the same codecs in the
+    same order. `they_send` and `they_receive` are the peer's wishes. `aliases` are payload types the peer may send by
+    mistake, with the one that is meant.
+    """
+
+    kind: str
+    protocol: str
+    formats: tuple[str, ...]
+    mid: str = ""
+    accepted: bool = False
+    ours: tuple[Payload, ...] = ()
+    theirs: tuple[Payload, ...] = ()
+    aliases: tuple[tuple[int, int], ...] = ()
+    they_send: bool = False
+    they_receive: bool = False
+    ptime: int | None = None
+    mux: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Where one of our m-lines is to be reached, and what it needs to be believed."""
+
+    address: str
+    port: int
+    rtcp_port: int | None = None
+    ice_ufrag: str = ""
+    ice_pwd: str = ""
+    fingerprint: Fingerprint | None = None
+    setup: str = ""
+    candidates: tuple[str, ...] = ()
+    ssrc: int = 0
+
+
+def carried(kind: str, payload: Payload) -> bool:
+    if kind == "audio":
+        if payload.name.lower() == EVENTS:
+            return True
+        return any(_is(payload, *codec) for codec in AUDIO)
+    return kind == "video" and any(_is(payload, *codec) for codec in VIDEO)
+
+
+def _is(payload: Payload, name: str, clock: int, channels: int) -> bool:
+    return payload.name.lower() == name.lower() and payload.clock == clock and payload.channels == channels
+
+
+def is_event(payload: Payload) -> bool:
+    return payload.name.lower() == EVENTS
+
+
+def parameters(payload: Payload) -> dict[str, str]:
+    pairs = (part.partition("=") for part in payload.fmtp.split(";"))
+    return {name.strip().lower(): value.strip() for name, _, value in pairs if name.strip()}
+
+
+def h264_profile(payload: Payload) -> str:
+    """RFC 6184 section 8.1, table 5: different bytes can name one profile. Unknown ones name themselves."""
+    level_id = parameters(payload).get("profile-level-id", "42000a").lower()
+    if len(level_id) != 6 or not all(c in "0123456789abcdef" for c in level_id):
+        return level_id
+    idc, iop = int(level_id[:2], 16), int(level_id[2:4], 16)
+    if (
+        (idc == 0x42 and iop & 0x4F == 0x40)
+        or (idc == 0x4D and iop & 0x8F == 0x80)
+        or (idc == 0x58 and iop & 0xCF == 0xC0)
+    ):
+        return "constrained baseline"
+    if (idc == 0x42 and iop & 0x4F == 0) or (idc == 0x58 and iop & 0xCF == 0x80):
+        return "baseline"
+    return level_id[:4]
+
+
+def same_codec(a: Payload, b: Payload) -> bool:
+    """Whether packets of `a` can be forwarded as `b` untouched."""
+    if (a.name.lower(), a.clock, a.channels) != (b.name.lower(), b.clock, b.channels):
+        return False
+    return a.name.lower() != "h264" or (_mode(a) == _mode(b) and h264_profile(a) == h264_profile(b))
+
+
+def _mode(payload: Payload) -> str:
+    return parameters(payload).get("packetization-mode", "0")
+
+
+def profile_of(media: Media) -> Profile | None:
+    """Which of our two kinds of leg an offered m-line asks for; None when it is neither."""
+    if media.protocol in PLAIN_PROTOCOLS:
+        return Profile.RTP
+    if media.protocol in WEBRTC_PROTOCOLS and media.fingerprint and media.ice_ufrag and media.ice_pwd:
+        return Profile.WEBRTC
+    return None
+
+
+def read_offer(offer: SessionDescription, kinds: Iterable[str]) -> tuple[Profile, tuple[Line, ...]]:
+    """What we take of an offer. Raises TheirError(488) when that is nothing."""
+    wanted = frozenset(kinds)
+    profile: Profile | None = None
+    lines: list[Line] = []
+    bundled = set(offer.bundle)
+    reasons: list[str] = []
+    for media in offer.media:
+        line = Line(media.kind, media.protocol, media.formats, media.mid)
+        offered = profile_of(media)
+        codecs = tuple(p for p in media.payloads if carried(media.kind, p))[:MAX_CODECS]
+        why = ""
+        if media.refused:
+            why = "refused"
+        elif media.kind not in wanted:
+            why = f"{media.kind} is not taken here"
+        elif offered is None or (profile is not None and offered is not profile):
+            why = f"{media.protocol} is not carried"
+        elif not any(not is_event(p) for p in codecs):
+            why = "No common codec"
+        elif offered is Profile.WEBRTC and (not media.rtcp_mux or media.setup == "passive"):
+            # One port serves every browser, so RTCP must share it (RFC 5761), and we are the DTLS server.
+            why = "rtcp-mux and an active DTLS role are needed"
+        elif offered is Profile.WEBRTC and any(x.accepted for x in lines) and media.mid not in bundled:
+            why = "media of one browser must be bundled"
+        if why:
+            reasons.append(why)
+            lines.append(line)
+            continue
+        profile = offered
+        held = offered is Profile.RTP and media.address == NOWHERE
+        lines.append(
+            replace(
+                line,
+                accepted=True,
+                ours=codecs,
+                theirs=codecs,
+                they_send=media.direction.sends,
+                they_receive=media.direction.receives and not held,
+                ptime=media.ptime,
+                mux=media.rtcp_mux,
+            )
+        )
+    if profile is None:
+        plain = [r for r in reasons if r != "refused"]
+        raise TheirError(plain[0] if plain else "No media offered", 488)
+    return profile, tuple(lines)
+
+
+def read_answer(offered: Sequence[Line], answer: SessionDescription, profile: Profile) -> tuple[Line, ...]:
+    """What became of our offer. Raises TheirError(488) when nothing is left, or the answer does not fit the offer."""
+    if len(answer.media) != len(offered):
+        raise TheirError("the answer has another number of media than the offer", 488)
+    lines = []
+    for line, media in zip(offered, answer.media, strict=True):
+        if media.kind != line.kind:
+            raise TheirError("the answer has other media than the offer", 488)
+        ours, theirs = [], []
+        for payload in media.payloads:
+            match = _find(payload, line.ours)
+            if match is not None and match not in ours:
+                ours.append(match)
+                theirs.append(payload)
+        speaks = any(not is_event(p) for p in ours)
+        if not line.accepted or media.refused or not speaks:
+            lines.append(replace(line, accepted=False))
+            continue
+        if profile is Profile.WEBRTC and (not media.fingerprint or not media.ice_pwd):
+            raise TheirError("the answer lacks a fingerprint or ICE credentials", 488)
+        if profile is Profile.WEBRTC and media.setup == "passive":
+            raise TheirError("an active DTLS role is needed", 488)
+        held = profile is Profile.RTP and media.address == NOWHERE
+        lines.append(
+            replace(
+                line,
+                ours=tuple(ours),
+                theirs=tuple(theirs),
+                aliases=_aliases(line.ours, ours),
+                they_send=media.direction.sends,
+                they_receive=media.direction.receives and not held,
+                ptime=media.ptime or line.ptime,
+                mux=media.rtcp_mux,
+            )
+        )
+    if not any(line.accepted for line in lines):
+        raise TheirError("No common codec", 488)
+    return tuple(lines)
+
+
+def _aliases(offered: Sequence[Payload], agreed: Sequence[Payload]) -> tuple[tuple[int, int], ...]:
+    """baresip, offered H.264 in several profiles, answers with the last of them and sends under the first."""
+    return tuple(
+        (other.number, codec.number)
+        for codec in agreed[::-1]
+        for other in offered
+        if codec.name.lower() == other.name.lower() == "h264"
+        and other not in agreed
+        and _mode(codec) == _mode(other)
+    )
+
+
+def _find(payload: Payload, codecs: Sequence[Payload]) -> Payload | None:
+    for codec in codecs:
+        if same_codec(codec, payload):
+            return codec
+    # A phone that answers H.264 under our own number means our format, even where it spells the profile in its own
+    # way (RFC 6184 section 8.2.2: the answer's level may differ; some write a profile for their encoder only).
+    for codec in codecs:
+        if (
+            codec.number == payload.number
+            and codec.name.lower() == payload.name.lower() == "h264"
+            and _mode(codec) == _mode(payload)
+        ):
+            return codec
+    # Some phones leave out Opus's second channel, though RFC 7587 section 7 wants it.
+    for codec in codecs:
+        if codec.name.lower() == payload.name.lower() == "opus" and codec.number == payload.number:
+            return codec
+    return None
+
+
+def offer_lines(
+    profile: Profile,
+    like: Sequence[Line] | None,
+    kinds: frozenset[str] | None,
+    current: Sequence[Line] = (),
+) -> tuple[Line, ...]:
+    """The m-lines of an offer in the codecs of `like` (or our own audio), each kind once.
+
+    With `current` this is a re-offer: its m-lines stay in place under their own payload types (RFC 3264 section 8),
+    narrowed to what `like` agreed.
+    """
+    protocol = "RTP/AVP" if profile is Profile.RTP else "UDP/TLS/RTP/SAVPF"
+    wanted: list[tuple[str, tuple[Payload, ...], int | None]] = []
+    if like is None:
+        wanted.append(("audio", OWN_AUDIO, 20))
+    else:
+        for line in like:
+            taken = line.kind in (w[0] for w in wanted) or (kinds is not None and line.kind not in kinds)
+            if line.accepted and not taken:
+                wanted.append((line.kind, line.ours, line.ptime))
+    if current:
+        return tuple(_narrow(line, wanted, like is None) for line in current)
+    if not wanted:
+        raise TheirError("No common media", 488)
+    taken_numbers: set[int] = set()
+    lines = []
+    for index, (kind, theirs, ptime) in enumerate(wanted):
+        # RFC 9143 section 9.2: inside a bundle a payload type names one codec.
+        codecs = _distinct(theirs, taken_numbers) if profile is Profile.WEBRTC else theirs
+        formats = tuple(str(p.number) for p in codecs)
+        lines.append(
+            Line(
+                kind,
+                protocol,
+                formats,
+                mid=str(index),
+                accepted=True,
+                ours=codecs,
+                theirs=codecs,
+                they_send=True,
+                they_receive=True,
+                ptime=ptime,
+            )
+        )
+    return tuple(lines)
+
+
+def _distinct(codecs: Sequence[Payload], taken: set[int]) -> tuple[Payload, ...]:
+    distinct = []
+    for codec in codecs:
+        number = codec.number
+        if number in taken:
+            number = next(n for n in (*range(96, 128), *range(35, 64)) if n not in taken)
+        taken.add(number)
+        distinct.append(replace(codec, number=number))
+    return tuple(distinct)
+
+
+def _narrow(line: Line, wanted: Sequence[tuple[str, tuple[Payload, ...], int | None]], own: bool) -> Line:
+    if not line.accepted or own:
+        return line
+    for kind, codecs, _ptime in wanted:
+        if kind != line.kind:
+            continue
+        kept = [mine for codec in codecs for mine in line.ours if same_codec(codec, mine)]
+        if any(not is_event(p) for p in kept):
+            ours = tuple(dict.fromkeys(kept))
+            return replace(line, ours=ours, theirs=ours, formats=tuple(str(p.number) for p in ours))
+        raise TheirError(f"No common codec for {line.kind}", 488)
+    return replace(line, accepted=False)
+
+
+def can_hear(a: Sequence[Line], b: Sequence[Line]) -> bool:
+    """Whether `a` and `b` can be joined as they are: what each sends first, the other takes."""
+    shared = False
+    for line in a:
+        other = next((x for x in b if x.accepted and x.kind == line.kind), None)
+        if not line.accepted or other is None:
+            continue
+        if not _has(line.theirs, _speech(other.ours)) or not _has(other.theirs, _speech(line.ours)):
+            return False
+        shared = True
+    return shared
+
+
+def _speech(codecs: Sequence[Payload]) -> Payload:
+    return next(p for p in codecs if not is_event(p))
+
+
+def _has(codecs: Sequence[Payload], wanted: Payload) -> bool:
+    return any(same_codec(codec, wanted) for codec in codecs)
+
+
+def payload_map(source: Line, sink: Line) -> list[int]:
+    """Payload type as it comes in on `source` -> as it goes out on `sink`; -1 where the sink has no such codec."""
+    table = [-1] * 128
+    for codec in source.ours:
+        for number, payload in zip((p.number for p in sink.theirs), sink.ours, strict=True):
+            if same_codec(codec, payload):
+                table[codec.number] = number
+                break
+    for alias, number in source.aliases:
+        table[alias] = table[number]
+    return table
+
+
+def write(
+    origin: Origin, profile: Profile, lines: Sequence[Line], local: Sequence[Local | None], *, answering: bool
+) -> SessionDescription:
+    """Our description of `lines`; `local` says for each accepted one where it is."""
+    media = tuple(
+        _write_line(profile, line, where, answering) for line, where in zip(lines, local, strict=True)
+    )
+    webrtc = profile is Profile.WEBRTC
+    bundle = tuple(m.mid for m in media if m.port and m.mid) if webrtc else ()
+    return SessionDescription(origin, media, bundle=bundle, ice_lite=webrtc)
+
+
+def _write_line(profile: Profile, line: Line, where: Local | None, answering: bool) -> Media:
+    if not line.accepted or where is None:
+        # RFC 3264 section 6: port zero; the formats stand there because something must.
+        return Media(line.kind, 0, line.protocol, line.formats, mid=line.mid, direction=Direction.INACTIVE)
+    webrtc = profile is Profile.WEBRTC
+    payloads = tuple(_write_payload(line.kind, p, answering) for p in line.ours)
+    direction = Direction.of(sends=line.they_receive, receives=line.they_send)
+    attributes: list[tuple[str, str | None]] = []
+    if webrtc:
+        attributes += [("msid", f"warmline {line.kind}{line.mid}"), ("ssrc", f"{where.ssrc} cname:warmline")]
+        attributes += [("candidate", candidate) for candidate in where.candidates]
+        attributes.append(("end-of-candidates", None))
+    return Media(
+        kind=line.kind,
+        port=where.port,
+        protocol=line.protocol,
+        formats=tuple(str(p.number) for p in payloads),
+        payloads=payloads,
+        address=where.address,
+        direction=direction if answering else Direction.SENDRECV,
+        mid=line.mid if webrtc or answering else "",
+        rtcp_mux=webrtc or (answering and line.mux),
+        rtcp_port=where.rtcp_port,
+        ice_ufrag=where.ice_ufrag,
+        ice_pwd=where.ice_pwd,
+        fingerprint=where.fingerprint,
+        setup=where.setup,
+        ptime=line.ptime,
+        attributes=tuple(attributes),
+    )
+
+
+def _write_payload(kind: str, payload: Payload, answering: bool) -> Payload:
+    if kind != "video":
+        return replace(payload, feedback=())
+    feedback = tuple(f for f in KEY_FRAME_FEEDBACK if not answering or f in payload.feedback)
+    return replace(payload, feedback=feedback)

@@ -1,0 +1,227 @@
+"""Plain RTP: a port pair for each medium, and the one peer that may speak through it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from config.errors import OurError, TheirError
+from media.rtp import MAX_PACKET, Packet, Stream, is_rtcp, nowhere
+from media.sdp import NOWHERE
+
+Address = tuple[str, int]
+
+
+class PortRange:
+    """Even ports with the odd one above them (RFC 3550 section 11), used again as late as possible."""
+
+    def __init__(self, host: str, first: int, last: int) -> None:
+        self.host = host
+        self._free = deque(range(first + first % 2, last, 2))
+
+    def __len__(self) -> int:
+        return len(self._free)
+
+    def take(self) -> tuple[socket.socket, socket.socket]:
+        """Two bound sockets. Raises OurError(503) when no pair is left."""
+        for _ in range(len(self._free)):
+            port = self._free.popleft()
+            try:
+                rtp = bind(self.host, port)
+            except OSError:
+                self._free.append(port)  # somebody else's for now
+                continue
+            try:
+                return rtp, bind(self.host, port + 1)
+            except OSError:
+                rtp.close()
+                self._free.append(port)
+        raise OurError("No media ports are free", 503)
+
+    def give_back(self, port: int) -> None:
+        self._free.append(port)
+
+
+def bind(host: str, port: int, receive_buffer: int = 0) -> socket.socket:
+    """A UDP socket that never blocks."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if receive_buffer:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, receive_buffer)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def destination(address: str, port: int) -> Address:
+    """Where a description says its writer is. Raises TheirError(488) for what we cannot send to."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        raise TheirError("The media address must be an IP address", 488) from None
+    if ip.version != 4 or ip.is_multicast or (ip.is_unspecified and address != NOWHERE):
+        raise TheirError("The media address must be an IPv4 address", 488)
+    return address, port
+
+
+class PlainEndpoint:
+    """One medium's sockets.
+
+    Only the signalled address may speak. Its first packet fixes the port, which behind a NAT is not the signalled
+    one; from the signalled port itself, the sockets are connected, so that the kernel keeps everyone else out and
+    spares us addresses. A new description starts this anew.
+
+    Where we listen on loopback only, every peer is on this machine, and a phone that names its LAN address still
+    sends to us from 127.0.0.1: there, that address stands for any.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ports: PortRange,
+        packet: Packet,
+        stream: Stream,
+        now: Callable[[], float],
+        on_rtcp: Callable[[Stream, bytes], None],
+    ) -> None:
+        self._loop = loop
+        self._ports = ports
+        self._packet = packet
+        self._stream = stream
+        self._now = now
+        self._on_rtcp = on_rtcp
+        self._rtp, self._rtcp = ports.take()
+        self.port: int = self._rtp.getsockname()[1]
+        self._signalled: Address | None = None
+        self._rtcp_target: Address | None = None
+        self._latched: Address | None = None
+        self._connected = False
+        self._mux = False
+        self._closed = False
+        self._local = ports.host.startswith("127.")
+        self._read()
+        loop.add_reader(self._rtcp.fileno(), self._rtcp_readable)
+
+    def reach(self, rtp: Address, rtcp: Address | None, *, mux: bool) -> None:
+        """The peer is at `rtp`, says its description; `rtcp` is None for the port above (RFC 3550 section 11)."""
+        self._mux = mux
+        self._rtcp_target = None if mux else (rtcp or (rtp[0], rtp[1] + 1))
+        if rtp != self._signalled:
+            if self._connected:
+                self._rebind()
+            self._latched = None
+            self._signalled = rtp if rtp[1] else None
+        silent = self._signalled is None or rtp[0] == NOWHERE
+        self._stream.send = nowhere if silent else (self._send_connected if self._connected else self._send)
+        self._stream.send_rtcp = nowhere if silent else self._send_rtcp
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        for sock in (self._rtp, self._rtcp):
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+        self._stream.send = self._stream.send_rtcp = nowhere
+        self._ports.give_back(self.port)
+
+    def _read(self) -> None:
+        readable = self._readable_connected if self._connected else self._readable
+        self._loop.add_reader(self._rtp.fileno(), readable)
+
+    def _rebind(self) -> None:
+        """Python cannot disconnect a UDP socket, so a new one takes its place on the same port."""
+        self._loop.remove_reader(self._rtp.fileno())
+        self._rtp.close()
+        self._connected = False
+        try:
+            self._rtp = bind(self._ports.host, self.port)
+        except OSError as error:
+            raise OurError(f"Media port {self.port} was lost: {error.strerror}", 503) from None
+        self._read()
+
+    def _readable_connected(self) -> None:
+        data = self._packet.data
+        try:
+            size = self._rtp.recv_into(data, MAX_PACKET)
+        except OSError:  # nothing there after all, or the peer's port is closed (ICMP)
+            return
+        if is_rtcp(data[1]) and self._mux:
+            self._on_rtcp(self._stream, bytes(self._packet.view[:size]))
+        else:
+            self._stream.arrived(size, self._now())
+
+    def _readable(self) -> None:
+        data = self._packet.data
+        try:
+            size, address = self._rtp.recvfrom_into(data, MAX_PACKET)
+        except OSError:
+            return
+        if not self._believed(address) or size < 8 or data[0] & 0xC0 != 0x80:
+            return
+        if is_rtcp(data[1]) and self._mux:
+            self._on_rtcp(self._stream, bytes(self._packet.view[:size]))
+        else:
+            self._stream.arrived(size, self._now())
+
+    def _believed(self, address: Address) -> bool:
+        if address == self._signalled:
+            try:
+                self._rtp.connect(address)
+            except OSError:
+                return True
+            self._connected = True
+            self._read()
+            if self._stream.send == self._send:
+                self._stream.send = self._send_connected
+            return True
+        if self._signalled is None or not self._same_host(address[0], self._signalled[0]):
+            return False
+        if self._latched is None:
+            self._latched = address
+        return address == self._latched
+
+    def _same_host(self, address: str, signalled: str) -> bool:
+        return address == signalled or (self._local and address.startswith("127."))
+
+    def _rtcp_readable(self) -> None:
+        try:
+            data, address = self._rtcp.recvfrom(MAX_PACKET)
+        except OSError:
+            return
+        target = self._rtcp_target
+        if target is None or not self._same_host(address[0], target[0]):
+            return
+        if len(data) >= 8 and is_rtcp(data[1]):
+            self._rtcp_target = address
+            self._on_rtcp(self._stream, data)
+
+    def _send_connected(self, size: int) -> None:
+        try:
+            self._rtp.send(self._packet.view[:size])
+        except OSError:  # full, or refused by the peer's host: lost, as on any network
+            return
+
+    def _send(self, size: int) -> None:
+        try:
+            self._rtp.sendto(self._packet.view[:size], self._latched or self._signalled or ("", 0))
+        except OSError:
+            return
+
+    def _send_rtcp(self, data: bytes) -> None:
+        try:
+            if not self._mux:
+                self._rtcp.sendto(data, self._rtcp_target or ("", 0))
+            elif self._connected:
+                self._rtp.send(data)
+            else:
+                self._rtp.sendto(data, self._latched or self._signalled or ("", 0))
+        except OSError:
+            return

@@ -1,0 +1,109 @@
+"""Queue music and spoken prompts, encoded once for each codec and shared by all who hear them.
+
+The folder holds `NAME.wav`, which may be replaced by any other WAV file, and beside it `NAME.CODEC`, made from it
+whenever it is older. Making is done by a process of its own (`prompt_making`), so that the media process never loads
+a codec.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.errors import OurError
+
+SPOKEN = {
+    "chat-request": "You have a chat request. Answer, and read the messages in your phone.",
+    "ready": "You are ready.",
+    "not-ready": "You are not ready.",
+    "please-wait": "Please wait. We are finding someone who can help you.",
+    "goodbye": "Thank you. Goodbye.",
+}
+NAMES = ("music", *SPOKEN)
+# Codec -> how far its RTP timestamp moves in 20 ms. G.722's clock is 8000 by an old mistake (RFC 3551 section 4.5.2).
+TICKS = {"opus": 960, "g722": 160, "pcma": 160, "pcmu": 160}
+FRAMES_A_SECOND = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """A prompt in one codec: one frame each 20 ms."""
+
+    frames: tuple[bytes, ...]
+    ticks: int
+
+
+class Prompts:
+    """What is in the folder, read when first wanted."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._frames: dict[tuple[str, str], Frames] = {}
+
+    def make(self) -> None:
+        """Make what is missing or out of date. Takes seconds the first time. Raises OurError."""
+        if not self.missing():
+            return
+        made = subprocess.run(
+            [sys.executable, "-m", "media.prompt_making", str(self._folder)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode or self.missing():
+            raise OurError(f"The prompts in {self._folder} could not be made: {made.stderr.strip()[-400:]}")
+
+    def missing(self) -> list[Path]:
+        """Encoded files that are not there, or older than the sound they are made of."""
+        return [
+            encoded
+            for name in NAMES
+            for encoded in (encoded_path(self._folder, name, codec) for codec in TICKS)
+            if not _fresh(encoded, self._folder / f"{name}.wav")
+        ]
+
+    def frames(self, name: str, codec: str) -> Frames:
+        """Raises OurError for a prompt or codec there is not."""
+        codec = codec.lower()
+        key = (name, codec)
+        if key not in self._frames:
+            if name not in NAMES or codec not in TICKS:
+                raise OurError(f"There is no prompt {name} in {codec}")
+            try:
+                data = encoded_path(self._folder, name, codec).read_bytes()
+            except OSError as error:
+                raise OurError(f"The prompt {name} cannot be read: {error.strerror}") from None
+            self._frames[key] = Frames(unpack(data), TICKS[codec])
+        return self._frames[key]
+
+    def seconds(self, name: str) -> float:
+        return len(self.frames(name, "pcmu").frames) / FRAMES_A_SECOND
+
+
+def encoded_path(folder: Path, name: str, codec: str) -> Path:
+    return folder / f"{name}.{codec}"
+
+
+def _fresh(encoded: Path, sound: Path) -> bool:
+    try:
+        return encoded.stat().st_mtime_ns >= sound.stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
+
+
+def pack(frames: list[bytes]) -> bytes:
+    return b"".join(struct.pack("!H", len(frame)) + frame for frame in frames)
+
+
+def unpack(data: bytes) -> tuple[bytes, ...]:
+    frames = []
+    at = 0
+    while at + 2 <= len(data):
+        size = int.from_bytes(data[at : at + 2], "big")
+        frames.append(data[at + 2 : at + 2 + size])
+        at += 2 + size
+    return tuple(frames)

@@ -1,0 +1,82 @@
+"""MediaServer: the one interface to whatever carries the packets of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Protocol
+
+AUDIO_ONLY = frozenset({"audio"})
+ALL_KINDS = frozenset({"audio", "video"})
+
+
+class Profile(Enum):
+    """How a peer's packets travel."""
+
+    RTP = "rtp"  # plain RTP/AVP, a port pair for each medium
+    WEBRTC = "webrtc"  # ICE, DTLS-SRTP, everything on one port
+
+
+class MediaServer(Protocol):
+    """Every leg of a call is a branch; all methods are the same for customer, agent and phone network.
+
+    Methods raise WarmlineError: TheirError(400) for a malformed description, TheirError(488) where nothing is
+    shared, OurError(503) where ports have run out or the media process is gone. Unknown calls and branches are an
+    OurError(500), but for `part`, `drop` and `delete`, which may come late and then do nothing.
+    """
+
+    on_gone: Callable[[str, str, str], None]
+    """(call, branch, why): nothing more will come of this branch: consent lost, DTLS failed or closed, silence."""
+
+    async def answer(
+        self, call: str, branch: str, offer: bytes, *, kinds: frozenset[str] = ALL_KINDS
+    ) -> bytes:
+        """The answer to a peer's offer: on a new branch, or a re-offer. Media not in `kinds` are refused."""
+
+    async def offer(
+        self,
+        call: str,
+        branch: str,
+        *,
+        profile: Profile,
+        like: str | None = None,
+        kinds: frozenset[str] | None = None,
+    ) -> bytes:
+        """Our offer to a peer, in the codecs and media of branch `like` (only `kinds` of them, if given).
+
+        Without `like` our own audio codecs are offered. On a branch that is there it is a re-offer of what is agreed,
+        narrowed to what `like` has; `profile` then changes nothing.
+        """
+
+    async def accept(self, call: str, branch: str, answer: bytes) -> None:
+        """The peer's answer to our latest offer."""
+
+    async def compatible(self, call: str, a: str, b: str) -> bool:
+        """False: `a` must be re-offered like `b` before the two can hear each other."""
+
+    async def play(self, call: str, branch: str, prompt: str, *, repeat: bool = False) -> float:
+        """Play a prompt in place of anything that is heard now (`join` is undone); the length of one round in seconds.
+
+        It starts when the peer can be reached (ICE and DTLS done).
+        """
+
+    async def stop(self, call: str, branch: str) -> None:
+        """Play no more."""
+
+    async def join(self, call: str, a: str, b: str) -> None:
+        """Media both ways from now on; ends what is played to either, and asks both for a key frame."""
+
+    async def part(self, call: str, a: str, b: str) -> None:
+        """Undo `join`."""
+
+    async def drop(self, call: str, branch: str) -> None:
+        """End a branch and free what it holds."""
+
+    async def delete(self, call: str) -> None:
+        """End all branches of a call."""
+
+    async def stats(self, call: str) -> dict[str, Any]:
+        """{branch: {"ready", "kinds": {kind: {packets_in, packets_out, bytes_in, bytes_out, last_packet_at}}}}.
+
+        `last_packet_at` is in epoch seconds, None before the first.
+        """

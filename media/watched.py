@@ -1,0 +1,71 @@
+"""The embedded MediaServer that outlives its process: when the process dies, another is started."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import Logger
+
+from config.bridge import spawn
+from config.errors import OurError, WarmlineError
+from media.client import EmbeddedMedia
+from media.process import MediaProcess
+
+log = Logger()
+
+AGAIN_S = 1.0
+
+
+class WatchedMedia(EmbeddedMedia):
+    """A MediaServer over whichever process runs now; between two of them every request fails with OurError(503).
+
+    `on_died` is called when a process has ended by itself: every call it carried is dead.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_died: Callable[[], None] = lambda: None
+        self._process: MediaProcess | None = None
+        self._options: dict[str, Any] = {}
+        self._stopping = False
+
+    async def start(self, *, host: str, public: str, ports: tuple[int, int], prompts: Path) -> None:
+        """Returns when it serves; see `MediaProcess.start`."""
+        self._options = {"host": host, "public": public, "ports": ports, "prompts": prompts}
+        await self._start()
+
+    async def end(self) -> None:
+        """End the process, and with it every call."""
+        self._stopping = True
+        process, self._process = self._process, None
+        if process is not None:
+            await process.stop()
+
+    async def _start(self) -> None:
+        process = await MediaProcess.start(**self._options, on_died=self._died)
+        process.media.on_gone = lambda call, branch, why: self.on_gone(call, branch, why)
+        self._process = process
+
+    def _died(self) -> None:
+        log.error("The media process has died; its calls are lost, and another is started")
+        self._process = None
+        self.on_died()
+        spawn(self._again(), "starting the media process again")
+
+    async def _again(self) -> None:
+        while self._process is None and not self._stopping:
+            try:
+                await self._start()
+            except WarmlineError as error:
+                log.error("{error}", error=error.reason)
+                await asyncio.sleep(AGAIN_S)
+
+    def _ask(self, method: str, *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:
+        if self._process is None:
+            failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            failed.set_exception(OurError("The media server is being started again", 503))
+            return failed
+        return self._process.media._ask(method, *arguments, **keywords)

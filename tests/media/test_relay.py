@@ -1,0 +1,490 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from config.errors import OurError, TheirError
+from media import relay as relay_module
+from media import rtcp, stun, webrtc
+from media.dtls import Certificate, Dtls, Srtp
+from media.prompts import NAMES, TICKS, Prompts, encoded_path, pack
+from media.relay import Relay
+from media.rtp import Packet
+from media.sdp import Media, parse
+from media.server import AUDIO_ONLY, Profile
+from tests.media.descriptions import CHROMIUM, plain
+from tests.peers.process import free_range
+
+HOST = "127.0.0.1"
+
+
+class House:
+    """A relay on this machine, the news it gives, and a clock that can be moved on."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        for name in NAMES:
+            (folder / f"{name}.wav").write_bytes(b"sound")
+            for codec in TICKS:
+                encoded_path(folder, name, codec).write_bytes(pack([b"m" * 160] * 3))
+        self.ports = free_range(size)
+        self.gone: list[tuple[str, str, str]] = []
+        self.later = 0.0
+        self.loop = asyncio.get_event_loop()
+        self.relay = Relay(
+            self.loop,
+            host=HOST,
+            public=HOST,
+            ports=self.ports,
+            prompts=Prompts(folder),
+            on_gone=lambda *news: self.gone.append(news),
+            now=lambda: self.loop.time() + self.later,
+        )
+        self.phones: list[Phone | Browser] = []
+
+    def phone(self) -> Phone:
+        phone = Phone(self.loop)
+        self.phones.append(phone)
+        return phone
+
+    def called(self, branch: str, *, codecs: str = "0", call: str = "c") -> Phone:
+        """A phone that has offered and been answered."""
+        phone = self.phone()
+        phone.heard_answer(self.relay.answer(call, branch, plain(phone.port, codecs=codecs)))
+        return phone
+
+    async def browser(self, branch: str, *, call: str = "c") -> Browser:
+        browser = Browser(self.loop)
+        self.phones.append(browser)
+        await browser.connect(parse(self.relay.answer(call, branch, browser.offer())).media[0])
+        return browser
+
+
+class Phone:
+    """A plain RTP phone: one socket, an SSRC of its own."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind((HOST, 0))
+        self.sock.setblocking(False)
+        self.port: int = self.sock.getsockname()[1]
+        self.ssrc = self.port
+        self.seq = 10
+        self.to = (HOST, 0)
+
+    def heard_answer(self, answer: bytes) -> Media:
+        media = parse(answer).media[0]
+        self.to = (HOST, media.port)
+        return media
+
+    def say(self, text: bytes, *, kind: int = 0) -> None:
+        self.seq += 1
+        head = struct.pack("!BBHII", 0x80, kind, self.seq & 0xFFFF, self.seq * 160, self.ssrc)
+        self.sock.sendto(head + text, self.to)
+
+    async def hear(self) -> bytes:
+        return await asyncio.wait_for(self.loop.sock_recv(self.sock, 2048), 2)
+
+    async def hears(self) -> bytes:
+        """Only the payload."""
+        return (await self.hear())[12:]
+
+    async def silent(self) -> bool:
+        try:
+            await asyncio.wait_for(self.loop.sock_recv(self.sock, 2048), 0.1)
+        except TimeoutError:
+            return True
+        return False
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class Browser(Phone):
+    """A WebRTC peer of one audio stream: ICE checks, DTLS as the client, SRTP."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.certificate = Certificate()
+        self.packet = Packet()
+        self.srtp: Srtp | None = None
+        self.media: Media | None = None
+
+    def offer(self) -> bytes:
+        value = self.certificate.fingerprint.value
+        head = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n"
+        lines = [
+            "m=audio 9 UDP/TLS/RTP/SAVPF 0",
+            "c=IN IP4 0.0.0.0",
+            *("a=mid:0", "a=rtcp-mux", "a=ice-ufrag:abcd", "a=ice-pwd:abcdefghijklmnopqrstuvwx"),
+            *("a=setup:actpass", f"a=fingerprint:sha-256 {value}"),
+        ]
+        return (head + "\r\n".join(lines) + "\r\n").encode()
+
+    def check(self) -> None:
+        assert self.media is not None
+        username = f"{self.media.ice_ufrag}:abcd"
+        self.sock.sendto(stun.request(username, self.media.ice_pwd, os.urandom(12)), self.to)
+
+    async def connect(self, media: Media) -> None:
+        self.media = media
+        self.to = (HOST, media.port)
+        self.check()
+        assert (await self.hear())[:2] == b"\x01\x01"
+        assert media.fingerprint is not None
+        self.dtls = Dtls(self.certificate, media.fingerprint, self._send, server=False)
+        self.dtls.handshake()
+        while self.dtls.keys is None:
+            self.dtls.received(await self.hear())
+        self.srtp = Srtp(self.packet, self.dtls.keys)
+
+    def _send(self, datagram: bytes) -> None:
+        self.sock.sendto(datagram, self.to)
+
+    def say(self, text: bytes, *, kind: int = 0) -> None:
+        assert self.srtp is not None
+        self.seq += 1
+        size = 12 + len(text)
+        struct.pack_into("!BBHII", self.packet.data, 0, 0x80, kind, self.seq, self.seq * 160, self.ssrc)
+        self.packet.data[12:size] = text
+        size = self.srtp.protect(size)
+        self.sock.sendto(self.packet.view[:size], self.to)
+
+    async def hears(self) -> bytes:
+        assert self.srtp is not None
+        while True:
+            data = await self.hear()
+            if not 20 <= data[0] < 64:  # the last flight of DTLS may still come
+                break
+        self.packet.data[: len(data)] = data
+        return bytes(self.packet.view[12 : self.srtp.unprotect(len(data))])
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    opened = House(tmp_path, 32)
+    yield opened
+    opened.relay.close()
+    for phone in opened.phones:
+        phone.close()
+
+
+async def test_two_phones_hear_each_other_once_joined(house: House) -> None:
+    a, b = house.called("a"), house.called("b")
+    a.say(b"too early")
+    assert await b.silent()
+    house.relay.join("c", "a", "b")
+    a.say(b"hello b")
+    b.say(b"hello a")
+    assert await b.hears() == b"hello b"
+    assert await a.hears() == b"hello a"
+    house.relay.part("c", "a", "b")
+    a.say(b"too late")
+    assert await b.silent()
+
+
+async def test_a_browser_and_a_phone_hear_each_other(house: House) -> None:
+    a, b = await house.browser("a"), house.called("b")
+    house.relay.join("c", "a", "b")
+    a.say(b"from the browser")
+    assert await b.hears() == b"from the browser"
+    b.say(b"from the phone")
+    assert await a.hears() == b"from the phone"
+    assert house.relay.stats("c")["a"]["ready"]
+
+
+async def test_a_browser_that_we_call_is_the_dtls_client_of_our_offer(house: House) -> None:
+    caller = house.called("a")
+    offer = parse(house.relay.offer("c", "b", profile=Profile.WEBRTC, like="a"))
+    assert (offer.media[0].setup, offer.media[0].protocol) == ("actpass", "UDP/TLS/RTP/SAVPF")
+    browser = Browser(house.loop)
+    house.phones.append(browser)
+    house.relay.accept("c", "b", browser.offer().replace(b"actpass", b"active"))
+    await browser.connect(offer.media[0])
+    house.relay.join("c", "a", "b")
+    caller.say(b"ring")
+    assert await browser.hears() == b"ring"
+
+
+async def test_checks_that_are_not_signed_for_us_get_no_answer(house: House) -> None:
+    browser = await house.browser("a")
+    assert browser.media is not None
+    stranger = house.phone()
+    for username, password in ((f"{browser.media.ice_ufrag}:abcd", "wrong" * 5), ("nobody:abcd", "x" * 22)):
+        stranger.sock.sendto(stun.request(username, password, bytes(12)), (HOST, house.ports[0]))
+    assert await stranger.silent()
+
+
+async def test_nobody_takes_over_the_address_of_a_browser_that_is_there(house: House) -> None:
+    first, second = await house.browser("a"), await house.browser("b")
+    house.relay.join("c", "a", "b")
+    assert second.media is not None
+    # As if the second browser's signed check came from the first one's address.
+    forged = stun.request(f"{second.media.ice_ufrag}:abcd", second.media.ice_pwd, bytes(12))
+    first.sock.sendto(forged, first.to)
+    await first.hear()
+    first.say(b"still me")
+    assert await second.hears() == b"still me"
+
+
+async def test_sending_stops_when_consent_ends_and_starts_with_the_next_check(house: House) -> None:
+    browser, phone = await house.browser("a"), house.called("b")
+    house.relay.join("c", "a", "b")
+    house.later = webrtc.CONSENT_S + 1
+    house.relay._sweep()
+    assert house.gone == [("c", "a", "ICE consent was lost")]
+    phone.say(b"nobody hears")
+    assert await browser.silent()
+    browser.check()
+    assert (await browser.hear())[:2] == b"\x01\x01"
+    phone.say(b"back again")
+    assert await browser.hears() == b"back again"
+
+
+async def test_a_browser_that_never_checks_is_reported(house: House) -> None:
+    house.relay.answer("c", "a", CHROMIUM)
+    house.later = webrtc.CONSENT_S + 1
+    house.relay._sweep()
+    house.relay._sweep()
+    assert house.gone == [("c", "a", "no ICE check came")]
+
+
+async def test_a_browser_that_closes_is_reported_at_once(house: House) -> None:
+    browser = await house.browser("a")
+    browser.dtls.close()
+    for _ in range(100):
+        if house.gone:
+            break
+        await asyncio.sleep(0.01)
+    assert house.gone == [("c", "a", "DTLS: closed by the peer")]
+
+
+async def test_a_phone_that_falls_silent_is_reported_but_not_while_on_hold(house: House) -> None:
+    a, b = house.called("a"), house.called("b")
+    house.relay.join("c", "a", "b")
+    for phone, other in ((a, b), (b, a)):
+        phone.say(b"here")
+        await other.hears()
+    house.relay.answer("c", "b", plain(b.port, direction="inactive"))
+    house.later = relay_module.SILENCE_S + 1
+    house.relay._sweep()
+    assert house.gone == [("c", "a", "nothing was received for 60 s")]
+
+
+async def test_a_third_party_is_not_heard_and_does_not_get_the_media(house: House) -> None:
+    a, b = house.called("a"), house.called("b")
+    house.relay.join("c", "a", "b")
+    a.say(b"first")
+    assert await b.hears() == b"first"
+    thief = house.phone()
+    thief.to = a.to
+    thief.say(b"stolen")
+    assert await b.silent()
+    b.say(b"for a")
+    assert await a.hears() == b"for a"
+    assert await thief.silent()
+
+
+async def test_behind_a_nat_the_first_port_of_the_signalled_address_counts(house: House) -> None:
+    phone, other = house.phone(), house.called("b")
+    phone.heard_answer(house.relay.answer("c", "a", plain(9)))  # its own idea of its port is wrong
+    house.relay.join("c", "a", "b")
+    phone.say(b"from another port")
+    assert await other.hears() == b"from another port"
+    second = house.phone()
+    second.to = phone.to
+    second.say(b"too late")
+    assert await other.silent()
+    other.say(b"back")
+    assert await phone.hears() == b"back"
+
+
+async def test_a_new_description_lets_a_phone_move(house: House) -> None:
+    a, b = house.called("a"), house.called("b")
+    house.relay.join("c", "a", "b")
+    a.say(b"old place")
+    assert await b.hears() == b"old place"
+    moved = house.phone()
+    assert moved.heard_answer(house.relay.answer("c", "a", plain(moved.port))).port == a.to[1]
+    moved.say(b"new place")
+    assert await b.hears() == b"new place"
+    b.say(b"found you")
+    assert await moved.hears() == b"found you"
+
+
+async def test_whoever_is_on_hold_gets_nothing_until_it_resumes(house: House) -> None:
+    a, b = house.called("a"), house.called("b")
+    house.relay.join("c", "a", "b")
+    house.relay.answer("c", "a", plain(a.port, direction="inactive"))
+    b.say(b"unheard")
+    assert await a.silent()
+    house.relay.answer("c", "a", plain(a.port))
+    b.say(b"heard")
+    assert await a.hears() == b"heard"
+
+
+async def test_music_goes_on_round_and_round_and_gives_way_to_the_agent_in_one_stream(house: House) -> None:
+    a, b = house.called("a"), house.called("b")
+    assert house.relay.play("c", "a", "music", repeat=True) == 0.06
+    heard = [await a.hear() for _ in range(8)]
+    house.relay.join("c", "a", "b")
+    b.say(b"agent")
+    while (last := await a.hear())[12:] != b"agent":
+        heard.append(last)
+    heard.append(last)
+    headers = [struct.unpack_from("!BBHII", packet) for packet in heard]
+    seqs = [seq for _, _, seq, _, _ in headers]
+    assert [(s - seqs[0]) & 0xFFFF for s in seqs] == list(range(len(seqs)))
+    assert len({ssrc for *_, ssrc in headers}) == 1
+    times = [t for _, _, _, t, _ in headers]
+    assert {(t2 - t1) & 0xFFFFFFFF for t1, t2 in pairwise(times[:-1])} == {160}
+    assert await a.silent()
+
+
+async def test_an_announcement_is_heard_once(house: House) -> None:
+    a = house.called("a")
+    house.relay.play("c", "a", "goodbye")
+    for _ in range(3):
+        assert await a.hears() == b"m" * 160
+    assert await a.silent()
+
+
+async def test_what_is_played_to_a_browser_waits_until_it_is_reachable(house: House) -> None:
+    browser = Browser(house.loop)
+    house.phones.append(browser)
+    answer = house.relay.answer("c", "a", browser.offer())
+    house.relay.play("c", "a", "goodbye")
+    await asyncio.sleep(0.1)
+    await browser.connect(parse(answer).media[0])
+    assert [await browser.hears() for _ in range(3)] == [b"m" * 160] * 3
+
+
+async def test_payload_types_of_the_two_sides_may_differ(house: House) -> None:
+    a = house.phone()
+    a.heard_answer(house.relay.answer("c", "a", opus(a.port, 111)))
+    b = house.phone()
+    b.heard_answer(house.relay.offer("c", "b", profile=Profile.RTP, like="a"))
+    house.relay.accept("c", "b", opus(b.port, 97))
+    house.relay.join("c", "a", "b")
+    a.say(b"x", kind=111)
+    assert (await b.hear())[1] & 0x7F == 97
+    b.say(b"y", kind=111)
+    assert (await a.hear())[1] & 0x7F == 111
+
+
+def opus(port: int, number: int) -> bytes:
+    text = plain(port, codecs=str(number)).decode()
+    return f"{text}a=rtpmap:{number} opus/48000/2\r\n".encode()
+
+
+async def test_a_caller_is_offered_again_where_codecs_differ(house: House) -> None:
+    a = house.called("a", codecs="8 0")
+    b = house.phone()
+    b.heard_answer(house.relay.offer("c", "b", profile=Profile.RTP, like="a"))
+    house.relay.accept("c", "b", plain(b.port, codecs="0"))
+    assert not house.relay.compatible("c", "a", "b")
+    again = parse(house.relay.offer("c", "a", profile=Profile.RTP, like="b"))
+    assert again.media[0].formats == ("0",)
+    assert again.media[0].port == a.to[1]
+    assert again.origin.version == 2
+    house.relay.accept("c", "a", plain(a.port, codecs="0"))
+    assert house.relay.compatible("c", "a", "b")
+
+
+async def test_joining_asks_both_sides_for_a_key_frame(house: House) -> None:
+    phones = []
+    for branch in "ab":
+        phone = house.phone()
+        offer = plain(phone.port).replace(b"m=audio", b"m=video").replace(b" 0\r\n", b" 96\r\n")
+        offer += b"a=rtpmap:96 VP8/90000\r\na=rtcp-mux\r\n"
+        phone.heard_answer(house.relay.answer("c", branch, offer))
+        phone.say(b"picture", kind=96)
+        phones.append(phone)
+    await asyncio.sleep(0.05)
+    house.relay.join("c", "a", "b")
+    for phone in phones:
+        kind, count, body = rtcp.packets(await phone.hear())[-1]
+        assert (kind, count) == (rtcp.PSFB, rtcp.PLI)
+        assert body[4:] == struct.pack("!I", phone.ssrc)
+
+
+async def test_ports_are_even_come_back_and_running_out_is_503(house: House) -> None:
+    taken = [house.called(str(number), call="many").to[1] for number in range(15)]
+    with pytest.raises(OurError, match="No media ports") as caught:
+        house.called("one more", call="many")
+    assert caught.value.status == 503
+    assert len(set(taken)) == 15
+    assert all(port % 2 == 0 for port in taken)
+    house.relay.delete("many")
+    assert len(house.relay._ports) == 15
+    house.called("again")
+
+
+async def test_a_refused_offer_leaves_nothing_behind(house: House) -> None:
+    for offer in (plain(4000, codecs="18"), plain(4000, address="example.org"), b"nonsense"):
+        with pytest.raises(TheirError):
+            house.relay.answer("c", "a", offer)
+    assert len(house.relay._ports) == 15
+    with pytest.raises(OurError):
+        house.relay.stats("c")
+
+
+async def test_a_refused_reoffer_changes_nothing(house: House) -> None:
+    a, b = house.called("a"), house.called("b")
+    house.relay.join("c", "a", "b")
+    with pytest.raises(TheirError):
+        house.relay.answer("c", "a", plain(a.port, codecs="18"))
+    b.say(b"as before")
+    assert await a.hears() == b"as before"
+
+
+async def test_dropping_one_branch_leaves_the_others(house: House) -> None:
+    a, b = house.called("a"), house.called("b")
+    house.called("late")
+    house.relay.join("c", "a", "b")
+    house.relay.drop("c", "late")
+    house.relay.drop("c", "late")
+    a.say(b"on")
+    assert await b.hears() == b"on"
+    house.relay.drop("c", "b")
+    a.say(b"off")
+    assert house.relay.stats("c").keys() == {"a"}
+
+
+async def test_video_of_an_offer_can_be_left_out(house: House) -> None:
+    media = parse(house.relay.answer("c", "a", CHROMIUM, kinds=AUDIO_ONLY)).media
+    assert [m.port for m in media] == [house.ports[0], 0]
+
+
+async def test_only_the_signalled_host_is_believed_and_here_its_loopback_too(house: House) -> None:
+    house.called("a")
+    (endpoint,) = house.relay._leg("c", "a").endpoints.values()
+    endpoint.reach(("192.0.2.2", 4000), None, mux=False)
+    assert not endpoint._believed(("203.0.113.9", 4000))
+    assert endpoint._believed(("127.0.0.1", 4000)), "a phone on this machine that names its LAN address"
+    assert not endpoint._believed(("192.0.2.2", 4444)), "the first port was taken"
+
+
+async def test_deleted_calls_leave_nothing_behind(house: House) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(20):
+        browser = await house.browser("a", call=str(number))
+        house.called("b", call=str(number))
+        house.relay.play(str(number), "a", "music", repeat=True)
+        house.relay.delete(str(number))
+        for phone in house.phones:
+            phone.close()
+        assert browser.media is not None
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not house.relay._calls
+    assert not house.relay._playing
+    assert not house.relay._browsers.by_ufrag
+    assert not house.relay._browsers.by_address
+    assert len(house.relay._ports) == 15

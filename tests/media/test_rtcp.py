@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from media import rtcp
+from media.rtp import Packet, Stream
+
+
+@pytest.fixture
+def joined() -> tuple[Stream, Stream]:
+    """Two video streams that forward to each other; peer A sends as 0xA, peer B as 0xB."""
+    packet = Packet()
+    a, b = Stream("video", packet), Stream("video", packet)
+    a.ssrc, b.ssrc = 0x1001, 0x1002
+    for stream, other, ssrc in ((a, b, 0xA), (b, a, 0xB)):
+        stream.sink, stream.ssrc_in = other, ssrc
+        other.source, other.source_ssrc = stream, ssrc
+        other.seq_shift, other.timestamp_shift = 100, 5000
+    return a, b
+
+
+def words(*values: int) -> bytes:
+    return struct.pack(f"!{len(values)}I", *values)
+
+
+PLI = rtcp.write(rtcp.PSFB, rtcp.PLI, words(0xB, 0x1002))
+FIR = rtcp.write(rtcp.PSFB, rtcp.FIR, words(0xB, 0, 0x1002, 1 << 24))
+OLD = rtcp.write(rtcp.OLD_FIR, 0, words(0x1002))
+
+
+@pytest.mark.parametrize("request_", [PLI, FIR, OLD], ids=["PLI", "FIR", "RFC 2032"])
+def test_a_request_for_a_key_frame_reaches_whoever_makes_the_pictures(
+    joined: tuple[Stream, Stream], request_: bytes
+) -> None:
+    a, b = joined
+    ((to, data),) = rtcp.forward(request_, (b,))
+    assert to is a
+    assert rtcp.packets(data)[-1] == (rtcp.PSFB, rtcp.PLI, words(a.ssrc, 0xA))
+
+
+def test_what_we_send_is_a_full_compound(joined: tuple[Stream, Stream]) -> None:
+    ((_, data),) = rtcp.forward(PLI, (joined[1],))
+    assert [kind for kind, _, _ in rtcp.packets(data)] == [rtcp.RR, rtcp.SDES, rtcp.PSFB]
+
+
+def test_a_request_for_a_stream_that_is_not_theirs_goes_nowhere(joined: tuple[Stream, Stream]) -> None:
+    assert rtcp.forward(rtcp.write(rtcp.PSFB, rtcp.PLI, words(0xB, 0x9999)), (joined[1],)) == []
+
+
+def test_a_receiver_report_is_told_in_the_senders_own_numbers(joined: tuple[Stream, Stream]) -> None:
+    a, b = joined
+    report = rtcp.write(rtcp.RR, 1, words(0xB, b.ssrc, 0x19000005, 0x00010164, 33, 44, 55))
+    ((to, data),) = rtcp.forward(report, (b,))
+    assert to is a
+    kind, count, body = rtcp.packets(data)[0]
+    assert (kind, count) == (rtcp.RR, 1)
+    assert body == words(a.ssrc, 0xA, 0x19000005, 0x00010100, 33, 44, 55)
+
+
+def test_a_sender_report_keeps_its_clock_and_shifts_its_timestamp(joined: tuple[Stream, Stream]) -> None:
+    a, b = joined
+    report = rtcp.write(rtcp.SR, 0, words(0xA, 111, 222, 1000, 7, 800))
+    ((to, data),) = rtcp.forward(report, (a,))
+    assert to is b
+    assert rtcp.packets(data)[0] == (rtcp.SR, 0, words(b.ssrc, 111, 222, 6000, 7, 800))
+    assert b.name.encode() in data
+
+
+def test_goodbyes_stay_here_because_the_stream_goes_on(joined: tuple[Stream, Stream]) -> None:
+    assert rtcp.forward(rtcp.write(rtcp.BYE, 1, words(0xA)), (joined[0],)) == []
+
+
+@given(st.binary(max_size=120), st.integers(192, 210), st.integers(0, 31))
+def test_no_bytes_break_it(body: bytes, kind: int, count: int) -> None:
+    stream = Stream("audio", Packet())
+    whole = body + b"\0" * (-len(body) % 4)
+    for data in (body, rtcp.write(kind, count, whole), rtcp.write(kind, count, whole)[:-1]):
+        rtcp.forward(data, (stream,))
