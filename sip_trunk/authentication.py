@@ -20,11 +20,12 @@ from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.message import Request
 
 ALGORITHMS = ("MD5", "SHA-256")
-"""What is offered, in order. RFC 8760 would have the best first, but phones that read only the first challenge know
-only MD5 (JsSIP 3.13 is one); those that choose the best still find it."""
+"""What is offered, in order. RFC 8760 would have the best first, but sipp and phones like it read only the first
+challenge and know only MD5; those that choose the best still find it."""
 
-MD5_ONLY = re.compile(r"baresip v[01]\.")
-"""User-Agents of phones that give up altogether when any challenge is not MD5 (seen: baresip 1.0.0)."""
+MD5_ONLY = re.compile(r"baresip v[01]\.|JsSIP")
+"""User-Agents that give up altogether when any challenge is not MD5 (seen: baresip 1.0.0), or that read only the last
+one and know only MD5 (seen: JsSIP 3.13.8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Authenticator:
         algorithms = self._algorithms
         if len(algorithms) > 1 and "MD5" in algorithms:
             agent = request.headers.first("user-agent")
-            if agent is not None and self._md5_only.match(agent):
+            if agent is not None and self._md5_only.search(agent):
                 algorithms = ("MD5",)
         values = challenges(self.realm, nonce, stale=stale, algorithms=algorithms)
         return Challenge(

@@ -75,7 +75,7 @@ export class Call {
       realm: credentials.realm,
       register: false,
       session_timers: false,
-      user_agent: "Warmline portal",
+      user_agent: "Warmline portal (JsSIP)",
       connection_recovery_min_interval: 1,
       connection_recovery_max_interval: 8,
     });

@@ -122,8 +122,10 @@ class Baresip:
             f"audio_player aubridge,player-{self.user}",
             f"audio_alert aubridge,alert-{self.user}",
             "audio_level no",
-            # ausine makes 48 kHz only; with a rate set here it is resampled for PCMU.
+            # ausine makes 48 kHz stereo only; with that said here it is resampled for PCMU.
             "ausrc_srate 48000",
+            "ausrc_channels 2",
+            "auplay_channels 2",
             "auplay_srate 48000",
             "video_size 320x240",
             "video_bitrate 300000",

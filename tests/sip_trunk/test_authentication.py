@@ -53,9 +53,12 @@ def test_a_request_without_proof_is_asked_for_one_in_md5_and_sha_256() -> None:
     ]
 
 
-def test_a_phone_that_gives_up_on_sha_256_is_offered_md5_alone() -> None:
+@pytest.mark.parametrize(
+    "agent", ["baresip v1.0.0 (x86_64/linux)", "JsSIP 3.13.8", "Warmline portal (JsSIP)"]
+)
+def test_a_phone_that_gives_up_on_sha_256_is_offered_md5_alone(agent: str) -> None:
     it = Fixture()
-    challenge = it.challenge(it.request(agent="baresip v1.0.0 (x86_64/linux)"))
+    challenge = it.challenge(it.request(agent=agent))
     assert len(challenge.headers) == 1
 
 

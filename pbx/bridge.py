@@ -1,0 +1,35 @@
+"""The Bridge joins a customer's leg and an agent's. It knows no SIP: its legs speak of being there and being gone."""
+
+from __future__ import annotations
+
+from media.server import MediaServer
+from pbx.leg import Leg
+
+
+class Bridge:
+    """One contact's two legs. `join` may be called again when the customer's leg was replaced by a new one."""
+
+    def __init__(self, media: MediaServer, media_call: str, customer: Leg, agent: Leg) -> None:
+        self._media = media
+        self._media_call = media_call
+        self.customer = customer
+        self.agent = agent
+
+    async def join(self) -> bool:
+        """The caller's stream switches to the agent. False: a leg went before that. Raises WarmlineError.
+
+        The caller is re-offered only where the codecs differ: everybody else hears no gap, not even a re-INVITE's.
+        """
+        customer, agent = self.customer.branch, self.agent.branch
+        if not await self._media.compatible(self._media_call, customer, agent):
+            if not self._whole:
+                return False
+            await self.customer.agree(like=agent)
+        if not self._whole:
+            return False
+        await self._media.join(self._media_call, customer, agent)
+        return self._whole
+
+    @property
+    def _whole(self) -> bool:
+        return self.customer.alive and self.agent.alive

@@ -1,0 +1,291 @@
+"""Chat: lines between a customer's page and an agent's own softphone, which gets and sends them as SIP MESSAGE.
+
+A line is stored before whoever said it is told that it was taken, and it is said once however often its key comes.
+To the agent, lines go one at a time per contact, in order, the next after the phone has taken the last; what a phone
+does not take is tried again, on all of the agent's phones, until the chat ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from unicodedata import category
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from config.bridge import spawn
+from config.errors import TheirError, WarmlineError
+from config.events import EventLog
+from config.ids import new_id
+from media.server import MediaServer
+from pbx.contact import Channel, Contact, Disposition, State
+from pbx.invitation import contact_from
+from pbx.leg import Leg
+from pbx.open_contacts import OpenContacts
+from pbx.prompt import Taken
+from pbx.staffing import Phone, Staffing
+from pbx.store import Message, PbxStore
+from sip_trunk.user_agent import UserAgent
+
+log = Logger()
+
+LONGEST_LINE = 4000
+RETRY_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+PLAIN_TEXT = "text/plain;charset=UTF-8"
+
+
+@dataclass(slots=True)
+class _Talk:
+    """One chat that is open: every line of it, and who gets the customer's."""
+
+    contact: Contact
+    lines: list[Message] = field(default_factory=list)
+    stored: dict[tuple[str, str], asyncio.Future[Message]] = field(default_factory=dict)
+    phone: Phone | None = None  # the one that took the last line, at first the one that accepted
+    sending: asyncio.Task[None] | None = None
+    retry: IDelayedCall | None = None
+    failures: int = 0
+    idle: IDelayedCall | None = None
+
+
+class Chats:
+    """`idle_s` of silence end a chat that is joined. `now` is wall time in epoch seconds."""
+
+    def __init__(
+        self,
+        contacts: OpenContacts,
+        store: PbxStore,
+        staffing: Staffing,
+        user_agent: UserAgent,
+        media: MediaServer,
+        events: EventLog,
+        clock: IReactorTime,
+        now: Callable[[], float],
+        *,
+        domain: str,
+        idle_s: float,
+    ) -> None:
+        self._contacts = contacts
+        self._store = store
+        self._staffing = staffing
+        self._user_agent = user_agent
+        self._media = media
+        self._events = events
+        self._clock = clock
+        self._now = now
+        self._domain = domain
+        self._idle_s = idle_s
+        self._talks: dict[str, _Talk] = {}
+        contacts.on_ended.append(self._contact_ended)
+
+    def open(self, contact: Contact, lines: list[Message]) -> None:
+        """A chat was asked for (or taken up again): it can be routed now."""
+        talk = self._talks[contact.id] = _Talk(contact, list(lines))
+        for line in lines:
+            taken: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+            taken.set_result(line)
+            talk.stored[line.sender, line.key] = taken
+        self._contacts.set_routable(contact, True)
+
+    def lines(self, contact_id: str) -> list[Message] | None:
+        """All lines of an open chat in order; None when it is not open."""
+        talk = self._talks.get(contact_id)
+        return list(talk.lines) if talk is not None else None
+
+    async def say(self, contact: Contact, sender: str, key: str, text: str) -> Message:
+        """One line; it is durable when this returns. The same key again is the same line.
+
+        Raises TheirError 400 for an empty line, 413 for one that is too long, 409 when the chat is over.
+        """
+        talk = self._talks.get(contact.id)
+        if talk is None:
+            raise TheirError("This chat has ended.", 409)
+        text = checked(text)
+        known = talk.stored.get((sender, key))
+        if known is not None:
+            return await asyncio.shield(known)
+        line = Message(new_id("m"), contact.id, key, sender, text, self._now())
+        storing = talk.stored[sender, key] = asyncio.ensure_future(self._keep(talk, line))
+        return await asyncio.shield(storing)
+
+    async def _keep(self, talk: _Talk, line: Message) -> Message:
+        try:
+            await self._store.say(line)
+        except BaseException:
+            del talk.stored[line.sender, line.key]  # not taken: it may be said again
+            raise
+        talk.lines.append(line)
+        self._contacts.tell(line.contact_id, "message", line)
+        self._still_busy(talk)
+        if line.sender == "customer":
+            self._send(talk)
+        return line
+
+    # The agent takes the chat
+
+    async def connect(self, contact: Contact, taken: Taken) -> bool:
+        """The agent answered the short call that asked for it: from here on lines pass."""
+        talk = self._talks.get(contact.id)
+        if talk is None:
+            taken.leg.end("the customer left")
+            return False
+        spawn(self._announce(contact.id, taken.leg), f"announcing chat {contact.id}")
+        if not contact.open:
+            return True
+        talk.phone = taken.phone
+        self._contacts.join(contact, device=taken.phone.device_id, agent_call_id=taken.leg.call.id)
+        self._still_busy(talk)
+        self._send(talk)
+        return True
+
+    async def _announce(self, contact_id: str, leg: Leg) -> None:
+        """Say that it is a chat, then hang up: the end of this call, whoever's doing it is, ends nothing."""
+        try:
+            length_s = await self._media.play(contact_id, leg.branch, "chat-request")
+        except WarmlineError as error:
+            log.warn("Chat {id} could not be announced: {error}", id=contact_id, error=error.reason)
+            length_s = 0.0
+        self._clock.callLater(length_s, leg.end, "a chat needs no call")
+
+    # Lines to the agent
+
+    def agent_changed(self, agent_id: str) -> None:
+        """A phone of the agent came (back): what it has missed is tried at once."""
+        for talk in tuple(self._talks.values()):
+            if talk.contact.agent_id == agent_id and talk.retry is not None:
+                self._send(talk)
+
+    def _send(self, talk: _Talk) -> None:
+        _cancel(talk.retry)
+        talk.retry = None
+        if talk.sending is None and talk.contact.state is State.CONNECTED and self._next(talk) is not None:
+            talk.sending = spawn(self._send_all(talk), f"lines of chat {talk.contact.id}")
+
+    def _next(self, talk: _Talk) -> int | None:
+        agent_id = talk.contact.agent_id
+        for number, line in enumerate(talk.lines):
+            if line.sender == "customer" and line.delivered_to != agent_id:
+                return number
+        return None
+
+    async def _send_all(self, talk: _Talk) -> None:
+        try:
+            while talk.contact.state is State.CONNECTED and (number := self._next(talk)) is not None:
+                line, agent_id = talk.lines[number], talk.contact.agent_id
+                assert agent_id is not None
+                if not await self._to_agent(talk, agent_id, line.text):
+                    self._try_again(talk)
+                    return
+                talk.failures = 0
+                line = replace(line, delivered_to=agent_id, delivered_at=self._now())
+                talk.lines[number] = line
+                self._store.delivered(line.id, agent_id, line.delivered_at or 0.0).add_done_callback(_look)
+                self._contacts.tell(talk.contact.id, "delivered", line)
+        finally:
+            talk.sending = None
+
+    async def _to_agent(self, talk: _Talk, agent_id: str, text: str) -> bool:
+        """To the phone that has the conversation; if that one does not take it, to the agent's others."""
+        phones = self._staffing.phones(agent_id, Channel.CHAT)
+        if talk.phone is not None:
+            preferred = talk.phone
+            same = [phone for phone in phones if _same(phone, preferred)]
+            phones = (same or [preferred]) + [phone for phone in phones if not _same(phone, preferred)]
+        for phone in phones:
+            response = await self._user_agent.request(
+                "MESSAGE",
+                phone.target,
+                from_=contact_from(talk.contact, self._domain),
+                to=f"<{phone.aor}>",
+                headers=[("X-Warmline-Contact", talk.contact.id)],
+                body=text.encode(),
+                content_type=PLAIN_TEXT,
+            )
+            if 200 <= response.status < 300:
+                talk.phone = phone
+                return True
+            log.info(
+                "A line of {contact} was not taken by {phone}: {status}",
+                contact=talk.contact.id,
+                phone=phone.name,
+                status=response.status,
+            )
+        return False
+
+    def _try_again(self, talk: _Talk) -> None:
+        if talk.contact.open:
+            delay_s = RETRY_S[min(talk.failures, len(RETRY_S) - 1)]
+            talk.failures += 1
+            talk.retry = self._clock.callLater(delay_s, self._send, talk)
+
+    # The end
+
+    def _still_busy(self, talk: _Talk) -> None:
+        if talk.contact.state is not State.CONNECTED:
+            return
+        if talk.idle is not None and talk.idle.active():
+            talk.idle.reset(self._idle_s)
+        else:
+            talk.idle = self._clock.callLater(self._idle_s, self._idle, talk)
+
+    def _idle(self, talk: _Talk) -> None:
+        self._contacts.end(talk.contact, Disposition.IDLE, idle_s=self._idle_s)
+
+    def _contact_ended(self, contact: Contact) -> None:
+        talk = self._talks.pop(contact.id, None)
+        if talk is None:
+            return
+        _cancel(talk.retry)
+        _cancel(talk.idle)
+        if contact.connected_at is not None and contact.agent_id is not None:
+            farewell = _FAREWELLS.get(contact.disposition)
+            if farewell is not None:
+                spawn(self._farewell(talk, contact.agent_id, farewell), f"farewell of chat {contact.id}")
+
+    async def _farewell(self, talk: _Talk, agent_id: str, text: str) -> None:
+        """The agent's phone shows a chat as a row of lines: its end has to be one of them. Not tried again."""
+        if talk.sending is not None:
+            await asyncio.wait([talk.sending])
+        await self._to_agent(talk, agent_id, text)
+
+    def stop(self) -> None:
+        """No more timers; what is stored stays and is taken up at the next start."""
+        for talk in self._talks.values():
+            _cancel(talk.retry)
+            _cancel(talk.idle)
+            if talk.sending is not None:
+                talk.sending.cancel()
+        self._talks.clear()
+
+
+_FAREWELLS: dict[Disposition | None, str] = {
+    Disposition.CUSTOMER_HUNG_UP: "[The customer has ended this chat.]",
+    Disposition.IDLE: "[This chat has ended: nobody wrote any more.]",
+    Disposition.AGENT_HUNG_UP: "[You have ended this chat.]",
+}
+
+
+def checked(text: str) -> str:
+    """A line as it may be said: TheirError 400 for an empty one, 413 for one that is too long."""
+    text = text.replace("\r\n", "\n").strip()
+    if not text:
+        raise TheirError("There is nothing in this message.", 400)
+    if len(text) > LONGEST_LINE:
+        raise TheirError(f"A message may have {LONGEST_LINE} characters at most.", 413)
+    return "".join(char for char in text if char in "\n\t" or category(char) != "Cc")
+
+
+def _same(one: Phone, other: Phone) -> bool:
+    return one.device_id == other.device_id and str(one.target.uri) == str(other.target.uri)
+
+
+def _cancel(delayed: IDelayedCall | None) -> None:
+    if delayed is not None and delayed.active():
+        delayed.cancel()
+
+
+def _look(written: asyncio.Future[None]) -> None:
+    if not written.cancelled() and (error := written.exception()) is not None:
+        log.error("That a line was delivered was not stored: {error}", error=error)

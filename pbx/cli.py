@@ -1,0 +1,218 @@
+"""The command `warmline`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from config.settings import FILE_VARIABLE, Settings, SettingsError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="warmline", description="A contact-centre server.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands.add_parser("serve", help="migrate the database, start everything, and serve until Ctrl-C")
+    robot = commands.add_parser("robot-agent", help="a phone that answers by itself, in a process of its own")
+    robot.add_argument("--until-eof", action="store_true", help="end when standard input is closed")
+    events = commands.add_parser("events", help="read the event log")
+    events.add_argument("--contact", metavar="ID", help="only what concerns this contact")
+    events.add_argument("--json", action="store_true", help="one JSON object a line")
+    events.add_argument("--follow", action="store_true", help="go on with what happens from now on")
+    commands.add_parser("migrate", help="bring the database to the newest revision")
+    commands.add_parser("settings", help="say what can be set, and what is")
+    options = parser.parse_args(arguments)
+    try:
+        settings = Settings.load(os.environ, Path(os.environ.get(FILE_VARIABLE, "warmline.toml")))
+    except SettingsError as error:
+        print(
+            "warmline: the settings are wrong:",
+            *(f"  {fault}" for fault in error.faults),
+            sep="\n",
+            file=sys.stderr,
+        )
+        return 2
+    match options.command:
+        case "serve":
+            return serve(settings)
+        case "robot-agent":
+            return robot_agent(settings, until_eof=options.until_eof)
+        case "events":
+            return read_events(settings, contact=options.contact, as_json=options.json, follow=options.follow)
+        case "migrate":
+            return migrate(settings)
+    return show_settings(settings)
+
+
+def migrate(settings: Settings) -> int:
+    """Create or upgrade the database. Says so only when there was something to do."""
+    from config import migrations
+
+    if not migrations.is_current(settings.database_url):
+        from config.database import metadata
+        from pbx import tables  # noqa: F401  (declares every package's tables on `metadata`)
+
+        print("Bringing the database to the newest revision", flush=True)
+        migrations.upgrade(settings.database_url, metadata)
+    return 0
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM, then drain. A second signal ends at once."""
+    started = time.monotonic()
+    settings.data.mkdir(parents=True, exist_ok=True)
+    migrate(settings)
+    loop = _install_reactor()
+    from twisted.internet import reactor as installed
+
+    from pbx import start_text
+    from pbx.log import start_logging
+    from pbx.service import Service
+
+    reactor: Any = installed
+    start_logging(sys.stderr)
+    status = 0
+
+    async def run() -> None:
+        nonlocal status
+        stop = asyncio.Event()
+
+        def told_to_stop() -> None:
+            if stop.is_set():
+                os._exit(130)
+            print(
+                "\nStopping: calls in progress are ended, everything is stored. Again to end at once.",
+                flush=True,
+            )
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, told_to_stop)
+        service = Service(settings, reactor)
+        try:
+            await service.start()
+            numbers = await service.portal_store.numbers()
+            print(start_text.start_text(settings, numbers, time.monotonic() - started), flush=True)
+            await stop.wait()
+        except Exception as error:
+            status = 1
+            print(f"warmline: {start_text.why_not(error)}", file=sys.stderr, flush=True)
+        finally:
+            await service.stop()
+            reactor.stop()
+
+    from config.bridge import spawn
+
+    reactor.callLater(0, lambda: spawn(run(), "the server"))
+    reactor.run(installSignalHandlers=False)
+    return status
+
+
+def robot_agent(settings: Settings, *, until_eof: bool) -> int:
+    """Be the sample's robot agent until SIGTERM, SIGINT or, if asked for, the end of standard input."""
+    from agent_presence.sample import ROBOT_USERNAME, robot_password
+    from pbx import robot
+
+    try:
+        password = robot_password(settings.data)
+    except FileNotFoundError:
+        print(
+            "warmline: no robot agent here yet: start the server with its sample data first", file=sys.stderr
+        )
+        return 1
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
+    if until_eof:
+        import threading
+
+        def wait_for_eof() -> None:
+            sys.stdin.buffer.read()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=wait_for_eof, daemon=True).start()
+    return robot.run(host, settings.sip_port, ROBOT_USERNAME, password, settings.domain)
+
+
+def read_events(settings: Settings, *, contact: str | None, as_json: bool, follow: bool) -> int:
+    """Print the event log, oldest first; with `follow`, until Ctrl-C."""
+    from config.database import Database
+    from config.events import Event, EventLog
+
+    def show(event: Event) -> None:
+        if as_json:
+            facts = {
+                "seq": event.seq, "at": event.at, "kind": event.kind, "contact": event.contact,
+                "visit": event.visit, "agent": event.agent, "facts": event.facts,
+            }  # fmt: skip
+            print(json.dumps(facts, ensure_ascii=False), flush=follow)
+            return
+        seconds = time.strftime("%H:%M:%S", time.localtime(event.at)) + f".{int(event.at * 1000) % 1000:03d}"
+        who = " ".join(filter(None, (event.contact, event.agent, event.visit)))
+        facts_text = "  ".join(
+            f"{name}={_short(value)}" for name, value in event.facts.items() if value is not None
+        )
+        print(f"{seconds}  {event.kind:24} {who:28}  {facts_text}", flush=follow)
+
+    async def run() -> None:
+        database = Database.open(settings.database_url)
+        log = EventLog(database, time.time)
+        seen = 0
+        try:
+            while True:
+                found = await log.read(contact=contact, after_seq=seen, limit=500)
+                for event in found:
+                    show(event)
+                    seen = event.seq
+                if not found:
+                    if not follow:
+                        return
+                    await asyncio.sleep(0.3)
+        finally:
+            await database.close()
+
+    try:
+        asyncio.run(run())
+    except (KeyboardInterrupt, BrokenPipeError):
+        # A closed pipe (`| head`) would be reported once more when Python flushes at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def show_settings(settings: Settings) -> int:
+    from config.settings import PREFIX, meanings
+
+    for name, (default, meaning) in meanings().items():
+        value = getattr(settings, name)
+        mark = "" if value == default or not default else f"  [default {default}]"
+        print(f"{PREFIX + name.upper():28} {_short(value):32} {meaning}{mark}")
+    return 0
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _install_reactor() -> asyncio.AbstractEventLoop:
+    """Twisted's asyncio reactor, on uvloop where it is installed."""
+    from twisted.internet import asyncioreactor
+
+    try:
+        import uvloop
+
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    except ImportError:
+        loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    asyncioreactor.install(loop)
+    return loop
+
+
+if __name__ == "__main__":
+    sys.exit(main())

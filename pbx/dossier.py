@@ -1,0 +1,217 @@
+"""What is known of somebody who asks for help, put together once: who, about what, and which skills that needs.
+
+The tenant wall stands here for agents: of a customer's reading only what is about the provider asked for is used or
+shown, whatever else they read and own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from agent_presence.roster import Roster
+from config.errors import TheirError
+from kb_portal.article import Article
+from kb_portal.customer import Customer
+from kb_portal.product import OwnedProduct, Product
+from kb_portal.provider import Provider
+from kb_portal.store import PortalStore
+from kb_portal.visit import GAP_S, PageView, Trail
+from pbx.skills import Inference, ProductFacts, Rule, infer
+from pbx.store import PbxStore
+
+# What providers sell changes seldom, and a busy minute asks for it hundreds of times.
+_GOOD_FOR_S = 30.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    provider: Provider
+    product: Product | None
+    article: Article | None
+    customer: Customer | None
+    visit_id: str | None
+    inference: Inference
+
+
+class Dossiers:
+    """`now` is wall time in epoch seconds."""
+
+    def __init__(
+        self, portal: PortalStore, store: PbxStore, roster: Roster, now: Callable[[], float]
+    ) -> None:
+        self._portal = portal
+        self._store = store
+        self._roster = roster
+        self._now = now
+        self._remembered: dict[tuple[str, str], tuple[float, object]] = {}
+
+    async def for_app(
+        self, customer_id: str, product_id: str | None, article_id: str | None, visit_id: str | None
+    ) -> Dossier:
+        """Of a customer who presses Help. TheirError 404 for a product or article that is not theirs to see."""
+        customer, owned = await asyncio.gather(
+            self._portal.customer(customer_id), self._portal.owned(customer_id)
+        )
+        if customer is None:
+            raise TheirError("There is no such customer.", 404)
+        article = await self._portal.article_by_id(customer_id, article_id) if article_id else None
+        if article_id and article is None:
+            raise TheirError("There is no such article.", 404)
+        product = _asked_about(owned, product_id, article)
+        if product is not None:
+            provider_id = product.provider_id
+        elif article is not None:
+            provider_id = article.provider_id
+        else:
+            raise TheirError("Please say which of your products it is about.", 400)
+        provider = await self._provider(provider_id)
+        trail = await self._trail(customer_id, visit_id, provider_id)
+        return Dossier(
+            provider=provider,
+            product=product,
+            article=article,
+            customer=customer,
+            visit_id=trail.visit_id if trail is not None else None,
+            inference=await self._infer(provider_id, product, trail, owned),
+        )
+
+    async def for_phone(self, dialled: str, caller: str) -> Dossier | None:
+        """Of somebody who dialled one of our numbers; None when it is not ours. Both numbers are E.164 if known."""
+        number = await self._remember(("number", dialled), lambda: self._portal.number(dialled))
+        if number is None:
+            return None
+        provider = await self._provider(number.provider_id)
+        product = await self._product(number.product_id) if number.product_id else None
+        customer = await self._portal.customer_by_phone(caller) if caller else None
+        trail: Trail | None = None
+        owned: Sequence[OwnedProduct] = ()
+        if customer is not None:
+            owned = await self._portal.owned(customer.id)
+            if not any(each.product.provider_id == provider.id for each in owned):
+                customer = None  # known to us, but not as this provider's customer
+            else:
+                trail = await self._trail(customer.id, None, provider.id)
+        if product is None and trail is not None:
+            product = _read_last(trail, provider.id)
+        return Dossier(
+            provider=provider,
+            product=product,
+            article=None,
+            customer=customer,
+            visit_id=trail.visit_id if trail is not None else None,
+            inference=await self._infer(provider.id, product, trail, owned),
+        )
+
+    async def customer(self, customer_id: str | None) -> Customer | None:
+        return await self._portal.customer(customer_id) if customer_id is not None else None
+
+    async def trail_for(
+        self, customer_id: str | None, visit_id: str | None, provider_id: str
+    ) -> Trail | None:
+        """A visit as one provider's agents may see it."""
+        if customer_id is None or visit_id is None:
+            return None
+        return await self._behind_wall(
+            await self._portal.trail(visit_id, customer_id=customer_id), provider_id
+        )
+
+    async def _infer(
+        self,
+        provider_id: str,
+        product: Product | None,
+        trail: Trail | None,
+        owned: Sequence[OwnedProduct],
+    ) -> Inference:
+        rules = await self._rules(provider_id)
+        about = None
+        if product is not None:
+            theirs = any(each.product.id == product.id for each in owned)
+            about = ProductFacts(product.id, product.name, product.skills, theirs)
+        agents = [agent for agent in self._roster.agents() if agent.serves(provider_id)]
+
+        def somebody_has(skills: frozenset[str]) -> bool:
+            return any(skills <= agent.skills.keys() for agent in agents)
+
+        return infer(trail, about, rules, somebody_has=somebody_has)
+
+    async def _trail(self, customer_id: str, visit_id: str | None, provider_id: str) -> Trail | None:
+        """The visit named, if it is theirs; else the one they are in."""
+        trail = await self._portal.trail(visit_id, customer_id=customer_id) if visit_id else None
+        if trail is None:
+            latest = await self._portal.latest_visit(customer_id, self._now() - GAP_S)
+            trail = await self._portal.trail(latest, customer_id=customer_id) if latest else None
+        return await self._behind_wall(trail, provider_id)
+
+    async def _behind_wall(self, trail: Trail | None, provider_id: str) -> Trail | None:
+        if trail is None:
+            return None
+        views = [view for view in trail.views if await self._is_about(view, trail.customer_id, provider_id)]
+        owned = tuple(each for each in trail.products_owned if each.product.provider_id == provider_id)
+        return replace(trail, views=tuple(views), products_owned=owned)
+
+    async def _is_about(self, view: PageView, customer_id: str, provider_id: str) -> bool:
+        if view.product_id is not None:
+            product = await self._product(view.product_id)
+            return product is not None and product.provider_id == provider_id
+        if view.article_id is not None:
+            article_id = view.article_id
+            article = await self._remember(
+                (f"article of {customer_id}", article_id),
+                lambda: self._portal.article_by_id(customer_id, article_id),
+            )
+            return article is not None and article.provider_id == provider_id
+        return False
+
+    # What does not change from one contact to the next
+
+    async def _provider(self, provider_id: str) -> Provider:
+        provider = await self._remember(("provider", provider_id), lambda: self._portal.provider(provider_id))
+        if provider is None:
+            raise TheirError("There is no such provider.", 404)
+        return provider
+
+    async def _product(self, product_id: str) -> Product | None:
+        return await self._remember(("product", product_id), lambda: self._portal.product(product_id))
+
+    async def _rules(self, provider_id: str) -> tuple[Rule, ...]:
+        return (await self._remember(("rules", ""), self._store.rules)).get(provider_id, ())
+
+    async def _remember(self, key: tuple[str, str], read: Callable[[], Awaitable[T]]) -> T:
+        known = self._remembered.get(key)
+        now = self._now()
+        if known is not None and known[0] > now:
+            return known[1]  # type: ignore[return-value]  # the key says what kind of thing it is
+        if len(self._remembered) > 10_000:
+            self._remembered.clear()
+        value = await read()
+        self._remembered[key] = (now + _GOOD_FOR_S, value)
+        return value
+
+
+def _asked_about(
+    owned: Sequence[OwnedProduct], product_id: str | None, article: Article | None
+) -> Product | None:
+    wanted = product_id or (article.product_id if article is not None else None)
+    if wanted is None:
+        return None
+    for each in owned:
+        if each.product.id == wanted:
+            return each.product
+    raise TheirError("That product is not among yours.", 404)
+
+
+def _read_last(trail: Trail, provider_id: str) -> Product | None:
+    products = {
+        each.product.id: each.product
+        for each in trail.products_owned
+        if each.product.provider_id == provider_id
+    }
+    for view in reversed(trail.views):
+        if view.product_id in products:
+            return products[view.product_id]
+    return None

@@ -1,0 +1,74 @@
+"""Feature codes: what an agent dials on the softphone to say ready or not ready, without any page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from agent_presence.agent_state import AgentStates
+from config.errors import WarmlineError
+from config.ids import new_id
+from media.server import AUDIO_ONLY, MediaServer, Profile
+from pbx.leg import Leg, tidy
+from sip_trunk import user_agent as sip
+
+log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureCode:
+    prompt: str
+    ready: bool
+
+
+CODES: Mapping[str, FeatureCode] = {
+    "*71": FeatureCode("ready", ready=True),
+    "*72": FeatureCode("not-ready", ready=False),
+}
+
+
+class FeatureCodes:
+    def __init__(self, states: AgentStates, media: MediaServer, clock: IReactorTime) -> None:
+        self._states = states
+        self._media = media
+        self._clock = clock
+
+    def knows(self, dialled: str) -> bool:
+        return dialled in CODES
+
+    async def dialled(self, agent_id: str, dialled: str, call: sip.IncomingCall) -> None:
+        """Do what the code says, say so, hang up. What cannot be done is refused with its reason."""
+        code = CODES[dialled]
+        media_call = new_id("f")
+        profile = (
+            Profile.WEBRTC if call.flow is not None and call.flow.transport in ("WS", "WSS") else Profile.RTP
+        )
+        leg = Leg(call, self._media, media_call, "phone", profile=profile, kinds=AUDIO_ONLY)
+        try:
+            offer = call.request.body
+            session = (
+                await self._media.answer(media_call, "phone", offer, kinds=AUDIO_ONLY)
+                if offer
+                else await self._media.offer(media_call, "phone", profile=profile, kinds=AUDIO_ONLY)
+            )
+            if code.ready:
+                await self._states.ready(agent_id, f"dialled {dialled}")
+            else:
+                await self._states.not_ready(agent_id, f"dialled {dialled}")
+        except WarmlineError as error:
+            call.refuse(error.status, error.reason)
+            tidy(self._media.delete(media_call), f"deleting {media_call}")
+            return
+        if not leg.alive:
+            tidy(self._media.delete(media_call), f"deleting {media_call}")
+            return
+        leg.answer(session, offered=bool(offer))
+        try:
+            length_s = await self._media.play(media_call, "phone", code.prompt)
+        except WarmlineError as error:
+            log.warn("Feature code {code} is not announced: {error}", code=dialled, error=error.reason)
+            length_s = 0.0
+        self._clock.callLater(length_s, leg.end)

@@ -1,0 +1,403 @@
+"""The front desk: all that a customer's page, an agent's page and a telephone call may ask of the contact centre."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from twisted.logger import Logger
+
+from config.errors import OurError, TheirError
+from config.events import EventLog
+from config.ids import new_id
+from kb_portal.customer import Customer
+from kb_portal.visit import Trail
+from pbx.calls import Calls, Greeting
+from pbx.chat import Chats, checked
+from pbx.contact import Channel, Contact, Disposition, Facts, State
+from pbx.dispatch import Dispatch
+from pbx.dossier import Dossier, Dossiers
+from pbx.open_contacts import OpenContacts
+from pbx.queue import Group
+from pbx.staffing import Staffing
+from pbx.store import Message, PastContact, PbxStore
+
+log = Logger()
+
+LONGEST_COMMENT = 2000
+
+Listener = Callable[[str, dict[str, Any]], None]
+"""Gets ("state", view), ("message", line) or ("delivered", {id, at}), all as the API shows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an agent may know of a contact: nothing of other providers. `customer` None: nobody knows who it is."""
+
+    contact: Contact
+    customer: Customer | None
+    trail: Trail | None
+    past: tuple[PastContact, ...]
+    first_words: str
+
+
+class FrontDesk:
+    """`domain` is that of contacts' SIP addresses; `now` is wall time in epoch seconds."""
+
+    def __init__(
+        self,
+        contacts: OpenContacts,
+        dossiers: Dossiers,
+        calls: Calls,
+        chats: Chats,
+        dispatch: Dispatch,
+        staffing: Staffing,
+        store: PbxStore,
+        events: EventLog,
+        now: Callable[[], float],
+        *,
+        domain: str,
+    ) -> None:
+        self._contacts = contacts
+        self._dossiers = dossiers
+        self._calls = calls
+        self._chats = chats
+        self._dispatch = dispatch
+        self._staffing = staffing
+        self._store = store
+        self._events = events
+        self._now = now
+        self._domain = domain
+        self.draining = False
+
+    # Asking for help
+
+    async def request(
+        self,
+        customer_id: str,
+        channel: str,
+        product_id: str | None,
+        article_id: str | None = None,
+        visit_id: str | None = None,
+        text: str | None = None,
+        key: str | None = None,
+    ) -> Contact:
+        """A customer presses Help; the contact, and a chat's first line, are durable when this returns.
+
+        Pressed twice for the same thing it is one contact: the one that is open comes back. TheirError 400 or 404 for
+        nonsense, 409 when they have another one open; OurError 503 while the server is stopping.
+        """
+        if self.draining:
+            raise OurError("The server is about to stop. Please try again in a minute.", 503)
+        wanted = _channel(channel)
+        first = checked(text) if text is not None and text.strip() and wanted is Channel.CHAT else None
+        present = self._same_again(customer_id, wanted, product_id)
+        if present is not None:
+            return present
+        dossier = await self._dossiers.for_app(customer_id, product_id, article_id, visit_id)
+        contact = self._contact(new_id("c"), wanted, dossier)
+        lines = []
+        if first is not None:
+            lines.append(Message(new_id("m"), contact.id, key or "first", "customer", first, self._now()))
+        present = self._same_again(customer_id, wanted, product_id)
+        if present is not None:  # the other press was quicker
+            return present
+        self._tell_asked(contact)
+        await self._contacts.add(contact, *lines)
+        if wanted is Channel.CHAT:
+            self._chats.open(contact, lines)
+        else:
+            self._calls.expect(contact)
+        return contact
+
+    async def from_phone(self, trunk: str, dialled: str, caller: str) -> Contact | None:
+        """A call came by a trunk: its contact, not open yet; None when the number is not one of ours."""
+        dossier = await self._dossiers.for_phone(dialled, caller)
+        if dossier is None:
+            return None
+        return self._contact(new_id("c"), Channel.VOICE, dossier, trunk=trunk, number=caller)
+
+    async def take_call(self, contact: Contact, greeting: Greeting) -> None:
+        """Open the contact of a phone call whose media is settled, and answer it."""
+        present = self._contacts.of_customer(contact.facts.customer_id or "")
+        if present is not None:
+            # They have one open in the app: this call is another, and cannot be both. It keeps its own place.
+            contact.facts = _without_customer(contact.facts)
+        self._tell_asked(contact)
+        await self._contacts.add(contact)
+        await self._calls.arrive(contact, greeting)
+
+    def _contact(
+        self, contact_id: str, channel: Channel, dossier: Dossier, trunk: str | None = None, number: str = ""
+    ) -> Contact:
+        product, article, customer = dossier.product, dossier.article, dossier.customer
+        facts = Facts(
+            id=contact_id,
+            channel=channel,
+            asked_at=self._now(),
+            provider_id=dossier.provider.id,
+            provider_name=dossier.provider.name,
+            product_id=product.id if product is not None else None,
+            product_name=product.name if product is not None else "",
+            article_id=article.id if article is not None else None,
+            article_title=article.title if article is not None else "",
+            visit_id=dossier.visit_id,
+            customer_id=customer.id if customer is not None else None,
+            customer_name=customer.name if customer is not None else "",
+            trunk=trunk,
+            number=number,
+        )
+        return Contact(facts, needs=dossier.inference.skills)
+
+    def _tell_asked(self, contact: Contact) -> None:
+        facts = contact.facts
+        self._events.write(
+            "contact.requested",
+            contact=contact.id,
+            visit=facts.visit_id,
+            channel=facts.channel.value,
+            customer=facts.customer_id,
+            provider=facts.provider_id,
+            product=facts.product_id,
+            article=facts.article_id,
+            trunk=facts.trunk,
+            number=facts.number,
+        )
+        self._events.write(
+            "contact.skills_inferred",
+            contact=contact.id,
+            visit=facts.visit_id,
+            skills=[
+                {
+                    "skill": need.skill,
+                    "points": need.weight,
+                    "required": need.required,
+                    "reasons": list(need.reasons),
+                }
+                for need in contact.needs
+            ],
+        )
+
+    def _same_again(self, customer_id: str, channel: Channel, product_id: str | None) -> Contact | None:
+        present = self._contacts.of_customer(customer_id)
+        if present is None:
+            return None
+        if present.channel is channel and product_id in (None, present.facts.product_id):
+            return present
+        about = present.facts.product_name or present.facts.provider_name
+        raise TheirError(
+            f"You have a {present.channel.value} about {about} open. Please end that first.", 409
+        )
+
+    # One contact
+
+    def current(self, customer_id: str) -> Contact | None:
+        """The contact this customer has open."""
+        return self._contacts.of_customer(customer_id)
+
+    async def get(self, contact_id: str) -> Contact | None:
+        """Any contact, open or long over."""
+        return self._contacts.known(contact_id) or await self._store.contact(contact_id)
+
+    async def of_customer(self, customer_id: str, contact_id: str) -> Contact:
+        """That contact, if it is this customer's; TheirError 404 if it is anybody else's, or nobody's."""
+        contact = await self.get(contact_id)
+        if contact is None or contact.facts.customer_id != customer_id:
+            raise TheirError("There is no such contact.", 404)
+        return contact
+
+    def uri(self, contact: Contact) -> str:
+        """The contact's own SIP address."""
+        return f"sip:{contact.id}@{self._domain}"
+
+    def view(self, contact: Contact) -> dict[str, Any]:
+        """The contact as the API shows it to its customer, without its lines."""
+        facts = contact.facts
+        joined = contact.connected_at is not None
+        name = self._staffing.agent_name(contact.agent_id) if joined else None
+        return {
+            "id": contact.id,
+            "channel": facts.channel.value,
+            "state": contact.state.value,
+            "position": self._dispatch.position(contact.id),
+            "agent": {"name": name} if name is not None else None,
+            "provider": facts.provider_name,
+            "product": facts.product_name,
+            "product_id": facts.product_id,
+            "uri": self.uri(contact),
+            "asked_at": facts.asked_at,
+            "connected_at": contact.connected_at,
+            "ended_at": contact.ended_at,
+            "disposition": contact.disposition.value if contact.disposition is not None else None,
+        }
+
+    async def messages(self, contact_id: str) -> list[dict[str, Any]]:
+        """Every line of a chat in order, as the API shows them."""
+        lines = self._chats.lines(contact_id)
+        if lines is None:
+            lines = await self._store.messages(contact_id)
+        return [line_view(line) for line in lines]
+
+    async def say(self, contact_id: str, key: str, text: str) -> str:
+        """A line of the customer's: its id, durable when this returns; the same key twice is the same line.
+
+        TheirError 400, 413 for the line, 404, 409 for the contact.
+        """
+        contact = self._contacts.known(contact_id)
+        if contact is None or contact.channel is not Channel.CHAT:
+            raise TheirError("There is no such chat.", 404)
+        return (await self._chats.say(contact, "customer", key, text)).id
+
+    async def end(self, contact_id: str, by: str) -> None:
+        """End a contact; `by` is "customer" or "agent". Durable when this returns; ending it twice is nothing."""
+        contact = self._contacts.get(contact_id)
+        if contact is None:
+            return
+        if by == "agent":
+            disposition = Disposition.AGENT_HUNG_UP
+        elif contact.state is State.CONNECTED:
+            disposition = Disposition.CUSTOMER_HUNG_UP
+        else:
+            disposition = Disposition.CUSTOMER_GAVE_UP
+        await self._contacts.end(contact, disposition)
+
+    async def feedback(self, contact_id: str, helped: bool, comment: str | None = None) -> None:
+        """Did it help? Durable when this returns; a later word replaces the first. TheirError 413."""
+        comment = (comment or "").strip() or None
+        if comment is not None and len(comment) > LONGEST_COMMENT:
+            raise TheirError(f"A comment may have {LONGEST_COMMENT} characters at most.", 413)
+        await self._store.feedback(contact_id, helped, comment)
+        await self._events.write("contact.feedback", contact=contact_id, helped=helped, comment=comment)
+
+    def listen(self, contact_id: str, listener: Listener) -> Callable[[], None]:
+        """Hear what happens to a contact, from now on; returns what ends that."""
+
+        def tell(kind: str, what: Any) -> None:
+            if kind == "state":
+                listener("state", self.view(what))
+            elif kind == "message":
+                listener("message", line_view(what))
+            else:
+                listener("delivered", {"id": what.id, "at": what.delivered_at})
+
+        return self._contacts.listen(contact_id, tell)
+
+    # What help there is
+
+    async def availability(
+        self,
+        customer_id: str,
+        product_id: str | None,
+        article_id: str | None = None,
+        visit_id: str | None = None,
+    ) -> dict[str, str]:
+        """For each channel what a customer who asks now may expect: "now", "wait" (all are busy) or "none".
+
+        TheirError as `request`.
+        """
+        dossier = await self._dossiers.for_app(customer_id, product_id, article_id, visit_id)
+        return {
+            channel.value: self._staffing.outlook(
+                Group(dossier.provider.id, channel.value, dossier.inference.required)
+            )
+            for channel in Channel
+        }
+
+    # For agents
+
+    def contacts_of(self, agent_id: str) -> list[Contact]:
+        """The contacts this agent is rung for or talks in."""
+        return self._contacts.of_agent(agent_id)
+
+    async def agent_says(self, agent_id: str, contact_id: str, key: str, text: str) -> str:
+        """A line of the agent's, typed in a page: its id, durable when this returns. TheirError as `say`, and 403."""
+        contact = self._contacts.known(contact_id)
+        if contact is None or contact.channel is not Channel.CHAT:
+            raise TheirError("There is no such chat.", 404)
+        if contact.agent_id != agent_id:
+            raise TheirError("This is not your chat.", 403)
+        if contact.state is not State.CONNECTED:
+            raise TheirError("This chat is not open.", 409)
+        return (await self._chats.say(contact, "agent", key, text)).id
+
+    async def context(self, contact_id: str) -> Context:
+        """All that an agent's page shows of a contact. TheirError 404. Whose eyes it is for is asked before."""
+        contact = await self.get(contact_id)
+        if contact is None:
+            raise TheirError("There is no such contact.", 404)
+        facts = contact.facts
+        customer, trail, past, lines = await asyncio.gather(
+            self._dossiers.customer(facts.customer_id),
+            self._dossiers.trail_for(facts.customer_id, facts.visit_id, facts.provider_id),
+            self._past(facts),
+            self.messages(contact_id),
+        )
+        first = next((line["text"] for line in lines if line["from"] == "customer"), "")
+        return Context(contact, customer, trail, tuple(past), first)
+
+    async def _past(self, facts: Facts) -> list[PastContact]:
+        if facts.customer_id is None:
+            return []
+        return await self._store.past_of(facts.customer_id, facts.provider_id, facts.asked_at)
+
+    # The server's own start and stop
+
+    async def resume(self) -> None:
+        """Take up what a process that died (or stopped) left open: call it once, before anybody is let in.
+
+        Chats, and calls of the app that were waiting, are back in their place; calls that were joined died with their
+        media, and a phone caller who waited was cut off: both are recorded as ended by the server.
+        """
+        left = await self._store.left_open()
+        chats = [contact.id for contact in left if contact.channel is Channel.CHAT]
+        lines = await self._store.messages_of(chats) if chats else {}
+        for contact in left:
+            self._contacts.take_back(contact)
+            if contact.channel is Channel.CHAT:
+                if contact.state is not State.WAITING:
+                    contact.back()
+                self._chats.open(contact, lines.get(contact.id, []))
+            elif contact.state is State.WAITING and contact.facts.from_app:
+                self._calls.expect(contact, after_restart=True)
+            else:
+                self._contacts.end(contact, Disposition.SERVER_DIED)
+        if left:
+            log.info("{count} contacts were open when the server went away", count=len(left))
+
+    async def drain(self) -> None:
+        """Before the server stops: nothing new, calls are ended (BYE), chats stay stored for the next start."""
+        self.draining = True
+        self._dispatch.stop()
+        ended = [
+            self._contacts.end(contact, Disposition.SERVER_STOPPED)
+            for contact in self._contacts
+            if contact.channel is not Channel.CHAT
+        ]
+        await self._dispatch.withdraw_all()
+        self._chats.stop()
+        await asyncio.gather(*ended, return_exceptions=True)
+
+
+def line_view(line: Message) -> dict[str, Any]:
+    """One line of a chat as the API shows it."""
+    return {
+        "id": line.id,
+        "from": line.sender,
+        "text": line.text,
+        "at": line.at,
+        "key": line.key if line.sender == "customer" else None,
+        "delivered": line.delivered_at is not None,
+    }
+
+
+def _channel(text: str) -> Channel:
+    try:
+        return Channel(text)
+    except ValueError:
+        raise TheirError("A channel is chat, voice or video.", 400) from None
+
+
+def _without_customer(facts: Facts) -> Facts:
+    return replace(facts, customer_id=None)

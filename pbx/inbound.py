@@ -1,0 +1,158 @@
+"""Every INVITE that comes from outside a dialog, by whom it is from:
+
+from a trunk              to one of our numbers           a phone caller's contact        `_from_trunk`
+from a customer's page    to its contact's own address    that contact's customer leg     `_from_app`
+from an agent's phone     to a feature code               ready, not ready                `_from_phone`
+anything else                                             a clear refusal                 `_refuse`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from twisted.logger import Logger
+
+from agent_presence.roster import Roster
+from config.bridge import spawn
+from config.errors import WarmlineError
+from config.events import EventLog
+from pbx.agent_message import Authenticate
+from pbx.app_credentials import AppCredentials
+from pbx.calls import Calls
+from pbx.contact import Channel
+from pbx.feature_codes import FeatureCodes
+from pbx.front_desk import FrontDesk
+from pbx.open_contacts import OpenContacts
+from sip_trunk.authentication import Challenge
+from sip_trunk.sip.message import Request
+from sip_trunk.sip.uri import SipUri
+from sip_trunk.trunk import Trunk, TrunkTable, called_number, caller_number
+from sip_trunk.user_agent import IncomingCall
+
+log = Logger()
+
+
+class Inbound:
+    """`UserAgent.on_invite` is given to `on_invite`. `domain` is the one customers and agents are asked to prove."""
+
+    def __init__(
+        self,
+        desk: FrontDesk,
+        contacts: OpenContacts,
+        calls: Calls,
+        feature_codes: FeatureCodes,
+        roster: Roster,
+        app_credentials: AppCredentials,
+        authenticate: Authenticate,
+        trunks: TrunkTable,
+        events: EventLog,
+        *,
+        domain: str,
+    ) -> None:
+        self._desk = desk
+        self._contacts = contacts
+        self._calls = calls
+        self._feature_codes = feature_codes
+        self._roster = roster
+        self._app_credentials = app_credentials
+        self._authenticate = authenticate
+        self._trunks = trunks
+        self._events = events
+        self._domain = domain.lower()
+
+    def on_invite(self, call: IncomingCall) -> None:
+        if self._desk.draining:
+            self._refuse(call, 503, "The Server Is Stopping")
+            return
+        assert call.flow is not None
+        browser = call.flow.transport in ("WS", "WSS")
+        trunk = None if browser else self._trunks.by_peer(call.flow)
+        if trunk is not None:
+            self._serve(call, self._from_trunk(call, trunk))
+            return
+        if not (browser or self._says_ours(call.request)):
+            self._refuse(call, 403, "Not From A Known Trunk")
+            return
+        who = self._authenticate(call.request, call.flow)
+        if isinstance(who, Challenge):
+            call.refuse(who.status, who.reason, headers=who.headers)
+            return
+        customer_id = self._app_credentials.customer_of(who)
+        if customer_id is not None:
+            self._serve(call, self._from_app(call, customer_id))
+            return
+        agent = self._roster.agent_of_username(who)
+        if agent is not None:
+            self._serve(call, self._from_phone(call, agent.id))
+            return
+        self._refuse(call, 403, "Nobody Known")
+
+    async def _from_trunk(self, call: IncomingCall, trunk: Trunk) -> None:
+        """The called number says whose customer it is; the caller's, when they have proved it, which customer."""
+        dialled, caller = called_number(call.request) or "", caller_number(call.request, trunk) or ""
+        contact = None
+        # Some carriers leave out the plus of E.164.
+        for number in (dialled, f"+{dialled}"):
+            contact = contact or await self._desk.from_phone(trunk.name, number, caller)
+        if contact is None:
+            self._refuse(call, 404, "Not One Of Our Numbers", dialled=dialled, trunk=trunk.name)
+            return
+        greeting = await self._calls.greet(contact.id, Channel.VOICE, call)
+        if not greeting.leg.alive:  # hung up before there was anything
+            return
+        await self._desk.take_call(contact, greeting)
+
+    async def _from_app(self, call: IncomingCall, customer_id: str) -> None:
+        """A page calls its contact's address: for the first time, or again after it was lost."""
+        contact = self._contacts.known(call.request.uri.user or "")
+        if contact is None:
+            self._refuse(call, 404, "No Such Contact", customer=customer_id)
+        elif contact.facts.customer_id != customer_id:
+            self._refuse(call, 403, "Not Your Contact", customer=customer_id)
+        elif not contact.open:
+            self._refuse(call, 410, "This Contact Has Ended", contact=contact.id)
+        elif contact.channel is Channel.CHAT:
+            self._refuse(call, 488, "This Contact Is A Chat", contact=contact.id)
+        else:
+            await self._calls.arrive(contact, await self._calls.greet(contact.id, contact.channel, call))
+
+    async def _from_phone(self, call: IncomingCall, agent_id: str) -> None:
+        dialled = call.request.uri.user or ""
+        if self._feature_codes.knows(dialled):
+            await self._feature_codes.dialled(agent_id, dialled, call)
+        else:
+            self._refuse(call, 404, "No Such Feature Code", agent=agent_id)
+
+    def _says_ours(self, request: Request) -> bool:
+        """Whether they claim to be one of us: only then is there a password to ask for. No name of ours is a number."""
+        address = request.from_.uri
+        ours = isinstance(address, SipUri) and address.host.lower() == self._domain
+        return (ours and not (address.user or "").startswith("+")) or "Authorization" in request.headers
+
+    def _serve(self, call: IncomingCall, work: Coroutine[Any, Any, None]) -> None:
+        spawn(self._served(call, work), f"the INVITE {call.id}")
+
+    async def _served(self, call: IncomingCall, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except WarmlineError as error:
+            self._refuse(call, error.status, error.reason.rstrip("."))
+        except Exception:
+            self._refuse(call, 500, "Server Internal Error")
+            raise
+
+    def _refuse(
+        self, call: IncomingCall, status: int, reason: str, contact: str | None = None, **facts: str
+    ) -> None:
+        call.refuse(status, reason)
+        self._events.write(
+            "call.refused",
+            contact=contact,
+            status=status,
+            reason=reason,
+            from_=str(call.request.from_.uri),
+            to=call.request.uri_text,
+            peer=call.flow.peer[0] if call.flow is not None else None,
+            **facts,
+        )

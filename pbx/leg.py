@@ -1,0 +1,240 @@
+"""A Leg: one party's call and its branch of media, in words that know no SIP.
+
+The B2BUA's two legs speak to each other in these events only. A leg looks after its own media on the way: an offer
+of the peer's (hold, resume, a new network) is answered on its branch, whatever the other leg is doing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from twisted.logger import Logger
+
+from config.bridge import spawn
+from config.errors import WarmlineError
+from media.server import ALL_KINDS, MediaServer, Profile
+from sip_trunk import user_agent as sip
+from sip_trunk.sip.headers import quote_string
+
+log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The leg is over. `by`: "peer" (they hung up), "us" or "lost" (nothing was heard any more)."""
+
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unplugged:
+    """The peer's connection closed; the call may still be alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugged:
+    """Signs of life again."""
+
+
+LegEvent = Gone | Unplugged | Plugged
+
+
+def tidy(work: Awaitable[None], what: str) -> None:
+    """Have media put away; where there is none any more, there is nothing to put away."""
+
+    async def put_away() -> None:
+        try:
+            await work
+        except WarmlineError as error:
+            log.info("{what} failed: {error}", what=what, error=error.reason)
+
+    spawn(put_away(), what)
+
+
+class Leg:
+    """Set `on_event` to hear of it; what happened before is told then.
+
+    `kinds` bounds what media the peer may have. A leg whose answer was not needed yet (an INVITE without an offer,
+    RFC 3261 s13.2.1) takes it from the ACK.
+    """
+
+    def __init__(
+        self,
+        call: sip.Call,
+        media: MediaServer,
+        media_call: str,
+        branch: str,
+        *,
+        profile: Profile,
+        kinds: frozenset[str] = ALL_KINDS,
+    ) -> None:
+        self.call = call
+        self.branch = branch
+        self.profile = profile
+        self._kinds = kinds
+        self._media = media
+        self._media_call = media_call
+        self._on_event: Callable[[LegEvent], None] | None = None
+        self._untold: list[LegEvent] = []
+        self._gone: Gone | None = None
+        self._agreeing: asyncio.Future[bytes | int] | None = None
+        self._answer_in_ack = False
+        self._unplugged = False
+        call.on_event = self._heard
+        self._watch_flow()
+
+    @property
+    def alive(self) -> bool:
+        return self._gone is None
+
+    @property
+    def gone(self) -> Gone | None:
+        return self._gone
+
+    @property
+    def unplugged(self) -> bool:
+        return self._unplugged
+
+    @property
+    def on_event(self) -> Callable[[LegEvent], None] | None:
+        return self._on_event
+
+    @on_event.setter
+    def on_event(self, listener: Callable[[LegEvent], None] | None) -> None:
+        self._on_event = listener
+        while self._on_event is not None and self._untold:
+            self._on_event(self._untold.pop(0))
+
+    def answer(self, body: bytes, *, offered: bool = True) -> None:
+        """Answer the caller (200). `offered` False: the body is our offer, their answer comes in the ACK."""
+        assert isinstance(self.call, sip.IncomingCall)
+        self._answer_in_ack = not offered
+        self.call.accept(body)
+
+    async def agree(self, like: str) -> None:
+        """Re-offer this leg the codecs of branch `like`. Raises the WarmlineError of what went wrong."""
+        offer = await self._media.offer(self._media_call, self.branch, profile=self.profile, like=like)
+        self._agreeing = asyncio.get_running_loop().create_future()
+        try:
+            self.call.reinvite(offer)
+            answer = await self._agreeing
+        finally:
+            self._agreeing = None
+        if isinstance(answer, int):
+            raise WarmlineError(f"The other side refused the change with {answer}.", answer)
+        await self._media.accept(self._media_call, self.branch, answer)
+
+    def end(self, reason: str = "") -> None:
+        """Hang up, in whatever state the call is; the media branch goes with it. The reason is told (RFC 3326)."""
+        if self._gone is None:
+            self._gone = Gone("us", reason)
+            self._let_go()
+            self.call.hangup(reason=f"SIP;cause=200;text={quote_string(reason)}" if reason else None)
+
+    def _heard(self, event: sip.CallEvent) -> None:
+        self._replugged()
+        match event:
+            case sip.Ended(by, reason):
+                self._is_gone(Gone(by, reason))
+            case sip.Cancelled(reason):
+                self._is_gone(Gone("peer", reason))
+            case sip.Refused():
+                self._is_gone(Gone("peer", event.reason))
+            case sip.Confirmed(body):
+                if self._answer_in_ack:
+                    self._answer_in_ack = False
+                    spawn(self._answered_in_ack(body), f"the answer in the ACK of {self.call.id}")
+            case sip.Reoffered(body):
+                spawn(self._reoffered(body), f"a re-offer in {self.call.id}")
+            case sip.ReinviteAnswered(body):
+                self._agreed(body)
+            case sip.ReinviteRefused(status):
+                self._agreed(status)
+            case sip.InDialog(request):
+                self._asked(request)
+            case _:
+                pass
+
+    async def _reoffered(self, body: bytes) -> None:
+        try:
+            if body:
+                answer = await self._media.answer(self._media_call, self.branch, body, kinds=self._kinds)
+            else:
+                # RFC 3261 s14.2: a re-INVITE without an offer asks for ours.
+                answer = await self._media.offer(self._media_call, self.branch, profile=self.profile)
+                self._answer_in_ack = True
+        except WarmlineError as error:
+            # The session goes on as it was (RFC 3261 s14.1).
+            if self.alive:
+                self.call.answer_reoffer(None, status=error.status, reason=error.reason)
+            return
+        if self.alive:
+            self.call.answer_reoffer(answer)
+
+    async def _answered_in_ack(self, body: bytes) -> None:
+        try:
+            await self._media.accept(self._media_call, self.branch, body)
+        except WarmlineError as error:
+            log.info("No usable answer in the ACK of {call}: {error}", call=self.call.id, error=error.reason)
+            self._is_gone(Gone("peer", "no common codec"))
+            self.call.hangup(reason="no common codec")
+
+    def _agreed(self, answer: bytes | int) -> None:
+        if self._agreeing is not None and not self._agreeing.done():
+            self._agreeing.set_result(answer)
+
+    @staticmethod
+    def _asked(request: sip.IncomingRequest) -> None:
+        # INFO carries key presses of phones that know no telephone-event (RFC 6086): taken, of no use to us yet.
+        # Lines of a chat come to the contact's address, not into a call.
+        if request.message.method == "INFO":
+            request.respond(200)
+        else:
+            request.respond(488, "Write To The Contact's Address")
+
+    def _is_gone(self, gone: Gone) -> None:
+        if self._gone is not None:
+            return
+        self._gone = gone
+        self._let_go()
+        self._tell(gone)
+
+    def _let_go(self) -> None:
+        self._agreed(481)
+        self._unwatch_flow()
+        tidy(self._media.drop(self._media_call, self.branch), f"dropping {self.branch} of {self._media_call}")
+
+    def _tell(self, event: LegEvent) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+        else:
+            self._untold.append(event)
+
+    # The connection below: a browser that was closed says nothing else.
+
+    def _watch_flow(self) -> None:
+        flow = self.call.flow
+        self._flow = flow
+        if flow is not None and flow.reliable:
+            flow.on_closed.add(self._flow_closed)
+
+    def _unwatch_flow(self) -> None:
+        if self._flow is not None:
+            self._flow.on_closed.discard(self._flow_closed)
+
+    def _flow_closed(self, *_: object) -> None:
+        if self._gone is None and not self._unplugged:
+            self._unplugged = True
+            self._tell(Unplugged())
+
+    def _replugged(self) -> None:
+        if self.call.flow is not self._flow:
+            # A re-INVITE by a new connection moved the call there.
+            self._unwatch_flow()
+            self._watch_flow()
+        if self._unplugged and self._flow is not None and self._flow.alive:
+            self._unplugged = False
+            self._tell(Plugged())

@@ -1,0 +1,190 @@
+"""The contacts that are open now: in memory, every move of theirs stored, written to the event log and told.
+
+Nothing else moves a contact. Others hear of it by `on_waiting` (may it be routed now, or no longer?), `on_ended`, and
+whoever watches one contact by `listen`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from config.errors import TheirError
+from config.events import EventLog
+from pbx.contact import Contact, Disposition, Move, State
+from pbx.store import Message, PbxStore
+
+_REMEMBERED = 1000
+
+Watcher = Callable[[str, Any], None]
+"""Gets ("state", Contact), ("message", Message) or ("delivered", Message)."""
+
+
+class OpenContacts:
+    """`now` is wall time in epoch seconds."""
+
+    def __init__(self, store: PbxStore, events: EventLog, now: Callable[[], float]) -> None:
+        self._store = store
+        self._events = events
+        self._now = now
+        self._open: dict[str, Contact] = {}
+        self._of_customer: dict[str, Contact] = {}
+        self._ended: OrderedDict[str, Contact] = (
+            OrderedDict()
+        )  # the latest, so that pages need no read to see the end
+        self._watchers: dict[str, list[Watcher]] = {}
+        self.on_waiting: list[Callable[[Contact], None]] = []
+        self.on_ended: list[Callable[[Contact], None]] = []
+
+    def __iter__(self) -> Iterator[Contact]:
+        return iter(tuple(self._open.values()))
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def get(self, contact_id: str) -> Contact | None:
+        return self._open.get(contact_id)
+
+    def known(self, contact_id: str) -> Contact | None:
+        """An open contact, or one that ended lately."""
+        return self._open.get(contact_id) or self._ended.get(contact_id)
+
+    def of_customer(self, customer_id: str) -> Contact | None:
+        return self._of_customer.get(customer_id)
+
+    def of_agent(self, agent_id: str) -> list[Contact]:
+        """Contacts this agent is rung for or talks in, the oldest first."""
+        return [contact for contact in self._open.values() if contact.agent_id == agent_id]
+
+    # What may happen to a contact
+
+    async def add(self, contact: Contact, *messages: Message) -> None:
+        """Take a new contact in; returns when it is durable. TheirError 409: this customer has one open already."""
+        customer_id = contact.facts.customer_id
+        if customer_id is not None and customer_id in self._of_customer:
+            raise TheirError("You have already asked for help. Please end that first.", 409)
+        self.take_back(contact)
+        try:
+            await self._store.add(contact, *messages)
+        except BaseException:
+            self._forget(contact)
+            raise
+
+    def take_back(self, contact: Contact) -> None:
+        """Hold a contact that is stored already: one a dead process left open."""
+        self._open[contact.id] = contact
+        if contact.facts.customer_id is not None:
+            self._of_customer[contact.facts.customer_id] = contact
+
+    def set_routable(self, contact: Contact, routable: bool, **facts: Any) -> None:
+        """Whether it may be given to an agent now: a chat once posted, a call while its caller is on the line."""
+        if contact.routable == routable or not contact.open:
+            return
+        contact.routable = routable
+        if routable and contact.state is State.WAITING:
+            needs = sorted(need.skill for need in contact.needs if need.required)
+            self._events.write("contact.queued", contact=contact.id, skills=needs, **facts)
+        self._tell_waiting(contact)
+
+    def ring(self, contact: Contact, agent_id: str) -> None:
+        contact.ring(agent_id)
+        self._tell(contact)
+
+    def back(self, contact: Contact) -> None:
+        """Waiting again, and nobody has refused it."""
+        contact.back()
+        self._tell(contact)
+        self._tell_waiting(contact)
+
+    def refused(self, contact: Contact, agent_id: str) -> None:
+        contact.refused_by(agent_id, self._now())
+        self._stored(self._store.moved(contact))
+        self._tell(contact)
+        self._tell_waiting(contact)
+
+    def join(self, contact: Contact, **facts: Any) -> None:
+        contact.join(self._now())
+        self._stored(self._store.moved(contact))
+        waited_s = round((contact.connected_at or 0.0) - contact.facts.asked_at, 3)
+        self._events.write(
+            "contact.connected", contact=contact.id, agent=contact.agent_id, waited_s=waited_s, **facts
+        )
+        self._tell(contact)
+
+    def end(self, contact: Contact, disposition: Disposition, **facts: Any) -> asyncio.Future[None]:
+        """The end, once: a second one, by whoever was slower, is nothing. The future resolves when it is durable."""
+        if not contact.can(Move.END):
+            over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            over.set_result(None)
+            return over
+        before = contact.state
+        now = self._now()
+        contact.end(disposition, now)
+        self._forget(contact)
+        self._ended[contact.id] = contact
+        while len(self._ended) > _REMEMBERED:
+            self._ended.popitem(last=False)
+        written = self._store.moved(contact)
+        self._stored(written)
+        talked_s = round(now - contact.connected_at, 3) if contact.connected_at is not None else None
+        self._events.write(
+            "contact.ended",
+            contact=contact.id,
+            agent=contact.agent_id,
+            disposition=disposition.value,
+            whose=disposition.whose,
+            during=before.value,
+            talked_s=talked_s,
+            **facts,
+        )
+        for listener in tuple(self.on_ended):
+            listener(contact)
+        self._tell(contact)
+        return written
+
+    # Watching
+
+    def listen(self, contact_id: str, watcher: Watcher) -> Callable[[], None]:
+        """Hear what happens to one contact; returns what ends that."""
+        self._watchers.setdefault(contact_id, []).append(watcher)
+
+        def unsubscribe() -> None:
+            watchers = self._watchers.get(contact_id, [])
+            if watcher in watchers:
+                watchers.remove(watcher)
+            if not watchers:
+                self._watchers.pop(contact_id, None)
+
+        return unsubscribe
+
+    def watched(self) -> list[Contact]:
+        return [self._open[contact_id] for contact_id in tuple(self._watchers) if contact_id in self._open]
+
+    def tell(self, contact_id: str, kind: str, what: Any) -> None:
+        for watcher in tuple(self._watchers.get(contact_id, ())):
+            watcher(kind, what)
+
+    def _tell(self, contact: Contact) -> None:
+        self.tell(contact.id, "state", contact)
+
+    def _tell_waiting(self, contact: Contact) -> None:
+        for listener in tuple(self.on_waiting):
+            listener(contact)
+
+    def _forget(self, contact: Contact) -> None:
+        self._open.pop(contact.id, None)
+        customer_id = contact.facts.customer_id
+        if customer_id is not None and self._of_customer.get(customer_id) is contact:
+            del self._of_customer[customer_id]
+
+    @staticmethod
+    def _stored(written: asyncio.Future[None]) -> None:
+        # Nobody waits for it, nothing was promised; the database logs what it cannot write.
+        written.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+def is_waiting(contact: Contact) -> bool:
+    """Whether the router may give it to an agent."""
+    return contact.routable and contact.state is State.WAITING

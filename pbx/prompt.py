@@ -1,0 +1,289 @@
+"""A Prompt: every phone of one agent is rung for one contact, under one deadline, and one outcome comes of it.
+
+All endings of the wait are the members of `Outcome`; `ring` returns one of them, whatever happens, and by then no
+other phone of the agent rings any more (or is being hung up on by the user agent, if it is a silent one).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from config.bridge import spawn
+from config.errors import WarmlineError
+from config.events import EventLog
+from media.server import MediaServer
+from pbx.leg import Leg, tidy
+from pbx.staffing import Phone
+from sip_trunk import user_agent as sip
+
+log = Logger()
+
+# The agent, not the phone, said no: 603 and 600 say so, and 486 is what phones send for their "reject" key.
+_DECLINES = (486, 600, 603)
+# RFC 3326: told so, a phone does not list the call as missed.
+_ANSWERED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A phone answered (2xx): its dialog is the agent's leg."""
+
+    leg: Leg
+    phone: Phone
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    status: int
+    phone: Phone
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """Rung until the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No phone of the agent could be made to ring; `why` says of each what it said or that it was silent."""
+
+    why: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The customer left while it rang, or before."""
+
+    why: str
+
+
+Outcome = Taken | Declined | NoAnswer | Unreachable | Withdrawn
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """What the INVITE to the agent's phones says: who, what, where to read more, and in whose codecs."""
+
+    contact_id: str
+    agent_id: str
+    from_: str
+    headers: tuple[tuple[str, str], ...]
+    like: str | None  # the customer's branch; None: our own audio, for a chat
+    kinds: frozenset[str]
+
+
+@dataclass(slots=True)
+class _Ringing:
+    phone: Phone
+    branch: str
+    call: sip.OutgoingCall | None = None
+    heard: bool = False  # any provisional response
+    rang: bool = False
+    silence: IDelayedCall | None = None
+
+
+class Prompt:
+    """Times in seconds: `ring_s` for all phones, `unreachable_s` till the first provisional of each."""
+
+    def __init__(
+        self,
+        invitation: Invitation,
+        phones: Sequence[Phone],
+        *,
+        user_agent: sip.UserAgent,
+        media: MediaServer,
+        events: EventLog,
+        clock: IReactorTime,
+        ring_s: float,
+        unreachable_s: float,
+        attempt: int,
+    ) -> None:
+        self._invitation = invitation
+        self._user_agent = user_agent
+        self._media = media
+        self._events = events
+        self._clock = clock
+        self._ring_s = ring_s
+        self._unreachable_s = unreachable_s
+        self._ringing = {
+            f"agent-{attempt}-{number}": _Ringing(phone, f"agent-{attempt}-{number}")
+            for number, phone in enumerate(phones, 1)
+        }
+        self._why: dict[str, str] = {}
+        self._any_heard = False
+        self._others_reason: str | None = None
+        self._decided: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._deadline: IDelayedCall | None = None
+
+    async def ring(self) -> Outcome:
+        if not self._ringing:
+            self._decide(Unreachable({}))
+        await asyncio.gather(*(self._invite(device) for device in tuple(self._ringing.values())))
+        if not self._decided.done():
+            self._deadline = self._clock.callLater(self._ring_s, self._limit)
+        try:
+            return await self._decided
+        finally:
+            self._stop_others()
+
+    def withdraw(self, why: str) -> None:
+        """Stop: nobody is to answer this any more. Takes effect at once, whatever the phones do."""
+        if not self._decided.done():
+            self._decide(Withdrawn(why))
+            self._stop_others()
+
+    def lose_agent(self, why: str) -> None:
+        """The agent cannot be asked any more; what is ringing is stopped."""
+        if not self._decided.done():
+            self._decide(Unreachable({**self._why, "all": why}))
+            self._stop_others()
+
+    # One phone
+
+    async def _invite(self, device: _Ringing) -> None:
+        invitation = self._invitation
+        try:
+            offer = await self._media.offer(
+                invitation.contact_id,
+                device.branch,
+                profile=device.phone.profile,
+                like=invitation.like,
+                kinds=invitation.kinds,
+            )
+        except WarmlineError as error:
+            self._over(device, error.reason)
+            return
+        if self._decided.done():
+            self._drop(device.branch)
+            return
+        device.silence = self._clock.callLater(self._unreachable_s, self._silent, device)
+        device.call = self._user_agent.invite(
+            device.phone.target,
+            from_=invitation.from_,
+            to=f"<{device.phone.aor}>",
+            body=offer,
+            headers=invitation.headers,
+            on_event=lambda event: self._heard(device, event),
+        )
+        device.call.on_late = lambda status: self._late(device, status)
+        self._note("contact.prompted", device)
+
+    def _heard(self, device: _Ringing, event: sip.CallEvent) -> None:
+        if device.branch not in self._ringing:
+            return  # what is over for this phone is over
+        match event:
+            case sip.Progress(status):
+                device.heard = self._any_heard = True
+                _cancel(device.silence)
+                if status > 100 and not device.rang:
+                    device.rang = True
+                    self._note("contact.ringing", device, status=status)
+            case sip.Accepted(body):
+                self._won(device, body)
+            case sip.Refused(status, reason):
+                if status in _DECLINES:
+                    del self._ringing[device.branch]
+                    self._drop(device.branch)
+                    self._decide(Declined(status, device.phone))
+                else:
+                    self._over(device, f"{status} {reason}".strip())
+            case sip.Ended(_, reason):
+                self._over(device, reason or "hung up")
+            case _:
+                pass
+
+    def _won(self, device: _Ringing, body: bytes) -> None:
+        """The first answer: from here on no other answer, no deadline and no refusal counts."""
+        assert device.call is not None
+        _cancel(device.silence)
+        del self._ringing[device.branch]
+        leg = Leg(
+            device.call,
+            self._media,
+            self._invitation.contact_id,
+            device.branch,
+            profile=device.phone.profile,
+            kinds=self._invitation.kinds,
+        )
+        self._others_reason = _ANSWERED_ELSEWHERE
+        self._stop_others()
+        spawn(self._settle(device, leg, body), f"the answer of {device.phone.name}")
+
+    async def _settle(self, device: _Ringing, leg: Leg, body: bytes) -> None:
+        try:
+            await self._media.accept(self._invitation.contact_id, device.branch, body)
+        except WarmlineError as error:
+            log.info(
+                "The answer of {device} is of no use: {error}", device=device.phone.name, error=error.reason
+            )
+            self._why[device.phone.name] = error.reason
+            leg.end("no common codec")
+            self._decide(Unreachable(self._why))
+            return
+        if self._decided.done():
+            leg.end("the customer left")
+        else:
+            self._decide(Taken(leg, device.phone))
+
+    def _late(self, device: _Ringing, status: int) -> None:
+        """It rang or answered after we had hung up: the user agent has seen to it (CANCEL, or ACK and BYE)."""
+        self._note("device.hung_up_late", device, status=status)
+
+    def _silent(self, device: _Ringing) -> None:
+        self._over(device, f"silent for {self._unreachable_s:g} s")
+        if device.call is not None:
+            device.call.hangup(reason="no sign of life")
+
+    def _over(self, device: _Ringing, why: str) -> None:
+        """This phone will not answer; if it was the last, that is the outcome."""
+        if self._ringing.pop(device.branch, None) is None:
+            return
+        _cancel(device.silence)
+        self._drop(device.branch)
+        self._why[device.phone.name] = why
+        if not self._ringing:
+            self._decide(Unreachable(self._why))
+
+    # All phones
+
+    def _limit(self) -> None:
+        self._deadline = None
+        self._decide(NoAnswer() if self._any_heard else Unreachable(self._why))
+
+    def _decide(self, outcome: Outcome) -> None:
+        if not self._decided.done():
+            self._decided.set_result(outcome)
+
+    def _stop_others(self) -> None:
+        _cancel(self._deadline)
+        ringing, self._ringing = self._ringing, {}
+        for device in ringing.values():
+            _cancel(device.silence)
+            if device.call is not None:
+                device.call.hangup(reason=self._others_reason)
+            self._drop(device.branch)
+
+    def _drop(self, branch: str) -> None:
+        contact_id = self._invitation.contact_id
+        tidy(self._media.drop(contact_id, branch), f"dropping {branch} of {contact_id}")
+
+    def _note(self, kind: str, device: _Ringing, **facts: Any) -> None:
+        self._events.write(
+            kind,
+            contact=self._invitation.contact_id,
+            agent=self._invitation.agent_id,
+            device=device.phone.device_id,
+            call_id=device.call.id if device.call is not None else None,
+            **facts,
+        )
+
+
+def _cancel(delayed: IDelayedCall | None) -> None:
+    if delayed is not None and delayed.active():
+        delayed.cancel()

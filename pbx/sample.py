@@ -1,0 +1,41 @@
+"""Sample data of the contact centre itself: rules that lead from what people search to the skills they need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pbx.skills import Rule
+from pbx.store import PbxStore
+
+
+def _searches(**words: str) -> tuple[Rule, ...]:
+    """`wifi_pairing="wifi pairing"`: each of these words, searched for, asks for the skill of that name."""
+    return tuple(
+        Rule("search", word, skill.replace("_", "-"))
+        for skill, text in words.items()
+        for word in text.split()
+    )
+
+
+RULES: Mapping[str, tuple[Rule, ...]] = {
+    "thermea": _searches(
+        boiler_hydraulics="pressure leak radiator filling noise pump",
+        wifi_pairing="wifi wlan pairing receiver app",
+        billing="invoice bill payment price contract",
+        smart_home="schedule routine automation",
+    ),
+    "lumio": _searches(
+        wifi_pairing="wifi wlan pairing router offline connect",
+        video_diagnosis="picture video dark blurry stutters night",
+        billing="plan subscription cancel invoice payment",
+        smart_home="routine automation lights hub",
+    ),
+}
+
+
+async def seed(store: PbxStore) -> None:
+    """Give each sample provider its rules, unless it has some. May be run again."""
+    present = await store.rules()
+    for provider_id, rules in RULES.items():
+        if provider_id not in present:
+            await store.add_rules(provider_id, rules)

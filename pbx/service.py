@@ -1,0 +1,346 @@
+"""The roof: builds every part, hands each what it needs, and takes it all down in order.
+
+Nothing below knows this module. What a part has to hear from above, it hears through a callable given here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+
+from agent_presence import sample as agent_sample
+from agent_presence.agent_state import AgentStates
+from agent_presence.location import Binding, Location
+from agent_presence.registrar import Registrar
+from agent_presence.roster import Roster
+from agent_presence.store import PresenceStore
+from config.bridge import as_future, spawn
+from config.certificates import ServerCertificate, server_certificate
+from config.database import Database
+from config.events import EventLog
+from config.login import Logins
+from config.settings import Settings
+from config.shared_state import InProcessState, RedisState
+from kb_portal import sample as portal_sample
+from kb_portal.pages import Portal
+from kb_portal.store import PortalStore
+from kb_portal.tracking import Tracker
+from media.watched import WatchedMedia
+from pbx import sample as rules_sample
+from pbx.agent_message import AgentMessages
+from pbx.api.routes import Api
+from pbx.api.site import WarmlineSite, build_root
+from pbx.app_credentials import AppCredentials
+from pbx.calls import Calls
+from pbx.chat import Chats
+from pbx.contact import Channel, Contact
+from pbx.dispatch import Dispatch
+from pbx.dossier import Dossiers
+from pbx.feature_codes import FeatureCodes
+from pbx.front_desk import FrontDesk
+from pbx.inbound import Inbound
+from pbx.invitation import Ringer
+from pbx.open_contacts import OpenContacts
+from pbx.pages.panels import SoftphoneSetup
+from pbx.pages.routes import AgentPages
+from pbx.prompt import Taken
+from pbx.robot_process import RobotProcess
+from pbx.staffing import Staffing
+from pbx.store import PbxStore
+from pbx.tls import context_factory
+from sip_trunk.authentication import Authenticator, Challenge
+from sip_trunk.flow import Flow
+from sip_trunk.guard import Guard
+from sip_trunk.sip.digest import Credentials, Nonces
+from sip_trunk.sip.message import Request
+from sip_trunk.transactions import TransactionLayer
+from sip_trunk.transport import Transports
+from sip_trunk.trunk import TrunkTable
+from sip_trunk.user_agent import Target, UserAgent
+from sip_trunk.websocket import sip_resource
+
+log = Logger()
+
+NONCE_LIFETIME_S = 300.0
+ANYWHERE = ("0.0.0.0", "::")  # noqa: S104
+
+
+class Service:
+    """The whole server in one process, but for media and the robot agent, which have their own.
+
+    `start` raises what a port in use or a database out of reach raises; `stop` may be called however far it came.
+    """
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        self.settings = settings
+        self._reactor = reactor
+        self._web: list[IListeningPort] = []
+        self._robot: RobotProcess | None = None
+        self._api: Api | None = None
+        self._pages: AgentPages | None = None
+        now: Callable[[], float] = time.time
+        self._now = now
+        s = settings
+
+        self.database = Database.open(s.database_url)
+        self.events = EventLog(self.database, now)
+        self.logins = Logins(self.database, now)
+        self._shared = RedisState(s.redis_url) if s.redis_url else InProcessState(reactor)
+
+        # What customers read and own.
+        self.portal_store = PortalStore(self.database)
+        self._tracker = Tracker(self.portal_store, self.events, now)
+
+        # SIP on the wire.
+        self.transports = Transports(reactor, public_host=s.public_host)
+        self._transactions = TransactionLayer(self.transports, reactor)
+        self._guard = Guard(now)
+        self.transports.admits = self._guard.admits
+        domains = {s.domain, s.public_host, s.host, "localhost", "127.0.0.1"}
+        self._user_agent = UserAgent(self._transactions, self.transports, clock=reactor, domain_names=domains)
+        self._app_credentials = AppCredentials(domain=s.domain, realm=s.realm, now=now)
+        nonces = Nonces(secrets.token_bytes(32), NONCE_LIFETIME_S)
+        self._authenticator = Authenticator(s.realm, nonces, self._credentials_of, now)
+
+        # Who can help, and where they are.
+        presence = PresenceStore(self.database)
+        self.roster = Roster(presence, realm=s.realm)
+        self._location = Location(
+            presence, self.events, self.roster,
+            domain=s.domain, clock=reactor, now=now, flow_alive=self._flow_alive,
+        )  # fmt: skip
+        self._states = AgentStates(
+            presence, self.events, self._shared, self.roster, self._location,
+            clock=reactor, now=now, chats=s.chats_per_agent,
+        )  # fmt: skip
+        self._registrar = Registrar(
+            self._authenticate, self._location, self.roster, domains=domains, now=now, probe=self._probe
+        )
+
+        # Upstairs.
+        self.media = WatchedMedia()
+        self._pbx_store = PbxStore(self.database)
+        self._contacts = OpenContacts(self._pbx_store, self.events, now)
+        self._staffing = Staffing(
+            self.roster, self._location, self._states, flow_of=self.transports.flow_by_token
+        )
+        self._calls = Calls(self._contacts, self.media, self.events, reactor)
+        self._chats = Chats(
+            self._contacts, self._pbx_store, self._staffing, self._user_agent, self.media, self.events,
+            reactor, now, domain=s.domain, idle_s=s.chat_idle_s,
+        )  # fmt: skip
+        ringer = Ringer(
+            self._user_agent, self.media, self._staffing, self.events, reactor,
+            domain=s.domain, customer_branch=self._calls.branch_of, context_url=self._context_url,
+            ring_s=s.ring_s, unreachable_s=s.unreachable_s,
+        )  # fmt: skip
+        self._dispatch = Dispatch(
+            self._contacts, self._staffing, self._states, self.events, reactor, now,
+            ring=ringer,
+            connect={
+                Channel.CHAT: self._chats.connect,
+                Channel.VOICE: self._join,
+                Channel.VIDEO: self._join,
+            },
+            lease_s=s.lease_s, wrap_up_s=s.wrap_up_s,
+        )  # fmt: skip
+        dossiers = Dossiers(self.portal_store, self._pbx_store, self.roster, now)
+        self.desk = FrontDesk(
+            self._contacts, dossiers, self._calls, self._chats, self._dispatch, self._staffing,
+            self._pbx_store, self.events, now, domain=s.domain,
+        )  # fmt: skip
+        feature_codes = FeatureCodes(self._states, self.media, reactor)
+        self._inbound = Inbound(
+            self.desk, self._contacts, self._calls, feature_codes, self.roster, self._app_credentials,
+            self._authenticate, TrunkTable(s.trunks), self.events, domain=s.domain,
+        )  # fmt: skip
+        messages = AgentMessages(self._contacts, self._chats, self.roster, self._authenticate)
+
+        # The registrar speaks for itself about these; the user agent only must not refuse them first.
+        self._user_agent.extensions |= {"path", "outbound"}
+        self._user_agent.on_invite = self._inbound.on_invite
+        self._user_agent.methods["REGISTER"] = self._registrar.on_register
+        self._user_agent.methods["MESSAGE"] = messages.on_message
+        self._location.on_change.append(self._phones_changed)
+        self.roster.on_change.append(self._agent_changed)
+        self.media.on_gone = self._calls.media_gone
+
+    async def start(self) -> None:
+        """Load what is stored, take up what was left open, and only then let anybody in."""
+        s = self.settings
+        media = self.media.start(
+            host=s.host, public=s.public_host, ports=s.rtp_ports, prompts=s.data / "prompts"
+        )
+        # The slowest part of a first start; everything else is done meanwhile.
+        media_up = asyncio.ensure_future(media)
+        try:
+            await self.roster.load()
+            await self._seed()
+            await self._location.load()
+            await self._states.load()
+        finally:
+            await media_up
+        await self.desk.resume()
+        self._dispatch.start()
+        self._listen_sip()
+        self._listen_web()
+        if s.robot_agent:
+            self._robot = RobotProcess(s)
+            self._robot.start()
+
+    async def stop(self) -> None:
+        """Drain: no new contacts, calls get a BYE, chats stay stored; then everything closes, the database last."""
+        if self._robot is not None:
+            await self._robot.stop()
+        try:
+            await asyncio.wait_for(self.desk.drain(), self.settings.drain_s)
+            await asyncio.wait_for(self._calls_over(), self.settings.drain_s)
+        except TimeoutError:
+            log.warn("Some calls did not end within {seconds} s", seconds=self.settings.drain_s)
+        for part in (self._api, self._pages):
+            if part is not None:
+                await part.close()
+        for port in self._web:
+            await as_future(_stopped(port))
+        self._states.stop()
+        await self._location.stop()
+        self._transactions.stop()
+        await self.transports.stop()
+        await self.media.end()
+        self.logins.close()
+        await self._shared.close()
+        await self.database.close()
+
+    # What parts below are given
+
+    def _credentials_of(self, username: str) -> Credentials | None:
+        return self.roster.credentials_of(username) or self._app_credentials.credentials_of(username)
+
+    def _authenticate(self, request: Request, flow: Flow) -> str | Challenge:
+        who = self._authenticator.check(request)
+        if isinstance(who, str):
+            self._guard.proved(flow, self._now())
+        elif who.failed:
+            self._guard.failed(flow, self._now())
+        return who
+
+    async def _join(self, contact: Contact, taken: Taken) -> bool:
+        return await self._calls.connect(contact, taken)
+
+    def _flow_alive(self, token: str) -> bool:
+        flow = self.transports.flow_by_token(token)
+        return flow is not None and flow.alive
+
+    def _probe(self, binding: Binding) -> None:
+        """Ask a phone whose REGISTER did not say what it can do (RFC 3261 s11)."""
+        device_id = binding.device_id
+        if device_id is None:
+            return
+        flow = self.transports.flow_by_token(binding.flow_token)
+        target = Target(binding.contact_uri, binding.path, flow)
+        answer = self._user_agent.request(
+            "OPTIONS", target, from_=f"<sip:{self.settings.domain}>", to=f"<{binding.aor}>"
+        )
+
+        async def learn() -> None:
+            await self._registrar.learn(device_id, await answer)
+
+        spawn(learn(), f"asking {device_id} what it can do")
+
+    def _phones_changed(self, aor: str, *_: object) -> None:
+        agent_id = self._staffing.agent_of_aor(aor)
+        if agent_id is not None:
+            self._agent_changed(agent_id)
+
+    def _agent_changed(self, agent_id: str) -> None:
+        self._dispatch.agent_changed(agent_id)
+        self._chats.agent_changed(agent_id)
+
+    def _context_url(self, contact_id: str) -> str:
+        return f"{self.portal_url}/context/{contact_id}"
+
+    # The doors
+
+    @property
+    def portal_url(self) -> str:
+        """Where a browser on another device reaches the portal; plain HTTP only where nobody else can listen."""
+        s = self.settings
+        if s.https_port and (s.host in ANYWHERE or not s.http_port):
+            return f"https://{s.public_host}:{s.https_port}"
+        return f"http://{s.public_host}:{s.http_port}"
+
+    def _listen_sip(self) -> None:
+        s = self.settings
+        self.transports.listen_udp(s.host, s.sip_port)
+        self.transports.listen_tcp(s.host, s.sip_port)
+        if s.sips_port:
+            self.transports.listen_tls(s.host, s.sips_port, context_factory(self._certificate()))
+
+    def _listen_web(self) -> None:
+        s = self.settings
+        certificate = self._certificate()
+        secure_url = f"https://{s.public_host}:{s.https_port}" if s.https_port else ""
+        portal = Portal(
+            self.portal_store,
+            self.logins,
+            self._tracker,
+            ca_pem=certificate.authority.read_bytes() if not s.certificate else None,
+            secure_url=secure_url,
+        )
+        setup = SoftphoneSetup(s.domain, f"{s.public_host}:{s.sip_port}", ("UDP", "TCP"))
+        self._api = Api(
+            desk=self.desk, logins=self.logins, credentials=self._app_credentials, clock=self._reactor
+        )
+        self._pages = AgentPages(
+            desk=self.desk, logins=self.logins, roster=self.roster, states=self._states,
+            location=self._location, events=self.events, clock=self._reactor, now=self._now, setup=setup,
+        )  # fmt: skip
+        root = build_root(
+            api=self._api.resource(),
+            pages=self._pages.resource(),
+            portal=portal.resource(),
+            sip=sip_resource(self.transports),
+            # A name that was once visited by https would never again be asked by http, port or no port.
+            hsts=bool(s.certificate),
+        )
+        site = WarmlineSite(root, self._reactor)
+        site.noisy = False
+        if s.http_port:
+            # Passwords in the clear are for this machine alone: phones in the network come by https.
+            host = "127.0.0.1" if s.host in ANYWHERE else s.host
+            self._web.append(self._reactor.listenTCP(s.http_port, site, interface=host))
+            self.transports.ports.setdefault("WS", s.http_port)
+        if s.https_port:
+            self._web.append(
+                self._reactor.listenSSL(s.https_port, site, context_factory(certificate), interface=s.host)
+            )
+            self.transports.ports.setdefault("WSS", s.https_port)
+
+    def _certificate(self) -> ServerCertificate:
+        s = self.settings
+        if s.certificate:
+            return ServerCertificate(Path(s.certificate), Path(s.certificate), Path(s.private_key))
+        return server_certificate(s.data / "tls", [s.public_host, s.domain], self._now())
+
+    async def _seed(self) -> None:
+        if self.settings.sample_data:
+            await portal_sample.seed(self.portal_store, self.logins)
+            await agent_sample.seed(self.roster, self.logins, data=self.settings.data)
+            await rules_sample.seed(self._pbx_store)
+
+    async def _calls_over(self) -> None:
+        while self._user_agent.calls:
+            await asyncio.sleep(0.02)
+
+
+def _stopped(port: IListeningPort) -> Any:
+    from twisted.internet.defer import maybeDeferred
+
+    return maybeDeferred(port.stopListening)

@@ -1,0 +1,86 @@
+"""What `warmline serve` says once it is up: where to go, who to be, what to dial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent_presence.sample import AGENTS, ROBOT_NAME
+from config.errors import WarmlineError
+from config.settings import Settings
+from kb_portal.sample import CUSTOMERS
+from kb_portal.provider import ProviderNumber
+from pbx.feature_codes import CODES
+
+ANYWHERE = ("0.0.0.0", "::")  # noqa: S104
+
+
+def start_text(s: Settings, numbers: Sequence[ProviderNumber], took_s: float) -> str:
+    """The text; what is of the sample is told only where the sample is in use."""
+    lines = [
+        f"Warmline is up, {took_s:.1f} s after the start. Ctrl-C stops it; calls in progress are ended then.",
+        "",
+    ]
+    lines += _addresses(s)
+    if s.sample_data:
+        lines += ["", "Customers to be (at the portal):"]
+        lines += [
+            f"  {sample.customer.email:20} {sample.password:14} {sample.customer.name}"
+            for sample in CUSTOMERS
+        ]
+        lines += ["", "Agents to be (at /agent), and their softphones (user, password):"]
+        for agent in AGENTS:
+            phones = ", ".join(f"{device.username} {device.password}" for device in agent.devices)
+            lines.append(f"  {agent.login:8} {agent.password:14} {phones:44} {', '.join(agent.skills)}")
+        if s.robot_agent:
+            lines.append(f"  {ROBOT_NAME} answers by itself; WARMLINE_ROBOT_AGENT=off leaves it out")
+    lines += [
+        "",
+        "A softphone (Linphone, baresip, Zoiper …):",
+        f"  domain {s.domain}, server {s.public_host}:{s.sip_port}, transport UDP or TCP"
+        + (f" (TLS: {s.public_host}:{s.sips_port})" if s.sips_port else ""),
+        "  dial "
+        + ", ".join(f"{code} to be {'ready' if what.ready else 'not ready'}" for code, what in CODES.items()),
+    ]
+    if numbers and s.trunks:
+        peers = ", ".join(f"{trunk.name} ({' '.join(trunk.peers)})" for trunk in s.trunks)
+        lines += ["", f"Numbers that can be dialled from the trunk {peers}:"]
+        for number in numbers:
+            about = [number.provider_id, number.product_id]
+            lines.append(f"  {number.number}  {' / '.join(filter(None, about))}")
+    return "\n".join(lines)
+
+
+def _addresses(s: Settings) -> list[str]:
+    lines = ["The portal:"]
+    if s.http_port:
+        host = "localhost" if s.host in (*ANYWHERE, "127.0.0.1") else s.public_host
+        lines.append(
+            f"  http://{s.public_host if s.host not in ANYWHERE else host}:{s.http_port}/   to try it on this machine"
+        )
+    if s.https_port:
+        lines.append(f"  https://{s.public_host}:{s.https_port}/   where a phone may use its camera")
+        if not s.certificate:
+            lines.append("    its certificate is of our own authority, which a phone fetches at /trust")
+    if s.host == "127.0.0.1":
+        lines.append(
+            "  Only this machine can reach it. To open it to your network: WARMLINE_HOST=0.0.0.0 make run"
+        )
+    if s.host in ANYWHERE and s.sample_data:
+        lines.append(
+            "  Open to the network with the sample's known passwords; WARMLINE_SAMPLE_DATA=off is for real use."
+        )
+    return lines
+
+
+def why_not(error: Exception) -> str:
+    """Why the server could not start, in a line that says what to do where we know it."""
+    from twisted.internet.error import CannotListenError
+
+    if isinstance(error, CannotListenError):
+        return (
+            f"port {error.port} cannot be listened on ({error.socketError.strerror}): is another server running? "
+            "Ports are set by WARMLINE_HTTP_PORT, WARMLINE_HTTPS_PORT, WARMLINE_SIP_PORT, WARMLINE_SIPS_PORT"
+        )
+    if isinstance(error, WarmlineError):
+        return error.reason
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,401 @@
+"""The whole contact centre on a database in memory, with phones and packets that tests play."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from agent_presence.roster import Agent
+from config.database import Database
+from config.errors import OurError, TheirError
+from config.events import Event
+from kb_portal.customer import Customer
+from kb_portal.product import Product
+from kb_portal.provider import Provider, ProviderNumber
+from kb_portal.store import PortalStore
+from media.server import MediaServer, Profile
+from pbx.app_credentials import AppCredentials
+from pbx.calls import Calls, Patience
+from pbx.chat import Chats
+from pbx.contact import Channel, Contact
+from pbx.dispatch import Dispatch
+from pbx.dossier import Dossiers
+from pbx.feature_codes import FeatureCodes
+from pbx.front_desk import FrontDesk
+from pbx.invitation import Ringer
+from pbx.open_contacts import OpenContacts
+from pbx.staffing import Staffing
+from pbx.store import PbxStore
+from sip_trunk import user_agent as sip
+from sip_trunk.flow import Flow
+from sip_trunk.sip.message import Request, Response
+from tests.agent_presence.house import DOMAIN, House
+
+OFFER = b"offer of the caller"
+
+
+class FakeMedia:
+    """Remembers what it was told; `poor` branches share no codec, `different` ones must be re-offered."""
+
+    def __init__(self) -> None:
+        self.on_gone: Callable[[str, str, str], None] = lambda call, branch, why: None
+        self.branches: dict[tuple[str, str], str] = {}
+        self.playing: dict[tuple[str, str], str] = {}
+        self.joined: list[tuple[str, str, str]] = []
+        self.offers: list[dict[str, Any]] = []
+        self.different = False
+        self.dead = False
+
+    async def answer(self, call: str, branch: str, offer: bytes, **more: Any) -> bytes:
+        if offer == b"nothing in common":
+            raise TheirError("No common codec", 488)
+        self.branches[call, branch] = "answered"
+        return b"answer to " + offer
+
+    async def offer(self, call: str, branch: str, *, profile: Profile, **more: Any) -> bytes:
+        await asyncio.sleep(0)
+        if self.dead:
+            raise OurError("The media process is gone.", 503)
+        self.offers.append({"branch": branch, "profile": profile, **more})
+        self.branches[call, branch] = "offered"
+        return b"offer of ours"
+
+    async def accept(self, call: str, branch: str, answer: bytes) -> None:
+        await asyncio.sleep(0)
+        if answer == b"nothing in common":
+            raise TheirError("No common codec", 488)
+        if (call, branch) in self.branches:
+            self.branches[call, branch] = "agreed"
+
+    async def compatible(self, call: str, a: str, b: str) -> bool:
+        return not self.different
+
+    async def play(self, call: str, branch: str, prompt: str, *, repeat: bool = False) -> float:
+        self.playing[call, branch] = prompt
+        return 3.0
+
+    async def stop(self, call: str, branch: str) -> None:
+        self.playing.pop((call, branch), None)
+
+    async def join(self, call: str, a: str, b: str) -> None:
+        self.joined.append((call, a, b))
+        for branch in (a, b):
+            self.playing.pop((call, branch), None)
+
+    async def part(self, call: str, a: str, b: str) -> None: ...
+
+    async def drop(self, call: str, branch: str) -> None:
+        self.branches.pop((call, branch), None)
+
+    async def delete(self, call: str) -> None:
+        for key in [key for key in self.branches if key[0] == call]:
+            del self.branches[key]
+
+    async def stats(self, call: str) -> dict[str, Any]:
+        return {}
+
+
+class FakeFlow(Flow):
+    def send(self, data: bytes) -> None:
+        raise AssertionError("tests send nothing")
+
+    def close(self) -> None:
+        self.alive = False
+        for callback in tuple(self.on_closed):
+            callback(self)
+
+
+class _Call:
+    """What is common to both fakes: state, and exactly one terminal event."""
+
+    on_event: Callable[[sip.CallEvent], None] | None = None
+    id = ""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow: Any = flow
+        self.over: sip.CallEvent | None = None
+        self.log: list[str] = []
+        self.reason: str | None = None
+        self.reinvites: list[bytes] = []
+        self.reoffer_answers: list[bytes | int] = []
+        self.answered = False
+
+    def tell(self, event: sip.CallEvent) -> None:
+        if self.over is None:
+            if isinstance(event, sip.Ended | sip.Refused | sip.Cancelled):
+                self.over = event
+            if self.on_event is not None:
+                self.on_event(event)
+
+    def hangup(self, *, reason: str | None = None, headers: Any = ()) -> None:
+        if self.over is None:
+            self.reason = reason
+            self.log.append("BYE" if self.answered else "CANCEL")
+            self.tell(sip.Ended("us", "") if self.answered else sip.Cancelled(""))
+
+    def reinvite(self, body: bytes, headers: Any = ()) -> None:
+        self.reinvites.append(body)
+
+    def answer_reoffer(self, body: bytes | None, status: int = 200, reason: str | None = None) -> None:
+        self.reoffer_answers.append(body if body is not None else status)
+
+
+class Ringing(_Call):
+    """A phone of an agent that we ring. What it does is said by the test."""
+
+    def __init__(self, number: int, target: sip.Target, to: str, more: dict[str, Any]) -> None:
+        super().__init__(target.flow or FakeFlow("UDP", ("192.0.2.7", 5062), "udp"))
+        self.id = f"outgoing-{number}"
+        self.target = target
+        self.to = to
+        self.more = more
+        self.on_late: Callable[[int], None] | None = None
+        self.on_event = more["on_event"]
+
+    def header(self, name: str) -> str:
+        return str(dict(self.more["headers"])[name])
+
+    def ring(self, status: int = 180) -> None:
+        self.tell(sip.Progress(status, Request("X", "sip:x").headers, b""))
+
+    def pick_up(self, body: bytes = b"answer of the phone") -> None:
+        if self.over is not None:
+            if self.on_late is not None:
+                self.on_late(200)
+            return
+        self.answered = True
+        self.tell(sip.Accepted(body, None))  # type: ignore[arg-type]
+
+    def refuse(self, status: int, reason: str = "") -> None:
+        self.tell(sip.Refused(status, reason, False, None))
+
+    def hang_up(self, by: str = "peer") -> None:
+        self.tell(sip.Ended(by, ""))
+
+
+class Caller(_Call, sip.IncomingCall):
+    """An INVITE that came."""
+
+    _number = 0
+
+    def __init__(
+        self,
+        to: str,
+        *,
+        from_: str = f"sip:somebody@{DOMAIN}",
+        flow: Flow | None = None,
+        body: bytes = OFFER,
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        _Call.__init__(self, flow or FakeFlow("WS", ("192.0.2.1", 1234), "ws"))
+        Caller._number += 1
+        self.id = f"incoming-{Caller._number}"
+        self.request = Request(
+            "INVITE", to, [("From", f"<{from_}>;tag=1"), ("To", f"<{to}>"), *headers], body
+        )
+        self.accepted: bytes | None = None
+        self.refused: tuple[int, str | None] | None = None
+
+    def accept(self, body: bytes, headers: Any = ()) -> None:
+        self.answered = True
+        self.accepted = body
+        self.tell(sip.Confirmed(b""))
+
+    def refuse(self, status: int, reason: str | None = None, headers: Any = ()) -> None:
+        self.refused = (status, reason)
+        self.tell(sip.Refused(status, reason or "", True, None))
+
+    def hang_up(self, by: str = "peer") -> None:
+        self.tell(sip.Ended(by, "") if self.answered else sip.Cancelled(""))
+
+
+class FakeUserAgent:
+    """Remembers whom it rang and what it sent; `answer_message` is what phones say to a MESSAGE."""
+
+    def __init__(self) -> None:
+        self.rung: list[Ringing] = []
+        self.sent: list[tuple[str, str, str, str]] = []  # (to, from, text, target)
+        self.answer_message: Callable[[str], int] = lambda target: 200
+
+    def invite(self, target: sip.Target, *, to: str, **more: Any) -> Ringing:
+        call = Ringing(len(self.rung) + 1, target, to, more)
+        self.rung.append(call)
+        return call
+
+    async def request(self, method: str, target: sip.Target, **more: Any) -> Response:
+        await asyncio.sleep(0)
+        status = self.answer_message(str(target.uri))
+        if status == 200:
+            self.sent.append((more["to"], more["from_"], more["body"].decode(), str(target.uri)))
+        return Response(status)
+
+
+class Centre:
+    """`again` is the same centre after its process died."""
+
+    def __init__(self, house: House, portal: PortalStore) -> None:
+        self.house = house
+        self.clock = house.clock
+        self.portal = portal
+        self.media = FakeMedia()
+        self.phone = FakeUserAgent()
+        media: MediaServer = self.media
+        user_agent: Any = self.phone
+        events, clock, now = house.events, house.clock, house.now
+        self.store = PbxStore(house.database)
+        self.contacts = OpenContacts(self.store, events, now)
+        self.staffing = Staffing(house.roster, house.location, house.states, flow_of=lambda token: None)
+        self.calls = Calls(self.contacts, media, events, clock, patience=Patience())
+        self.chats = Chats(
+            self.contacts,
+            self.store,
+            self.staffing,
+            user_agent,
+            media,
+            events,
+            clock,
+            now,
+            domain=DOMAIN,
+            idle_s=600.0,
+        )
+        ringer = Ringer(
+            user_agent,
+            media,
+            self.staffing,
+            events,
+            clock,
+            domain=DOMAIN,
+            customer_branch=self.calls.branch_of,
+            context_url=lambda contact_id: f"https://help.test/context/{contact_id}",
+            ring_s=20.0,
+            unreachable_s=4.0,
+        )
+        self.dispatch = Dispatch(
+            self.contacts,
+            self.staffing,
+            house.states,
+            events,
+            clock,
+            now,
+            ring=ringer,
+            connect={
+                Channel.CHAT: self.chats.connect,
+                Channel.VOICE: self.calls.connect,
+                Channel.VIDEO: self.calls.connect,
+            },
+            lease_s=60.0,
+            wrap_up_s=10.0,
+        )
+        self.dossiers = Dossiers(portal, self.store, house.roster, now)
+        self.desk = FrontDesk(
+            self.contacts,
+            self.dossiers,
+            self.calls,
+            self.chats,
+            self.dispatch,
+            self.staffing,
+            self.store,
+            events,
+            now,
+            domain=DOMAIN,
+        )
+        self.app_credentials = AppCredentials(domain=DOMAIN, realm="warmline", now=now)
+        self.feature_codes = FeatureCodes(house.states, media, clock)
+        self.media.on_gone = self.calls.media_gone
+        house.location.on_change.append(self._bindings_changed)
+
+    def _bindings_changed(self, aor: str, added: Any, removed: Any) -> None:
+        agent_id = self.staffing.agent_of_aor(aor)
+        if agent_id is not None:
+            self.dispatch.agent_changed(agent_id)
+            self.chats.agent_changed(agent_id)
+
+    @classmethod
+    async def open(cls, database: Database | None = None) -> Centre:
+        house = House(database)
+        portal = PortalStore(house.database)
+        centre = cls(house, portal)
+        await house.open()
+        if database is None:
+            await portal.add_provider(Provider("thermea", "thermea", "Thermea"))
+            await portal.add_provider(Provider("lumio", "lumio", "Lumio"))
+            await portal.add_product(
+                Product("boiler", "thermea", "boiler", "Boiler 200", "", "", "", ("heating",))
+            )
+            await portal.add_product(Product("camera", "lumio", "camera", "Camera S2", "", "", "", ("wifi",)))
+            await portal.add_number(ProviderNumber("+15550200", "thermea", "boiler"))
+            for name, phone in (
+                ("maria", "+15550100001"),
+                ("jonas", "+15550100002"),
+                ("aiko", "+15550100003"),
+            ):
+                await portal.add_customer(
+                    Customer(name, name.title(), f"{name}@example.org", phone, name != "aiko"), "hash"
+                )
+                await portal.add_ownership(f"o-{name}", name, "boiler", "", None)
+        centre.dispatch.start()
+        return centre
+
+    async def again(self) -> Centre:
+        """What a crash leaves: the database as it is stored."""
+        await self.settle()
+        self.house.states.stop()
+        for call in tuple(self.clock.getDelayedCalls()):
+            call.cancel()
+        house = House(self.house.database, self.clock)
+        centre = Centre(house, PortalStore(house.database))
+        await house.open()
+        await centre.desk.resume()
+        centre.dispatch.start()
+        await centre.settle()
+        return centre
+
+    async def settle(self) -> None:
+        """Let everything happen that can happen now, and be stored."""
+        for _ in range(12):
+            for _ in range(12):
+                await asyncio.sleep(0)
+            await self.house.database.write()
+            self.clock.advance(0)
+
+    async def passes(self, seconds: float) -> None:
+        while seconds > 0:
+            self.clock.advance(min(0.5, seconds))
+            seconds -= 0.5
+            for _ in range(6):
+                await asyncio.sleep(0)
+        await self.settle()
+
+    # People
+
+    async def agent(self, name: str = "ana", **skills: int) -> Agent:
+        """An agent on the roster, with one phone registered, who is ready."""
+        agent = await self.house.hire(name, **(skills or {"heating": 3}))
+        await self.house.bind(name, contact_uri=f"sip:{name}@192.0.2.7:5062")
+        await self.house.states.ready(agent.id)
+        await self.settle()
+        return agent
+
+    async def asks(self, customer: str = "maria", channel: str = "voice", text: str | None = None) -> Contact:
+        contact = await self.desk.request(customer, channel, "boiler", None, None, text)
+        await self.settle()
+        return contact
+
+    async def calls_in(self, contact: Contact, **more: Any) -> Caller:
+        """The page's INVITE to its contact's address."""
+        caller = Caller(self.desk.uri(contact), **more)
+        await self.calls.arrive(contact, await self.calls.greet(contact.id, contact.channel, caller))
+        await self.settle()
+        return caller
+
+    def state(self, agent: str = "ana") -> str:
+        return self.house.states.of(f"agent-{agent}").state.value
+
+    def kinds(self, contact: Contact) -> list[str]:
+        return [
+            event.kind.removeprefix("contact.") for event in self.house.told if event.contact == contact.id
+        ]
+
+    def events(self, kind: str) -> list[Event]:
+        return self.house.kinds(kind)

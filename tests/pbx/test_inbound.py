@@ -1,0 +1,213 @@
+"""Who may call what, and what everybody else is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.settings import TrunkSettings
+from pbx.contact import Disposition, State
+from pbx.inbound import Inbound
+from sip_trunk.authentication import Challenge
+from sip_trunk.sip.message import Request
+from sip_trunk.trunk import TrunkTable
+from tests.agent_presence.house import DOMAIN
+from tests.pbx.centre import Caller, Centre, FakeFlow
+
+NO_PROOF = Challenge(401, "Unauthorized")
+CARRIER = ("192.0.2.50", 5070)
+
+
+def inbound(centre: Centre, who: str | Challenge = NO_PROOF) -> Inbound:
+    return Inbound(
+        centre.desk,
+        centre.contacts,
+        centre.calls,
+        centre.feature_codes,
+        centre.house.roster,
+        centre.app_credentials,
+        lambda request, flow: who,
+        TrunkTable([TrunkSettings("carrier", ("192.0.2.50:5070",))]),
+        centre.house.events,
+        domain=DOMAIN,
+    )
+
+
+async def called(centre: Centre, caller: Caller, who: str | Challenge = NO_PROOF) -> Caller:
+    inbound(centre, who).on_invite(caller)
+    await centre.settle()
+    return caller
+
+
+def from_trunk(number: str = "+15550200", caller: str = "+15550100001", body: bytes = b"offer") -> Caller:
+    flow = FakeFlow("UDP", CARRIER, "udp")
+    return Caller(f"sip:{number}@{DOMAIN}", from_=f"sip:{caller}@carrier.example", flow=flow, body=body)
+
+
+async def test_a_call_from_a_trunk_becomes_a_contact_of_whoever_has_proved_the_number() -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    caller = await called(centre, from_trunk())
+    assert caller.accepted is not None
+    contact = centre.desk.current("maria")
+    assert contact is not None
+    assert (contact.facts.trunk, contact.facts.number, contact.facts.product_name) == (
+        "carrier",
+        "+15550100001",
+        "Boiler 200",
+    )
+    assert {need.skill for need in contact.needs if need.required} == {"heating"}
+    assert centre.phone.rung[0].more["from_"].startswith('"Maria (Boiler 200)"')
+    assert centre.kinds(contact)[:4] == ["requested", "skills_inferred", "invited", "queued"]
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    assert contact.state is State.CONNECTED
+
+
+@pytest.mark.parametrize("number", ["+15550100003", "+15559999999", "anonymous"])
+async def test_a_caller_who_has_proved_nothing_is_helped_without_a_name(number: str) -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    caller = await called(centre, from_trunk(caller=number))
+    assert caller.accepted is not None
+    (contact,) = centre.contacts
+    assert contact.facts.customer_id is None
+
+
+async def test_a_carrier_may_leave_out_the_plus() -> None:
+    centre = await Centre.open()
+    assert (await called(centre, from_trunk("15550200"))).accepted is not None
+
+
+async def test_a_phone_caller_with_a_contact_open_in_the_app_is_helped_too() -> None:
+    centre = await Centre.open()
+    chat = await centre.asks("maria", "chat", "Hello")
+    caller = await called(centre, from_trunk())
+    assert caller.accepted is not None
+    assert centre.desk.current("maria") is chat
+    assert len(centre.contacts) == 2
+
+
+async def test_a_phone_caller_who_hangs_up_in_the_queue_has_given_up() -> None:
+    centre = await Centre.open()
+    caller = await called(centre, from_trunk())
+    (contact,) = centre.contacts
+    caller.hang_up()
+    await centre.settle()
+    assert contact.disposition is Disposition.CUSTOMER_GAVE_UP
+
+
+async def test_an_invite_without_an_offer_gets_ours() -> None:
+    centre = await Centre.open()
+    caller = await called(centre, from_trunk(body=b""))
+    assert caller.accepted == b"offer of ours"
+
+
+async def test_refusals_of_the_phone_network() -> None:
+    centre = await Centre.open()
+    assert (await called(centre, from_trunk("+19990000"))).refused == (404, "Not One Of Our Numbers")
+    assert (await called(centre, from_trunk(body=b"nothing in common"))).refused == (488, "No common codec")
+    stranger = Caller(
+        f"sip:+15550200@{DOMAIN}",
+        from_="sip:+15550100001@elsewhere.example",
+        flow=FakeFlow("UDP", ("198.51.100.9", 5060), "udp"),
+    )
+    assert (await called(centre, stranger)).refused == (403, "Not From A Known Trunk")
+    assert [event.facts["status"] for event in centre.events("call.refused")] == [404, 488, 403]
+    assert len(centre.contacts) == 0
+
+
+async def test_a_stranger_who_says_a_number_of_our_domain_is_no_less_a_stranger() -> None:
+    centre = await Centre.open()
+    stranger = Caller(
+        f"sip:+15550200@{DOMAIN}",
+        from_=f"sip:+15550100001@{DOMAIN}",
+        flow=FakeFlow("UDP", ("198.51.100.9", 5060), "udp"),
+    )
+    assert (await called(centre, stranger)).refused == (403, "Not From A Known Trunk")
+
+
+async def test_one_who_says_to_be_ours_is_asked_for_proof() -> None:
+    centre = await Centre.open()
+    caller = Caller(f"sip:*71@{DOMAIN}", flow=FakeFlow("UDP", ("198.51.100.9", 5060), "udp"))
+    assert (await called(centre, caller)).refused == (401, "Unauthorized")
+
+
+async def test_a_page_may_call_its_own_open_contact_and_nothing_else() -> None:
+    centre = await Centre.open()
+    contact = await centre.asks("maria")
+    chat = await centre.asks("jonas", "chat", "Hello")
+    maria = centre.app_credentials.issue("maria").username
+    jonas = centre.app_credentials.issue("jonas").username
+    uri = centre.desk.uri(contact)
+    assert (await called(centre, Caller(uri), jonas)).refused == (403, "Not Your Contact")
+    assert (await called(centre, Caller(f"sip:c_nobody@{DOMAIN}"), maria)).refused == (404, "No Such Contact")
+    assert (await called(centre, Caller(centre.desk.uri(chat)), jonas)).refused == (
+        488,
+        "This Contact Is A Chat",
+    )
+    assert (await called(centre, Caller(uri, body=b"nothing in common"), maria)).refused == (
+        488,
+        "No common codec",
+    )
+    assert contact.state is State.WAITING
+    assert (await called(centre, Caller(uri), maria)).accepted is not None
+    await centre.desk.end(contact.id, "customer")
+    assert (await called(centre, Caller(uri), maria)).refused == (410, "This Contact Has Ended")
+
+
+async def test_credentials_of_the_app_are_good_for_ten_minutes() -> None:
+    centre = await Centre.open()
+    issued = centre.app_credentials.issue("maria")
+    credentials = centre.app_credentials.credentials_of(issued.username)
+    assert credentials is not None
+    assert issued.password not in repr(issued)
+    centre.clock.advance(599)
+    assert centre.app_credentials.customer_of(issued.username) == "maria"
+    centre.clock.advance(1)
+    assert centre.app_credentials.customer_of(issued.username) is None
+    assert centre.app_credentials.credentials_of(issued.username) is None
+
+
+async def test_an_agent_says_ready_and_not_ready_by_dialling() -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    off = await called(centre, Caller(f"sip:*72@{DOMAIN}"), "ana")
+    assert off.accepted is not None
+    assert centre.state() == "NotReady"
+    assert list(centre.media.playing.values()) == ["not-ready"]
+    await centre.passes(4)
+    assert off.log == ["BYE"]
+    await called(centre, Caller(f"sip:*71@{DOMAIN}"), "ana")
+    assert centre.state() == "Ready"
+    await centre.passes(4)
+    assert centre.media.branches == {}
+
+
+async def test_what_an_agent_dials_and_is_no_code_is_refused() -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    assert (await called(centre, Caller(f"sip:*99@{DOMAIN}"), "ana")).refused == (404, "No Such Feature Code")
+
+
+async def test_an_unregistered_phone_cannot_make_its_agent_ready() -> None:
+    centre = await Centre.open()
+    await centre.house.hire("ana", heating=1)
+    refused = (await called(centre, Caller(f"sip:*71@{DOMAIN}"), "ana")).refused
+    assert refused is not None
+    assert refused[0] == 409
+    assert centre.state() == "Offline"
+
+
+async def test_while_the_server_stops_nobody_is_let_in() -> None:
+    centre = await Centre.open()
+    await centre.desk.drain()
+    assert (await called(centre, from_trunk())).refused == (503, "The Server Is Stopping")
+
+
+def test_a_request_with_proof_is_checked_whatever_its_from_says() -> None:
+    request = Request(
+        "INVITE", "sip:x@y", [("From", "<sip:a@b.example>;tag=1"), ("Authorization", "Digest x")]
+    )
+    made = Inbound.__new__(Inbound)
+    made._domain = DOMAIN
+    assert made._says_ours(request)
