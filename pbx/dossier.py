@@ -77,7 +77,7 @@ class Dossiers:
             article=article,
             customer=customer,
             visit_id=trail.visit_id if trail is not None else None,
-            inference=await self._infer(provider_id, product, trail, owned),
+            inference=await self._infer(provider_id, product, trail, owned, article),
         )
 
     async def for_phone(self, dialled: str, caller: str) -> Dossier | None:
@@ -126,6 +126,7 @@ class Dossiers:
         product: Product | None,
         trail: Trail | None,
         owned: Sequence[OwnedProduct],
+        article: Article | None = None,
     ) -> Inference:
         rules = await self._rules(provider_id)
         about = None
@@ -137,7 +138,7 @@ class Dossiers:
         def somebody_has(skills: frozenset[str]) -> bool:
             return any(skills <= agent.skills.keys() for agent in agents)
 
-        return infer(trail, about, rules, somebody_has=somebody_has)
+        return infer(trail, about, rules, article=article, somebody_has=somebody_has)
 
     async def _trail(self, customer_id: str, visit_id: str | None, provider_id: str) -> Trail | None:
         """The visit named, if it is theirs; else the one they are in."""

@@ -171,6 +171,7 @@ class Service:
         self._location.on_change.append(self._phones_changed)
         self.roster.on_change.append(self._agent_changed)
         self.media.on_gone = self._calls.media_gone
+        self.media.on_died = self._calls.media_died
 
     async def start(self) -> None:
         """Load what is stored, take up what was left open, and only then let anybody in."""

@@ -6,6 +6,7 @@ The rule, in plain words:
 2. Reading an article about this product (or about no product) earns a point a second, at most `VIEW_LIMIT_S` for
    one view, for each skill that the article names or that a rule finds by its tag or its id, times the rule's
    weight. Reading fades: it counts half for each `HALF_LIFE_S` between it and the visit's last sign of life.
+   The article from which help was asked earns `ASKED_POINTS` on top, however short the look at it was.
 3. A search that a rule's word appears in earns `SEARCH_POINTS`, or `FAILED_SEARCH_POINTS` if it found nothing.
 4. The skill with the most points is required if it has `REQUIRED_POINTS`, and with it each that has as many and at
    least `CLOSE` of the strongest's points.
@@ -24,6 +25,7 @@ from typing import Protocol
 
 VIEW_LIMIT_S = 180.0
 HALF_LIFE_S = 1800.0
+ASKED_POINTS = 30.0
 SEARCH_POINTS = 20.0
 FAILED_SEARCH_POINTS = 60.0
 REQUIRED_POINTS = 20.0
@@ -47,6 +49,21 @@ class ViewLike(Protocol):
     def opened_at(self) -> float: ...
     @property
     def seconds(self) -> float: ...
+
+
+class ArticleLike(Protocol):
+    """The article help was asked from (`kb_portal.article.Article`)."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def product_id(self) -> str | None: ...
+    @property
+    def tags(self) -> Sequence[str]: ...
+    @property
+    def skills(self) -> Sequence[str]: ...
 
 
 class SearchLike(Protocol):
@@ -109,11 +126,12 @@ def infer(
     product: ProductFacts | None,
     rules: Iterable[Rule],
     *,
+    article: ArticleLike | None = None,
     somebody_has: Callable[[frozenset[str]], bool] = lambda skills: True,
 ) -> Inference:
     """The skills a contact needs; `trail` None is a caller who read nothing, `product` None one who named none.
 
-    `somebody_has` tells whether any agent, free or not, has all of these skills.
+    `article` is the one help was asked from. `somebody_has` tells whether any agent, free or not, has all of them.
     """
     always: set[str] = set()
     # One reason per skill and thing done, however many rules led from one to the other: the strongest rule counts.
@@ -132,7 +150,11 @@ def infer(
 
     points: dict[str, float] = {}
     reasons: dict[str, list[str]] = {}
-    for amount, skill, reason in _evidence(trail, product, by_tag, by_article, by_word):
+    evidence = _evidence(trail, product, by_tag, by_article, by_word)
+    if article is not None and _is_about(article.product_id, product):
+        for skill, weight in _skills_of(article.id, article, by_tag, by_article).items():
+            evidence.append((ASKED_POINTS * weight, skill, f"asked for help from '{article.title}'"))
+    for amount, skill, reason in evidence:
         points[skill] = points.get(skill, 0.0) + amount
         if reason not in reasons.setdefault(skill, []):
             reasons[skill].append(reason)
@@ -187,7 +209,7 @@ def _evidence(
     # Coming back to an article is reading on, not reading anew: views of one article add up.
     read: dict[str, tuple[ViewLike, float, float]] = {}
     for view in trail.views:
-        if product is not None and view.product_id not in (None, "", product.id):
+        if not _is_about(view.product_id, product):
             continue
         seconds = min(max(view.seconds, 0.0), VIEW_LIMIT_S)
         faded = seconds * _fade(latest - (view.opened_at + view.seconds))
@@ -199,17 +221,13 @@ def _evidence(
     for view, total, earned in read.values():
         if total < 1.0:
             continue
-        skills: dict[str, float] = dict.fromkeys(view.skills, 1.0)
-        for key, index in [(view.article_id or "", by_article), *((tag, by_tag) for tag in view.tags)]:
-            for skill, weight in index.get(key.casefold(), {}).items():
-                skills[skill] = max(weight, skills.get(skill, 0.0))
-        for skill, weight in skills.items():
+        for skill, weight in _skills_of(view.article_id or "", view, by_tag, by_article).items():
             found.append((earned * weight, skill, f"read '{view.title}' for {total:.0f} s"))
     found.sort(key=lambda item: (-item[0], item[1], item[2]))
 
     for search in trail.searches:
         words = _words(search.text)
-        skills = {}
+        skills: dict[str, float] = {}
         for word, earns in by_word.items():
             if words.issuperset(_words(word)) and word:
                 for skill, weight in earns.items():
@@ -220,6 +238,24 @@ def _evidence(
         for skill, weight in sorted(skills.items()):
             found.append((base * weight * _fade(latest - search.at), skill, reason))
     return found
+
+
+def _is_about(product_id: str | None, product: ProductFacts | None) -> bool:
+    return product is None or product_id in (None, "", product.id)
+
+
+def _skills_of(
+    article_id: str,
+    article: ArticleLike | ViewLike,
+    by_tag: Mapping[str, Mapping[str, float]],
+    by_article: Mapping[str, Mapping[str, float]],
+) -> dict[str, float]:
+    """The skills an article leads to, by its own word and by rules, each with the greatest weight of those."""
+    skills: dict[str, float] = dict.fromkeys(article.skills, 1.0)
+    for key, index in [(article_id, by_article), *((tag, by_tag) for tag in article.tags)]:
+        for skill, weight in index.get(key.casefold(), {}).items():
+            skills[skill] = max(weight, skills.get(skill, 0.0))
+    return skills
 
 
 def _fade(age_s: float) -> float:

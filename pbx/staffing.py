@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from agent_presence.agent_state import AgentState, AgentStates
 from agent_presence.capability import device_can, may_carry
-from agent_presence.location import Location
+from agent_presence.location import Binding, Location
 from agent_presence.roster import Roster
 from media.server import Profile
 from pbx.contact import Channel
 from pbx.queue import Group
 from pbx.router import FreeAgent
-from sip_trunk.transport import Flow
+from sip_trunk.flow import Flow
+from sip_trunk.sip.uri import SipUri, parse_uri
 from sip_trunk.user_agent import Target
 
 _WEBSOCKET = ("WS", "WSS")
@@ -93,7 +94,7 @@ class Staffing:
                         continue
                     seen.add(binding.instance)
                 profile = Profile.WEBRTC if binding.transport in _WEBSOCKET else Profile.RTP
-                target = Target(binding.contact_uri, binding.path, self._flow_of(binding.flow_token))
+                target = Target(binding.contact_uri, binding.path, self._flow_to(binding))
                 found.append(Phone(device.id, device.name, aor, target, profile))
         return found
 
@@ -112,6 +113,18 @@ class Staffing:
             if record.state not in (AgentState.OFFLINE, AgentState.NOT_READY) and record.wants_ready:
                 best = "wait"
         return best
+
+    def _flow_to(self, binding: Binding) -> Flow | None:
+        """The way a phone registered by; None where its Contact tells the way itself.
+
+        A UDP phone that names the address it sent from is behind no NAT, so the port it names is the one it listens on
+        (RFC 3261 s8.1.2), unless it has asked for its flow to be used (RFC 5626 s5.3).
+        """
+        if binding.transport == "UDP" and binding.reg_id is None:
+            uri = parse_uri(binding.contact_uri)
+            if isinstance(uri, SipUri) and uri.host == binding.source_ip:
+                return None
+        return self._flow_of(binding.flow_token)
 
     def _can(self, agent_id: str, channel: Channel) -> bool:
         return bool(self.phones(agent_id, channel))

@@ -61,10 +61,19 @@ async def test_what_was_read_decides_whom_a_contact_goes_to_and_is_told_to_them(
     assert context.customer is not None
     assert context.trail is not None
     assert [(view.title, view.seconds) for view in context.trail.views] == [("Pairing", 74.0)]
-    assert context.contact.needs[0].reasons == ("read 'Pairing' for 74 s",)
+    reasons = ("read 'Pairing' for 74 s", "asked for help from 'Pairing'")
+    assert context.contact.needs[0].reasons == reasons
     assert context.first_words == "It will not pair"
     (event,) = centre.events("contact.skills_inferred")
-    assert event.facts["skills"][0]["reasons"] == ["read 'Pairing' for 74 s"]
+    assert tuple(event.facts["skills"][0]["reasons"]) == reasons
+
+
+async def test_the_article_help_was_asked_from_counts_however_short_the_look_at_it_was() -> None:
+    centre = await Centre.open()
+    await centre.portal.add_article(article("pairing", "thermea", "boiler", "wifi"))
+    await centre.agent("bo", wifi=4)
+    contact = await centre.desk.request("maria", "chat", "boiler", "pairing", None, "hello")
+    assert [need.skill for need in contact.needs if need.required] == ["wifi"]
 
 
 async def test_a_providers_agents_see_nothing_of_what_was_read_about_another_providers_products() -> None:

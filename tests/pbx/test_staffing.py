@@ -1,0 +1,54 @@
+"""Which phones of an agent are rung, and by which way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from media.server import Profile
+from pbx.contact import Channel
+from pbx.staffing import Staffing
+from tests.agent_presence.house import House
+from tests.pbx.centre import FakeFlow
+
+
+async def phones(*bindings: dict[str, Any]) -> list[tuple[str, str, Profile]]:
+    house = await House().open()
+    house.live_flows.add("ws-1")
+    agent = await house.hire("ana", heating=1)
+    for binding in bindings:
+        await house.bind("ana", **binding)
+
+    def flow_of(token: str) -> FakeFlow:
+        return FakeFlow("WS" if token.startswith("ws") else "UDP", ("192.0.2.7", 5062), token)
+
+    staffing = Staffing(house.roster, house.location, house.states, flow_of=flow_of)
+    return [
+        (str(phone.target.uri), phone.target.flow.token if phone.target.flow else "", phone.profile)
+        for phone in staffing.phones(agent.id, Channel.VOICE)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("contact", "more", "way"),
+    [
+        ("sip:ana@192.0.2.7:5999", {}, ""),  # no NAT: it listens on another port than it sends from
+        ("sip:ana@10.0.0.5:5060", {}, "udp:192.0.2.7:5062"),  # an address of its own network
+        ("sip:ana@192.0.2.7:5999", {"instance": "urn:uuid:1", "reg_id": 1}, "udp:192.0.2.7:5062"),
+    ],
+)
+async def test_a_phone_is_rung_where_it_can_be_reached(contact: str, more: dict[str, Any], way: str) -> None:
+    assert await phones({"contact_uri": contact, **more}) == [(contact, way, Profile.RTP)]
+
+
+async def test_a_phone_in_a_browser_is_rung_by_its_connection_and_in_webrtc() -> None:
+    contact = "sip:ana@x.invalid;transport=ws"
+    found = await phones({"contact_uri": contact, "transport": "WS", "flow_token": "ws-1"})
+    assert found == [(contact, "ws-1", Profile.WEBRTC)]
+
+
+async def test_two_flows_of_one_phone_ring_it_once() -> None:
+    one = {"contact_uri": "sip:ana@10.0.0.5:5060", "instance": "urn:uuid:1", "reg_id": 1, "key": "1"}
+    found = await phones(one, {**one, "reg_id": 2, "key": "2"})
+    assert len(found) == 1
