@@ -53,7 +53,7 @@ class SipWebSocket(WebSocketServerProtocol):
         name = "WSS" if ISSLTransport.providedBy(self.transport) else "WS"
         flow = Connection(name, (address.host, address.port), self._write, self._drop)
         if not transports.opened(flow):
-            self.sendClose(1013, "Too many connections")
+            self.sendClose(1000, "Too many connections")
             return
         self.flow = flow
         self._arm()
@@ -108,7 +108,8 @@ class SipWebSocket(WebSocketServerProtocol):
             self.sendMessage(data, isBinary=False)
 
     def _drop(self) -> None:
-        self.sendClose(1001, "Going away")
+        # 1001 would be the word for it (RFC 6455 s7.4.1), but Autobahn sends none below 3000 except 1000.
+        self.sendClose(1000, "Going away")
 
 
 class SipWebSocketFactory(WebSocketServerFactory):
