@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -39,6 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    try:
+        return _run(options, settings)
+    except BrokenPipeError:
+        # Whoever read us has gone (`| head`); Python would complain once more when it flushes at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(options: argparse.Namespace, settings: Settings) -> int:
     match options.command:
         case "serve":
             return serve(settings)
@@ -178,9 +188,8 @@ def read_events(settings: Settings, *, contact: str | None, as_json: bool, follo
 
     try:
         asyncio.run(run())
-    except (KeyboardInterrupt, BrokenPipeError):
-        # A closed pipe (`| head`) would be reported once more when Python flushes at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        pass
     return 0
 
 
@@ -188,10 +197,14 @@ def show_settings(settings: Settings) -> int:
     from config.settings import PREFIX, meanings
 
     for name, (default, meaning) in meanings().items():
-        value = getattr(settings, name)
+        value = _without_password(getattr(settings, name))
         mark = "" if value == default or not default else f"  [default {default}]"
         print(f"{PREFIX + name.upper():28} {_short(value):32} {meaning}{mark}")
     return 0
+
+
+def _without_password(value: object) -> object:
+    return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", value) if isinstance(value, str) else value
 
 
 def _short(value: object) -> str:

@@ -67,6 +67,27 @@ async def test_on_https_the_cookie_is_for_https_alone(
     assert b"secure" in answer.cookies[0].lower()
 
 
+async def test_a_login_on_https_stands_in_nobodys_way_on_http(
+    logins: Logins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A browser neither shows a secure cookie to http nor lets http replace it (RFC 6265bis 5.7)."""
+    secure, plain, both = request(), request(), request()
+    monkeypatch.setattr(secure, "isSecure", lambda: True)
+    await logins.start("customer", "cu_1", secure)
+    await logins.start("customer", "cu_2", plain)
+    name = secure.cookies[0].partition(b"=")[0]
+    assert name.startswith(b"__Host-")
+    assert name != plain.cookies[0].partition(b"=")[0]
+    both = request(secure, plain)
+    login = await logins.who(both, "customer")
+    assert login is not None
+    assert login.subject == "cu_2"
+    monkeypatch.setattr(both, "isSecure", lambda: True)
+    login = await logins.who(both, "customer")
+    assert login is not None
+    assert login.subject == "cu_1"
+
+
 async def test_one_browser_may_be_a_customer_and_an_agent(logins: Logins) -> None:
     first, second = request(), request()
     await logins.start("customer", "cu_1", first)
@@ -123,6 +144,9 @@ async def test_a_form_or_a_header_must_carry_this_logins_csrf(logins: Logins) ->
     assert not logins.csrf_ok(login, request())
     assert not logins.csrf_ok(login, request(fields={b"csrf": [theirs.csrf.encode()]}))
     assert not logins.csrf_ok(login, request(fields={b"csrf": ["ünïcode".encode()]}))
+    nonsense = request()
+    nonsense.requestHeaders.setRawHeaders(b"X-CSRF-Token", [b"\xff\xfe"])
+    assert not logins.csrf_ok(login, nonsense)
 
 
 async def test_passwords_are_checked(logins: Logins) -> None:
@@ -175,6 +199,16 @@ async def test_the_right_password_forgives_the_wrong_ones(logins: Logins) -> Non
     for _ in range(4):
         assert not await logins.check_password(stored, "wrong", name="ana", address="192.0.2.1")
         assert await logins.check_password(stored, "right", name="ana", address="192.0.2.1")
+
+
+async def test_a_login_of_ones_own_buys_no_more_guesses_at_others(logins: Logins) -> None:
+    stored = await logins.hash_password("right")
+    for number in range(5):
+        assert not await logins.check_password(None, "wrong", name=f"name {number}", address="192.0.2.1")
+        if number < 4:
+            assert await logins.check_password(stored, "right", name="mallory", address="192.0.2.1")
+    with pytest.raises(TheirError):
+        await logins.check_password(None, "wrong", name="name 6", address="192.0.2.1")
 
 
 def test_a_flood_of_names_takes_no_more_than_its_room(clock: Clock) -> None:

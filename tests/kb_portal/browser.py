@@ -77,8 +77,19 @@ class Browser:
         }
         return await self.post("/login", fields)
 
-    async def ask(self, method: bytes, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
-        sent = Headers({name.replace("_", "-"): [value] for name, value in headers.items()})
+    async def ask(
+        self,
+        method: bytes,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+        *,
+        also: Headers | None = None,
+    ) -> Answer:
+        """`also` holds headers as bytes, for what no decent browser sends."""
+        sent = also.copy() if also is not None else Headers()
+        for name, value in headers.items():
+            sent.addRawHeader(name.replace("_", "-"), value)
         if self.cookies:
             sent.addRawHeader("cookie", "; ".join(f"{name}={value}" for name, value in self.cookies.items()))
         if body is not None and not sent.hasHeader("content-type"):

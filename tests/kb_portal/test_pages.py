@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
+from twisted.web.http_headers import Headers
 
 from config.bridge import as_future
 from config.database import Database
@@ -130,12 +131,22 @@ async def test_a_login_posted_from_elsewhere_is_refused(browser: Browser) -> Non
 
 
 @pytest.mark.parametrize(
-    "target", ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)"]
+    "target",
+    ["https://evil.example/", "//evil.example/", "/\\evil.example", "javascript:alert(1)", "http://["],
 )
 async def test_a_login_leads_nowhere_but_here(browser: Browser, target: str) -> None:
     entered = await browser.log_in(*MARIA, target=target)
     assert entered.status == 303
     assert entered.header("location") == "/"
+
+
+@pytest.mark.parametrize("name", ["hx-request", "referer", "sec-purpose", "accept-encoding"])
+async def test_a_header_of_nonsense_is_as_good_as_none(browser: Browser, name: str) -> None:
+    nonsense = Headers({name: [b"\xff\xfe"]})
+    assert (await browser.ask(b"GET", "/", None, {}, also=nonsense)).status == 303
+    await browser.log_in(*MARIA)
+    for path in ("/articles/camera-s2-pairing-fails", "/static/portal.css"):
+        assert (await browser.ask(b"GET", path, None, {}, also=nonsense)).status == 200
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)

@@ -136,10 +136,22 @@ class FakeDesk:
     # What a test lets happen
 
     def line(self, contact_id: str, sender: str, text: str) -> str:
-        message = {"id": f"m_{len(self.said[contact_id]) + 1}", "from": sender, "text": text, "at": AT + 60}
+        message = {
+            "id": f"m_{len(self.said[contact_id]) + 1}",
+            "from": sender,
+            "text": text,
+            "at": AT + 60,
+            "delivered": False,
+        }
         self.said[contact_id].append(message)
-        self.tell(contact_id, "message", message)
+        self.tell(contact_id, "message", dict(message))
         return str(message["id"])
+
+    def deliver(self, contact_id: str, message_id: str) -> None:
+        for message in self.said[contact_id]:
+            if message["id"] == message_id:
+                message["delivered"] = True
+                self.tell(contact_id, "delivered", {"id": message_id, "at": AT + 61})
 
     def finish(self, contact: Contact) -> None:
         contact.end(Disposition.CUSTOMER_HUNG_UP, AT + 90)

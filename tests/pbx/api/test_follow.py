@@ -62,6 +62,27 @@ async def test_one_who_comes_back_with_an_unknown_id_hears_everything(rig: Rig) 
     assert [line.data["text"] for line in stream.events("message")] == ["one"]
 
 
+async def test_it_is_told_when_a_line_has_reached_the_agents_phone(rig: Rig) -> None:
+    stream = await rig.maria.follow(LIVE)
+    rig.desk.line("c_1", "customer", "is it the valve?")
+    rig.desk.deliver("c_1", "m_1")
+    await settle()
+    assert [event.name for event in stream.events()] == ["state", "message", "delivered"]
+    assert stream.events("message")[0].data["delivered"] is False
+    assert stream.events("delivered")[0].data["id"] == "m_1"
+    assert stream.events("delivered")[0].id is None, "coming back is counted in lines"
+
+
+async def test_one_who_comes_back_is_told_what_has_been_delivered_meanwhile(rig: Rig) -> None:
+    for text in ("one", "two", "three"):
+        rig.desk.line("c_1", "customer", text)
+    for message_id in ("m_1", "m_3"):
+        rig.desk.deliver("c_1", message_id)
+    stream = await rig.maria.follow(LIVE, Last_Event_ID="m_2")
+    assert [event.data["id"] for event in stream.events("delivered")] == ["m_1"]
+    assert [(line.id, line.data["delivered"]) for line in stream.events("message")] == [("m_3", True)]
+
+
 async def test_a_line_said_while_the_past_is_read_is_told_once(rig: Rig) -> None:
     inner = rig.desk.messages
 

@@ -117,6 +117,17 @@ async def test_a_login_form_from_elsewhere_is_refused(rig: Rig) -> None:
     assert "warmline_agent" not in guessed.cookies
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://["])
+async def test_a_login_form_posted_from_another_origin_is_refused(rig: Rig, origin: str) -> None:
+    await rig.people.hire()
+    browser = Browser(rig.site)
+    form = await browser.get("/agent/login")
+    token = re.search(r'name="csrf" value="([^"]+)"', form.body)
+    assert token is not None
+    fields = {"login": "ana", "password": "ana-agent"}
+    assert (await browser.submit("/agent/login", fields, csrf=token.group(1), Origin=origin)).status == 403
+
+
 async def test_the_login_leads_back_to_the_context_and_nowhere_else(rig: Rig) -> None:
     await rig.people.hire()
     asked = await rig.stranger.get("/context/c_1")
