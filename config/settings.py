@@ -38,12 +38,10 @@ class SettingsError(OurError):
 
 @dataclass(frozen=True, slots=True)
 class TrunkSettings:
-    """A carrier or an existing PBX whose calls are let in: from these peers (``host`` or ``host:port``) only."""
+    """A carrier or an existing PBX whose calls are let in: from these peers (``address`` or ``address:port``) only."""
 
     name: str
     peers: tuple[str, ...]
-    username: str = ""
-    password: str = field(default="", repr=False)
 
 
 def _setting(default: Any, meaning: str) -> Any:
@@ -100,7 +98,7 @@ class Settings:
 
     trunks: tuple[TrunkSettings, ...] = _setting(
         (TrunkSettings("sample-carrier", ("127.0.0.1:5070",)),),
-        "trunks whose calls are let in: [[trunks]] with name, peers, username, password (as a variable: JSON)",
+        "trunks whose calls are let in: [[trunks]] with name and peers (as a variable: JSON)",
     )
 
     @classmethod
@@ -291,7 +289,7 @@ def _trunks(raw: Any) -> tuple[TrunkSettings, ...]:
 def _trunk(raw: Any, place: int) -> TrunkSettings:
     if not isinstance(raw, dict):
         raise ValueError(f"trunk {place} should be a table with name and peers")
-    strange = raw.keys() - {"name", "peers", "username", "password"}
+    strange = raw.keys() - {"name", "peers"}
     if strange:
         raise ValueError(f"trunk {place} has the unknown keys {', '.join(sorted(map(str, strange)))}")
     name, peers = raw.get("name"), raw.get("peers")
@@ -299,8 +297,7 @@ def _trunk(raw: Any, place: int) -> TrunkSettings:
         raise ValueError(f"trunk {place} has no name")
     if not isinstance(peers, list) or not peers:
         raise ValueError(f"trunk {name!r} has no list of peers")
-    account = {key: _text(raw[key]) for key in ("username", "password") if key in raw}
-    return TrunkSettings(name, tuple(_peer(name, peer) for peer in peers), **account)
+    return TrunkSettings(name, tuple(_peer(name, peer) for peer in peers))
 
 
 def _peer(name: str, raw: Any) -> str:
@@ -309,12 +306,13 @@ def _peer(name: str, raw: Any) -> str:
         if isinstance(raw, str)
         else None
     )
-    if found is None or not 0 < int(found[2] or 5060) <= 65535:
-        raise ValueError(f"trunk {name!r}: the peer {raw!r} should be host or host:port")
+    # A name would have to be looked up again and again, and whoever answers for it could let anybody in.
     try:
-        _host(found[1].strip("[]"))
-    except ValueError as error:
-        raise ValueError(f"trunk {name!r}: the peer {error}") from None
+        ipaddress.ip_address(found[1].strip("[]") if found is not None else "")
+    except ValueError:
+        found = None
+    if found is None or not 0 < int(found[2] or 5060) <= 65535:
+        raise ValueError(f"trunk {name!r}: the peer {raw!r} should be address or address:port")
     return str(raw)
 
 

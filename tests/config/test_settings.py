@@ -71,8 +71,13 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         ({"WARMLINE_PUBLIC_HOST": "0.0.0.0"}, "no address"),
         ({"WARMLINE_HOST": "1.2.3"}, "neither an address nor a name"),
         ({"WARMLINE_TRUNKS": "{"}, "not JSON"),
-        ({"WARMLINE_TRUNKS": '[{"name": "a", "peers": ["x:99999"]}]'}, "host or host:port"),
-        ({"WARMLINE_TRUNKS": '[{"name": "a", "peers": ["x"]}, {"name": "a", "peers": ["y"]}]'}, "two trunks"),
+        ({"WARMLINE_TRUNKS": '[{"name": "a", "peers": ["x:99999"]}]'}, "address or address:port"),
+        (
+            {
+                "WARMLINE_TRUNKS": '[{"name": "a", "peers": ["192.0.2.1"]}, {"name": "a", "peers": ["192.0.2.2"]}]'
+            },
+            "two trunks",
+        ),
     ],
 )
 def test_a_wrong_setting_says_what_is_wrong(environ: dict[str, str], part: str) -> None:
@@ -84,14 +89,19 @@ def test_a_wrong_setting_says_what_is_wrong(environ: dict[str, str], part: str) 
 def test_trunks_are_read_from_the_file_and_from_json(tmp_path: Path) -> None:
     file = tmp_path / "warmline.toml"
     file.write_text(
-        '[[trunks]]\nname = "carrier"\npeers = ["sip.example.net", "192.0.2.7:5080", "[2001:db8::1]:5060"]\n'
+        '[[trunks]]\nname = "carrier"\npeers = ["192.0.2.8", "192.0.2.7:5080", "[2001:db8::1]:5060"]\n'
     )
-    carrier = TrunkSettings("carrier", ("sip.example.net", "192.0.2.7:5080", "[2001:db8::1]:5060"))
+    carrier = TrunkSettings("carrier", ("192.0.2.8", "192.0.2.7:5080", "[2001:db8::1]:5060"))
     assert Settings.load({}, file).trunks == (carrier,)
-    pbx = {"name": "pbx", "peers": ["10.0.0.1"], "username": "u", "password": "hidden"}
+    pbx = {"name": "pbx", "peers": ["10.0.0.1"]}
     settings = Settings.load({"WARMLINE_TRUNKS": json.dumps([pbx])}, file)
-    assert settings.trunks == (TrunkSettings("pbx", ("10.0.0.1",), "u", "hidden"),)
-    assert "hidden" not in repr(settings)
+    assert settings.trunks == (TrunkSettings("pbx", ("10.0.0.1",)),)
+
+
+def test_a_trunk_is_known_by_an_address_and_never_by_a_name() -> None:
+    by_name = [{"name": "carrier", "peers": ["sip.example.net"]}]
+    with pytest.raises(SettingsError, match="should be address or address:port"):
+        Settings.load({"WARMLINE_TRUNKS": json.dumps(by_name)})
 
 
 def test_open_to_the_network_announces_the_address_there(monkeypatch: pytest.MonkeyPatch) -> None:
