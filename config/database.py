@@ -44,6 +44,7 @@ _Call = list[_Step]
 _Outcome = list[BaseException | None]
 
 _BUSY_TIMEOUT_MS = 5000
+_PATIENCE_S = 0.02  # how long a write that nobody waits for may wait for others to share its commit
 _LARGEST_BATCH = 500  # calls in one transaction, so that one reader or crash never waits on thousands
 
 # What happened must be written even where a fact is of a type JSON does not know.
@@ -66,6 +67,8 @@ class Database:
         self._store = store
         self._waiting: list[tuple[_Call, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
+        self._urgent = False
+        self._linger: asyncio.TimerHandle | None = None
         self._closed = False
 
     @classmethod
@@ -85,25 +88,30 @@ class Database:
         """All rows of one short query. A ``write`` is seen by reads begun after its future resolved."""
         return await self._store.read(statement, parameters)
 
-    def write(self, *statements: Statement) -> asyncio.Future[None]:
+    def write(self, *statements: Statement, patient: bool = False) -> asyncio.Future[None]:
         """Write statements as one atomic call; the future resolves when they are durable.
 
         May be called without awaiting, from any code in the loop. Calls commit in the order they were made. A failing
         call fails only its own future, with SQLAlchemy's error. A statement may be ``(statement, parameters)`` or
         ``(statement, [parameters, …])``; an unchanging statement with parameters is the cheapest kind of all.
+
+        ``patient``: nobody waits for it, so it may take 20 ms more and share its commit with what comes meanwhile; the
+        next call that is not takes it along at once.
         """
         if self._closed:
             raise OurError("The database is closed.", 503)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._waiting.append(([_step(statement) for statement in statements], done))
-        if self._writer is None:
-            self._writer = spawn(self._write_all(), "the database's writer")
+        self._urgent = self._urgent or not patient
+        self._see_to_it(loop)
         return done
 
     async def close(self) -> None:
         """Write what waits, then close. Later writes are refused."""
         self._closed = True
+        self._urgent = True
+        self._see_to_it(asyncio.get_running_loop())
         if self._writer is not None:
             await self._writer
         await self._store.close()
@@ -112,10 +120,28 @@ class Database:
         """Make every table of ``metadata`` that is missing: for tests; production migrates."""
         await self._store.create_all()
 
+    def _see_to_it(self, loop: asyncio.AbstractEventLoop) -> None:
+        """What waits is written now, or has a timer that will see to it; a writer at work sees to it by itself."""
+        if self._writer is not None or not self._waiting:
+            return
+        if self._urgent:
+            if self._linger is not None:
+                self._linger.cancel()
+                self._linger = None
+            self._writer = spawn(self._write_all(), "the database's writer")
+        elif self._linger is None:
+            self._linger = loop.call_later(_PATIENCE_S, self._patience_over)
+
+    def _patience_over(self) -> None:
+        self._linger = None
+        self._urgent = True
+        self._see_to_it(asyncio.get_running_loop())
+
     async def _write_all(self) -> None:
         try:
-            while self._waiting:
+            while self._waiting and self._urgent:
                 batch, self._waiting = self._waiting[:_LARGEST_BATCH], self._waiting[_LARGEST_BATCH:]
+                self._urgent = bool(self._waiting)
                 try:
                     outcome = await self._store.commit([call for call, _ in batch])
                 except BaseException as error:
@@ -127,6 +153,8 @@ class Database:
                         _resolve(done, error_of_call)
         finally:
             self._writer = None
+            if not self._closed:
+                self._see_to_it(asyncio.get_running_loop())
 
 
 def _step(statement: Statement) -> _Step:

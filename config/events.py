@@ -67,7 +67,7 @@ class EventLog:
         agent: str | None = None,
         **facts: Any,
     ) -> asyncio.Future[None]:
-        """Write one event; the future resolves when it is durable. Need not be awaited: order is kept."""
+        """Write one event; the future resolves when it is durable, within some 20 ms. Order is kept."""
         at = self._now()
         row = {
             "at": at,
@@ -77,7 +77,7 @@ class EventLog:
             "agent_id": agent,
             "facts": facts,
         }
-        written = self._database.write((_INSERT, [row]))
+        written = self._database.write((_INSERT, [row]), patient=True)
         if self._listeners:
             event = Event(0, at, kind, contact, visit, agent, facts)
             for listener in tuple(self._listeners):

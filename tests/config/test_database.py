@@ -182,3 +182,29 @@ def test_what_was_acknowledged_survives_kill_nine(tmp_path: Path) -> None:
     with sa.create_engine(f"sqlite:///{file}").connect() as connection:
         assert connection.execute(sa.text("select count(*) from trial")).scalar() == 50
         assert connection.execute(sa.text("pragma journal_mode")).scalar() == "wal"
+
+
+async def test_a_patient_write_shares_the_commit_of_the_next_that_is_not(opened: Database) -> None:
+    patient = opened.write((INSERT, {"name": "a"}), patient=True)
+    assert await names(opened) == []
+    assert not patient.done(), "it was committed alone"
+    await opened.write((INSERT, {"name": "b"}))
+    assert patient.done()
+    assert await names(opened) == ["a", "b"]
+
+
+async def test_a_patient_write_alone_is_written_soon(opened: Database) -> None:
+    await asyncio.wait_for(opened.write((INSERT, {"name": "a"}), patient=True), 5)
+    assert await names(opened) == ["a"]
+
+
+async def test_patient_writes_are_written_by_close(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'trial.sqlite3'}"
+    database = Database.open(url)
+    await database.create_all()
+    last = database.write((INSERT, {"name": "a"}), patient=True)
+    await database.close()
+    assert last.done()
+    again = Database.open(url)
+    assert await names(again) == ["a"]
+    await again.close()
