@@ -301,7 +301,16 @@ class AgentStates:
         # Held in memory before the shared state is asked: whoever comes while we wait there finds the agent taken.
         log_failure(self._change(record, held, "reserved", contact_id))
         self._due(now + lease_s, agent_id)
-        if not await self._shared.claim(_claim(agent_id), contact_id, lease_s):
+        try:
+            claimed = await self._shared.claim(_claim(agent_id), contact_id, lease_s)
+        except BaseException:
+            # Whoever asked holds nothing by which to release the agent again.
+            record = self.of(agent_id)
+            if record.reserved_for == contact_id:
+                free = self._without(record, contact_id, 0.0)
+                log_failure(self._change(record, free, "the reservation could not be claimed", contact_id))
+            raise
+        if not claimed:
             await self.release(agent_id, contact_id, reason="reserved by another server")
             return False
         if self.of(agent_id).reserved_for != contact_id:  # the phone or the contact went away while we waited

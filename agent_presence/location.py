@@ -164,7 +164,8 @@ class Location:
             self._take(binding)
         for binding in added:
             self._put(binding)
-        if aor not in self._bindings:
+        if aor not in self._bindings and any(binding.device_id is not None for binding in gone):
+            # Customers' addresses are made up anew for each of their pages: nobody asks when one went.
             self._gone_at[aor] = self._now()
         written = self._store.change_bindings(added, removed)
         self._say(added, gone, reason)

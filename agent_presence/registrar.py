@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Container, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -34,6 +34,7 @@ MAX_BINDINGS = 10
 # Path is kept and used. outbound is understood but never promised (no Require in the 200): a phone that is promised it
 # tests its UDP flow by STUN (RFC 5626 s4.4.2), and would take the silence for a dead flow.
 _SUPPORTED = frozenset({"path", "outbound", "gruu"})
+_STORED = frozenset({"call-id", "contact", "path"})
 
 Headers = list[tuple[str, str]]
 
@@ -101,6 +102,7 @@ class Registrar:
             raise Refusal(404)  # step 5
         if to.user != who:
             raise Refusal(403, "That is not your address")  # step 4
+        _check_text(request)
         aor = self._location.aor(who)
 
         added: list[Binding] = []
@@ -171,8 +173,7 @@ class Registrar:
                 binding = self._binding(incoming, aor, username, contact, key, expires)
                 added.append(binding)
                 removed += _twins(binding, known.values()) if len(contacts) == 1 else []
-        if len(known) + len({binding.key for binding in added} - known.keys()) - len(removed) > MAX_BINDINGS:
-            raise Refusal(403, "Too many registered phones")
+        removed += _crowded_out(known, added, refreshed, removed)
         for binding in refreshed:
             self._location.refresh(binding)
         return added, removed
@@ -252,9 +253,19 @@ def _reg_id(contact: NameAddr) -> int | None:
     text = contact.param("reg-id")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) < 2**31):
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and 0 < int(text) < 2**31):
         raise Refusal(400, "Bad reg-id")
     return int(text)
+
+
+def _check_text(request: Request) -> None:
+    # What is no UTF-8 cannot be stored, and would keep whatever is stored in one go with it from being stored too.
+    for key, line in zip(request.headers.keys, request.headers.lines, strict=True):
+        if key in _STORED and not line.isascii():
+            try:
+                line.encode()
+            except UnicodeEncodeError:
+                raise Refusal(400, f"{key} is not UTF-8") from None
 
 
 def _key(uri: SipUri, instance: str | None, reg_id: int | None, known: Collection[Binding]) -> str:
@@ -295,7 +306,8 @@ def _refreshed(old: Binding, request: Request, expires_at: float) -> Binding:
 
 
 def _user_agent(request: Request) -> str:
-    return (request.headers.get("User-Agent") or "")[:200]
+    name = (request.headers.first("user-agent") or "")[:200]
+    return name if name.isascii() else name.encode("utf-8", "replace").decode()
 
 
 def _path(request: Request) -> tuple[str, ...]:
@@ -316,6 +328,26 @@ def _twins(new: Binding, known: Collection[Binding]) -> list[Binding]:
         for old in known
         if old.instance is None and old.call_id == new.call_id and old.contact_uri.partition("@")[0] == user
     ]
+
+
+def _crowded_out(
+    known: Mapping[str, Binding],
+    added: Sequence[Binding],
+    refreshed: Sequence[Binding],
+    removed: Sequence[Binding],
+) -> list[Binding]:
+    """What has to go so that no more than MAX_BINDINGS are left: those that would be gone soonest anyway.
+
+    A phone that names another Contact each time it starts leaves one behind each time; to refuse it the eleventh time
+    would keep its agent offline until the first has expired.
+    """
+    named = {binding.key for binding in (*added, *refreshed)}
+    gone = {binding.key for binding in removed}
+    others = [binding for key, binding in known.items() if key not in named and key not in gone]
+    excess = len(named) + len(others) - MAX_BINDINGS
+    if excess > len(others):
+        raise Refusal(403, "Too Many Contacts")
+    return sorted(others, key=lambda binding: binding.expires_at)[:excess] if excess > 0 else []
 
 
 def _listed(binding: Binding, now: float) -> str:

@@ -18,6 +18,7 @@ from sip_trunk.exchange import Exchange
 from sip_trunk.incoming_request import IncomingRequest
 from sip_trunk.sip import dialog as dialogs
 from sip_trunk.sip.dialog import Dialog
+from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.headers import Headers
 from sip_trunk.sip.message import Message, Request, Response
 from sip_trunk.sip.uri import SipUri
@@ -460,7 +461,7 @@ class Call:
 
     def _receive_reoffer(self, transaction: ServerTransaction, request: Request, dialog: Dialog) -> None:
         if request.method == "UPDATE" and not request.body:  # RFC 3311 §5.2, RFC 4028: a refresh, no offer
-            dialog.refresh(request)
+            self._follow(transaction, request, dialog)
             transaction.respond(self._success(request, b"", ()))
         elif self._reinvite is not None or (dialog is not self.dialog):
             transaction.respond(request.response(491))  # §14.2; RFC 3311 §5.2: our offer is out
@@ -468,10 +469,15 @@ class Call:
             wait = str(random.randint(0, 10))  # §14.2
             transaction.respond(request.response(500, headers=[("Retry-After", wait)]))
         else:
-            dialog.refresh(request)
+            self._follow(transaction, request, dialog)
             self._reoffer = transaction
             transaction.on_cancel = lambda _: self._reoffer_withdrawn(transaction)
             self._emit(Reoffered(request.body))
+
+    def _follow(self, transaction: ServerTransaction, request: Request, dialog: Dialog) -> None:
+        """The peer says where it is now: a phone that moved to another network is no longer behind its old flow."""
+        dialog.refresh(request)
+        self.flow = transaction.flow
 
     def _reoffer_withdrawn(self, transaction: ServerTransaction) -> None:
         transaction.respond(transaction.request.response(487))
@@ -509,9 +515,14 @@ class Call:
             *self.agent.capabilities(),
         ]
         expires = request.headers.get("Session-Expires")
-        if expires is not None and "refresher=uas" not in expires.replace(" ", "").lower():
-            # RFC 4028 §9: they may refresh, and we answer; we do not insist, so no Require.
+        if (
+            expires is not None
+            and "refresher=uas" not in expires.replace(" ", "").lower()
+            and _knows_timer(request)
+        ):
+            # RFC 4028 §9: they refresh, and we answer. A proxy may have asked for it on behalf of a peer that cannot.
             pairs.append(("Session-Expires", f"{expires.partition(';')[0].strip()};refresher=uac"))
+            pairs.append(("Require", "timer"))
         pairs += headers
         tag = self.dialog.local_tag if self.dialog is not None else None
         return request.response(
@@ -561,6 +572,14 @@ class Call:
             self._on_event(event)
         except Exception:
             log.failure("The owner of call {id} failed on {event}", id=self.id, event=type(event).__name__)
+
+
+def _knows_timer(request: Request) -> bool:
+    try:
+        tags = [*request.headers.all("Supported"), *request.headers.all("Require")]
+    except BadMessage:
+        return False
+    return any(tag.lower() == "timer" for tag in tags)
 
 
 def _nothing() -> None:

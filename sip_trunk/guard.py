@@ -90,8 +90,9 @@ class Guard:
             return False
         if self._exempt(flow):
             return True
-        # What belongs to a call or transaction that is there costs a look-up; so does what only pretends to.
-        if request.method in ("ACK", "CANCEL") or request.to.tag is not None:
+        # What belongs to a call or transaction that is there costs a look-up; so does what only pretends to. A REGISTER
+        # belongs to none, whatever tag it brings: it would be a way to guess passwords unseen.
+        if request.method in ("ACK", "CANCEL") or not request.outside_dialog:
             return True
         return self._take(flow, now)
 

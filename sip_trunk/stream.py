@@ -19,8 +19,37 @@ if TYPE_CHECKING:
 
 log = Logger()
 
+CLOSING_S = 4.0
+"""A connection we end is cut after this, whether or not the peer has taken the rest and, by TLS, our good-bye."""
+
 
 @implementer(IPushProducer)
+class Backlog:
+    """What a peer has not taken yet of what it was sent; registered as its connection's push producer, it is told when
+    the peer stops taking, and counts from then on."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._unsent = 0
+        self.stuck = False
+
+    def add(self, size: int) -> bool:
+        """Whether this much more may be sent; False: the peer is to be cut off."""
+        if self.stuck:
+            self._unsent += size
+        return self._unsent <= self._most
+
+    def pauseProducing(self) -> None:
+        self.stuck = True
+
+    def resumeProducing(self) -> None:
+        self.stuck = False
+        self._unsent = 0
+
+    def stopProducing(self) -> None:
+        self.stuck = True
+
+
 class StreamProtocol(Protocol):
     """Reads messages off a connection. It ends the connection when that brings no whole message for `quiet_s`, is
     silent for `idle_s`, or does not take what we send."""
@@ -32,8 +61,7 @@ class StreamProtocol(Protocol):
         self._name = name
         self._parser = StreamParser(transports.limits.message)
         self._spoke = False
-        self._congested = False
-        self._unsent = 0
+        self._backlog = Backlog(transports.limits.unsent)
         self._heard_at = self._whole_at = transports.reactor.seconds()
         self._check: IDelayedCall | None = None
         # The transport; no one interface of Twisted's has all of what a TCP or TLS one can do.
@@ -49,8 +77,7 @@ class StreamProtocol(Protocol):
         self.flow = flow
         self._wire.setTcpNoDelay(True)
         self._wire.setTcpKeepAlive(True)
-        # Being its own push producer, it is told when the peer stops taking what we send.
-        self._wire.registerProducer(self, True)
+        self._wire.registerProducer(self._backlog, True)
         self._arm()
 
     def _arm(self) -> None:
@@ -97,31 +124,26 @@ class StreamProtocol(Protocol):
             self._transports.closed(self.flow)
 
     def _write(self, data: bytes) -> None:
-        if self._congested:
-            self._unsent += len(data)
-            if self._unsent > self._transports.limits.unsent:
-                log.info("{flow!r} does not take what it is sent", flow=self.flow)
-                self._wire.abortConnection()
-                return
+        if not self._backlog.add(len(data)):
+            log.info("{flow!r} does not take what it is sent", flow=self.flow)
+            self._wire.abortConnection()
+            return
         self._wire.write(data)
 
     def _drop(self) -> None:
         # registerProducer keeps loseConnection waiting for ever.
         self._wire.unregisterProducer()
-        if self._congested:
+        if self._backlog.stuck:
             self._wire.abortConnection()
-        else:
-            self._wire.loseConnection()
+            return
+        if self._check is not None:
+            self._check.cancel()
+        self._check = self._transports.reactor.callLater(CLOSING_S, self._cut)
+        self._wire.loseConnection()
 
-    def pauseProducing(self) -> None:
-        self._congested = True
-
-    def resumeProducing(self) -> None:
-        self._congested = False
-        self._unsent = 0
-
-    def stopProducing(self) -> None:
-        self._congested = True
+    def _cut(self) -> None:
+        self._check = None
+        self._wire.abortConnection()
 
 
 class StreamFactory(Factory):

@@ -5,6 +5,7 @@ RFC 3261 §17 with RFC 6026; the rules themselves are the tables in `sip_trunk.s
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from secrets import token_hex
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 log = Logger()
 
 COOKIE = "z9hG4bK"
+MOST_REFUSED = 4096
+"""How many transactions are kept of those that were refused as they came: anybody can make them."""
+
 Key = tuple[object, ...]
 SentBy = tuple[str, int | None]
 Screen = Callable[[Request, "Flow"], tuple[int, str] | None]
@@ -204,7 +208,7 @@ class ServerTransaction(Transaction):
     non-INVITE) or "transport".
     """
 
-    __slots__ = ("_responded", "_to_tag", "machine", "merge_key", "on_cancel", "on_failure")
+    __slots__ = ("_handed_over", "_responded", "_to_tag", "machine", "merge_key", "on_cancel", "on_failure")
 
     machine: server.InviteServer | server.NonInviteServer
 
@@ -215,6 +219,7 @@ class ServerTransaction(Transaction):
         self.merge_key: Key | None = None
         self._to_tag: str | None = None
         self._responded = 0
+        self._handed_over = False
         self.on_cancel: Callable[[Request], None] = _ignore
         self.on_failure: Callable[[str], None] = _ignore
 
@@ -235,7 +240,18 @@ class ServerTransaction(Transaction):
             return
         self._responded = response.status
         self._data = response.to_bytes()
+        if response.status >= 300 and not self._handed_over and self.request.outside_dialog:
+            # §8.2.7, §26.3.2.4: a refusal that took no thought is said again when asked again and not by itself, so
+            # that an INVITE with a forged source does not make us send eleven answers there; and only so many are kept.
+            self.machine = server.NonInviteServer(self.flow.reliable, self._layer.timing)
+            self.step(Event.FINAL, response)
+            self._layer.refused_at_once(self)
+            return
         self.step(self.machine.kind(response.status), response)
+
+    def give_up(self) -> None:
+        """Forget it before its time."""
+        self._end()
 
     def repeat(self) -> None:
         """Send a 2xx to INVITE again: that is the transaction user's to do (RFC 3261 §13.3.1.4)."""
@@ -243,6 +259,7 @@ class ServerTransaction(Transaction):
 
     def handed_over(self) -> None:
         """The transaction user has seen the request; if it did not answer at once, say or prepare to say 100."""
+        self._handed_over = True
         if not self._responded:
             self.step(Event.UNANSWERED)
 
@@ -284,6 +301,7 @@ class TransactionLayer:
         self._clients: dict[Key, ClientTransaction] = {}
         self._servers: dict[Key, ServerTransaction] = {}
         self._merged: dict[Key, ServerTransaction] = {}
+        self._refused: OrderedDict[ServerTransaction, None] = OrderedDict()
         # Only connections close; a UDP flow has nothing to tell.
         self._by_flow: dict[Flow, set[Transaction]] = {}
         transports.on_message = self.receive
@@ -449,10 +467,18 @@ class TransactionLayer:
         for transaction in list(self._by_flow.pop(flow, ())):
             transaction.step(Event.TRANSPORT_ERROR)
 
+    def refused_at_once(self, transaction: ServerTransaction) -> None:
+        """It is kept only for the sake of a repeated request, as long as there are not too many like it."""
+        if transaction.key in self._servers:
+            self._refused[transaction] = None
+            if len(self._refused) > MOST_REFUSED:
+                next(iter(self._refused)).give_up()
+
     def forget(self, transaction: Transaction) -> None:
         """It is over; its messages are strays from now on."""
         if isinstance(transaction, ServerTransaction):
             self._servers.pop(transaction.key, None)
+            self._refused.pop(transaction, None)
             if transaction.merge_key is not None:
                 self._merged.pop(transaction.merge_key, None)
         else:
@@ -472,6 +498,7 @@ class TransactionLayer:
         self._clients.clear()
         self._servers.clear()
         self._merged.clear()
+        self._refused.clear()
         for flow in self._by_flow:
             flow.on_closed.discard(self._flow_closed)
         self._by_flow.clear()

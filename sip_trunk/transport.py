@@ -7,10 +7,11 @@ know a flow by its token: a UDP one can be made again from it, a connection's is
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, overload
 
 from twisted.internet.abstract import isIPv6Address
@@ -41,13 +42,14 @@ __all__ = ["Connection", "Flow", "TransportLimits", "Transports"]
 class TransportLimits:
     """What one peer, or all together, may take of us.
 
-    connections, per_address: how many may be open. quiet_s: how long a message may take to come whole, and a new
+    connections, per_address: how many may be open; unless told, half of the files we may open, for the database and
+    the web site need some too. quiet_s: how long a message may take to come whole, and a new
     connection to bring its first. idle_s: how long a connection may be silent. unsent: octets kept for a peer that does
     not take them. connect_s: how long opening a connection may take.
     """
 
     message: Limits = LIMITS
-    connections: int = 20_000
+    connections: int = field(default_factory=lambda: min(20_000, _files() // 2))
     per_address: int = 5_000
     quiet_s: float = 32.0
     idle_s: float = 7_500.0
@@ -68,7 +70,7 @@ class UdpFlow(Flow):
             return
         try:
             transport.write(data, self.peer)
-        except (OSError, MessageLengthError, ValueError) as error:
+        except (OSError, MessageLengthError, ValueError, OverflowError) as error:
             # A full buffer, no route, too long: to the transaction above it is a datagram that got lost.
             log.info(
                 "{flow!r} did not take {size} octets: {error}", flow=self, size=len(data), error=str(error)
@@ -353,6 +355,11 @@ class Transports:
         )
         uri = SipUri(user=user or None, host=self.public_host, port=self._port(flow))
         return f"{uri}{transport}"
+
+
+def _files() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 1 << 20
 
 
 def _number(listening: IListeningPort) -> int:

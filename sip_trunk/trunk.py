@@ -37,6 +37,11 @@ class TrunkTable:
             for peer in trunk.peers:
                 self._by_peer[peer] = trunk
 
+    @property
+    def addresses(self) -> frozenset[str]:
+        """Where trunks send from, ports aside."""
+        return frozenset(host for host, _ in self._by_peer)
+
     def by_peer(self, peer: Flow | tuple[str, int]) -> Trunk | None:
         """The trunk at the other end of a flow, or at an address."""
         host, port = peer if isinstance(peer, tuple) else peer.peer

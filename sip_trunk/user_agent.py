@@ -38,7 +38,7 @@ from sip_trunk.outgoing_call import OutgoingCall
 from sip_trunk.sip.dialog import Dialog, DialogId, next_hop, through
 from sip_trunk.sip.errors import BadMessage, SipError
 from sip_trunk.sip.headers import parse_name_addr
-from sip_trunk.sip.message import Request, Response
+from sip_trunk.sip.message import REASONS, Request, Response
 from sip_trunk.sip.uri import OtherUri, SipUri, Uri
 from sip_trunk.transactions import Screen, ServerTransaction, TransactionLayer
 
@@ -243,15 +243,15 @@ class UserAgent:
     # -- requests of theirs
 
     def _screen(self, request: Request, flow: Flow) -> tuple[int, str] | None:
+        if not request.outside_dialog and _dialog_id(request) not in self.dialogs:
+            return 481, REASONS[481]  # §12.2.2; anybody can make up a tag, so nothing is kept for it
         return self.screen(request, flow) if self.screen is not None else None
 
     def _receive(self, transaction: ServerTransaction, request: Request) -> None:
         """RFC 3261 §8.2, in its order: the method, the Request-URI, Require, the body; then whoever it is for."""
         method = request.method
-        tag = request.to.tag
-        # Some phones put the To tag of the last answer into their next REGISTER, which makes no dialog.
-        if tag is not None and method != "REGISTER":
-            self._receive_in_dialog(transaction, request, tag)
+        if not request.outside_dialog:
+            self._receive_in_dialog(transaction, request)
             return
         take = self.methods.get(method)
         if take is None and (method != "INVITE" or self.on_invite is None):
@@ -277,16 +277,13 @@ class UserAgent:
             call.refuse(500)
             call.hangup()
 
-    def _receive_in_dialog(self, transaction: ServerTransaction, request: Request, tag: str) -> None:
-        known = self.dialogs.get((request.call_id, tag, request.from_.tag or ""))
-        if known is None:
-            transaction.respond(request.response(481))
-        elif not self._lacks(transaction, request):
-            call, dialog = known
+    def _receive_in_dialog(self, transaction: ServerTransaction, request: Request) -> None:
+        call, dialog = self.dialogs[_dialog_id(request)]
+        if not self._lacks(transaction, request):
             call.receive(transaction, request, dialog)
 
     def _receive_ack(self, request: Request, flow: Flow) -> None:
-        known = self.dialogs.get((request.call_id, request.to.tag or "", request.from_.tag or ""))
+        known = self.dialogs.get(_dialog_id(request))
         if known is not None:
             known[0].receive_ack(request)
 
@@ -337,6 +334,10 @@ class UserAgent:
                 ("Server", self.product),
             ],
         )
+
+
+def _dialog_id(request: Request) -> DialogId:
+    return (request.call_id, request.to.tag or "", request.from_.tag or "")
 
 
 def _address(text: str) -> str:

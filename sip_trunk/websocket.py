@@ -20,6 +20,7 @@ from twisted.web.resource import IResource
 from sip_trunk.flow import Connection
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.parser import KeepAlive, is_keep_alive, parse
+from sip_trunk.stream import Backlog
 from sip_trunk.transport import Transports
 
 log = Logger()
@@ -34,6 +35,7 @@ class SipWebSocket(WebSocketServerProtocol):
     factory: SipWebSocketFactory
     flow: Connection | None = None
     _alarm: IDelayedCall | None = None
+    _backlog: Backlog | None = None
     _heard = True
 
     def onConnect(self, request: Any) -> str:
@@ -56,6 +58,10 @@ class SipWebSocket(WebSocketServerProtocol):
             self.sendClose(1000, "Too many connections")
             return
         self.flow = flow
+        # The web site's own producer is still there; it holds back what a page would ask next, and counts nothing.
+        self.unregisterProducer()
+        self._backlog = Backlog(transports.limits.unsent)
+        self.registerProducer(self._backlog, True)
         self._arm()
 
     def _arm(self) -> None:
@@ -99,6 +105,10 @@ class SipWebSocket(WebSocketServerProtocol):
             self.factory.transports.closed(self.flow)
 
     def _write(self, data: bytes) -> None:
+        if self._backlog is not None and not self._backlog.add(len(data)):
+            log.info("{flow!r} does not take what it is sent", flow=self.flow)
+            self.dropConnection(abort=True)
+            return
         try:
             data.decode()
         except UnicodeDecodeError:

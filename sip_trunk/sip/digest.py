@@ -11,6 +11,7 @@ import hmac
 import itertools
 import re
 import secrets
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -77,7 +78,7 @@ class Nonces:
     remembered: how many nonces in use are kept to refuse a repeated nc; the oldest give way and become stale.
     """
 
-    __slots__ = ("_forgotten", "_limit", "_secret", "_serial", "_used", "lifetime_s")
+    __slots__ = ("_forgotten", "_key", "_limit", "_serial", "_used", "lifetime_s")
 
     # How far behind the highest nc another may come: UDP reorders.
     _WINDOW = 64
@@ -85,12 +86,13 @@ class Nonces:
     def __init__(self, secret: bytes, lifetime_s: float = 300.0, *, remembered: int = 100_000) -> None:
         if len(secret) < 16:
             raise ValueError("a secret for nonces needs 16 octets")
-        self._secret = secret
+        self._key = hashlib.sha256(secret).digest()
         self.lifetime_s = lifetime_s
         self._limit = remembered
         self._serial = itertools.count(secrets.randbits(40))
-        # nonce -> (highest nc, bits of those seen below it, when it was made)
-        self._used: dict[str, tuple[int, int, float]] = {}
+        # nonce -> (highest nc, bits of those seen below it, when it was made). A plain dict that loses its first entry
+        # again and again has to look for the next one farther and farther in.
+        self._used: OrderedDict[str, tuple[int, int, float]] = OrderedDict()
         self._forgotten = 0.0
 
     def __len__(self) -> int:
@@ -98,7 +100,8 @@ class Nonces:
         return len(self._used)
 
     def _proof(self, text: str) -> str:
-        return hmac.digest(self._secret, text.encode(), "sha256")[:12].hex()
+        # Keyed BLAKE2 is a MAC by itself, at a third of what an HMAC costs.
+        return hashlib.blake2b(text.encode(), key=self._key, digest_size=12).hexdigest()
 
     def issue(self, now: float) -> str:
         text = f"{int(now * 1000):x}.{next(self._serial):x}"
@@ -108,7 +111,7 @@ class Nonces:
         text, _, proof = nonce.rpartition(".")
         if len(nonce) > 80 or not nonce.isascii() or not hmac.compare_digest(proof, self._proof(text)):
             return None
-        return int(text.partition(".")[0], 16) / 1000
+        return _time_in(text)
 
     def check(self, nonce: str, now: float) -> NonceState:
         """Whether we made it and it is still good. It changes nothing, so it costs a stranger's flood no memory."""
@@ -127,7 +130,7 @@ class Nonces:
         """
         known = self._used.get(nonce)
         if known is None:
-            known = (0, 0, self._made_at(nonce) or 0.0)
+            known = (0, 0, _time_in(nonce))
         highest, seen, made_at = known
         behind = highest - nc
         if nc > highest:
@@ -151,6 +154,10 @@ class Nonces:
             elif now - made_at <= self.lifetime_s or len(self._used) == 1:
                 return
             del self._used[oldest]
+
+
+def _time_in(nonce: str) -> float:
+    return int(nonce.partition(".")[0], 16) / 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,8 @@ _PLAIN_NAME_ADDR = re.compile(rf'(?:"([^"\\]*)" ?)?<([^<>\s]+)>({_PLAIN_PARAMS})
 _PLAIN_VIA = re.compile(
     rf"SIP/2\.0/([A-Z]+) ([A-Za-z0-9.-]*[A-Za-z0-9])(?::([0-9]{{1,5}}))?({_PLAIN_PARAMS})"
 )
-_NAME_ADDR = re.compile(rf'\s*(?:({_QUOTED})\s*|([^"<>,;:@]*))<([^<>\s]+)>', re.DOTALL)
+# Possessive: what white space and name share must be tried in one way only, or a long one takes its square in time.
+_NAME_ADDR = re.compile(rf'\s*+(?:({_QUOTED})\s*+|([^"<>,;:@]*+))<([^<>\s]+)>', re.DOTALL)
 _ADDR_SPEC = re.compile(r'\s*([^<>\s",;?]+)')
 _VIA = re.compile(
     rf"\s*SIP\s*/\s*2\.0\s*/\s*({_TOKEN})\s+({HOST})\s*(?::\s*([0-9]{{1,5}}))?", re.IGNORECASE | re.ASCII
@@ -323,7 +324,7 @@ def parse_via(text: str) -> Via:
     match = _PLAIN_VIA.fullmatch(text)
     if match is not None:
         transport, host, port, plain = match.groups()
-        return Via(transport, host, int(port) if port else None, _plain_params(plain) if plain else {})
+        return Via(transport, host, _via_port(port), _plain_params(plain) if plain else {})
     match = _VIA.match(text)
     if match is None:
         raise BadMessage("Bad Via")
@@ -333,7 +334,15 @@ def parse_via(text: str) -> Via:
         params = parse_params(text, at) if at < len(text) else {}
     except BadMessage as error:
         raise BadMessage("Bad Via") from error
-    return Via(transport.upper(), host[1:-1] if host[0] == "[" else host, int(port) if port else None, params)
+    return Via(transport.upper(), host[1:-1] if host[0] == "[" else host, _via_port(port), params)
+
+
+def _via_port(text: str | None) -> int | None:
+    # A response may be sent there, so it must be one that can be sent to.
+    port = int(text) if text else None
+    if port is not None and not 0 < port < 65536:
+        raise BadMessage("Bad Via")
+    return port
 
 
 def parse_cseq(text: str) -> CSeq:

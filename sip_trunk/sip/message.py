@@ -310,6 +310,12 @@ class Request(Message):
             raise SipFault("Bad start line")
         return f"{self.method} {self.uri_text} SIP/2.0"
 
+    @property
+    def outside_dialog(self) -> bool:
+        """Whether it claims no dialog. Some phones put the To tag of the last answer into their next REGISTER, which
+        belongs to none all the same."""
+        return self.to.tag is None or self.method == "REGISTER"
+
     def copy(self) -> Self:
         return type(self)(self.method, self.uri_text, self.headers.copy(), self.body)
 
@@ -323,7 +329,9 @@ class Request(Message):
         params = {**params, "received": host}
         if wants_rport:
             params["rport"] = str(port)
-        self.headers.replace_first("Via", str(Via(via.transport, via.host, via.port, params)))
+        stamped = Via(via.transport, via.host, via.port, params)
+        self.headers.replace_first("Via", str(stamped))
+        self.headers.cache["top via"] = stamped
 
     def response(
         self,

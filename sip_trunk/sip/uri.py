@@ -19,7 +19,7 @@ _SIP_URI = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _TEL_URI = re.compile(
-    rf"tel:(\+?[0-9A-Fa-f*#().-]*[0-9A-Fa-f*#][0-9A-Fa-f*#().-]*)((?:;[^;?{_NOT}]+)*)",
+    rf"tel:(\+?[().-]*+[0-9A-Fa-f*#][0-9A-Fa-f*#().-]*+)((?:;[^;?{_NOT}]+)*)",
     re.IGNORECASE | re.ASCII,
 )
 _OTHER_URI = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*):([^{_NOT}]+)", re.ASCII)

@@ -326,3 +326,16 @@ async def test_after_a_long_outage_readiness_must_be_said_again(ready: House) ->
     assert again.states.of(ANA).state is AgentState.OFFLINE
     await again.bind("ana")
     assert again.states.of(ANA).state is AgentState.NOT_READY
+
+
+async def test_a_reservation_that_cannot_be_claimed_leaves_the_agent_ready(
+    ready: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def out_of_reach(*_: object) -> bool:
+        raise ConnectionError("no shared state")
+
+    monkeypatch.setattr(ready.shared, "claim", out_of_reach)
+    with pytest.raises(ConnectionError):
+        await reserve(ready)
+    assert ready.states.of(ANA).state is AgentState.READY
+    assert not ready.states.of(ANA).active

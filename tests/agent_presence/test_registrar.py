@@ -103,7 +103,7 @@ class Desk:
             "",
             "",
         ]
-        message = parse("\r\n".join(lines).encode())
+        message = parse("\r\n".join(lines).encode("utf-8", "surrogateescape"))
         assert isinstance(message, Request)
         asked: Any = Asked(message, flow)
         if flow.reliable:
@@ -323,13 +323,40 @@ async def test_a_phone_that_reconnects_is_not_taken_out_by_the_end_of_its_old_co
     assert [binding.flow_token for binding in desk.house.location.bindings(AOR)] == ["tcp-40001"]
 
 
-async def test_one_address_takes_only_so_many_phones(desk: Desk) -> None:
+async def test_one_phone_too_many_takes_the_place_of_the_one_that_would_be_gone_first(desk: Desk) -> None:
     for number in range(10):
-        assert (
-            await desk.register(f"<sip:ana@192.0.2.{number + 1}>", call_id=f"call-{number}")
-        ).status == 200
-    assert (await desk.register("<sip:ana@192.0.2.99>", call_id="one more")).status == 403
-    assert (await desk.register("<sip:ana@192.0.2.1>", call_id="call-0")).status == 200
+        answer = await desk.register(
+            f"<sip:ana@192.0.2.{number}>", f"Expires: {1000 - number}", call_id=f"call-{number}"
+        )
+        assert answer.status == 200
+    assert (await desk.register("<sip:ana@192.0.2.99>", call_id="one more")).status == 200
+    uris = desk.uris()
+    assert len(uris) == 10
+    assert "sip:ana@192.0.2.99" in uris
+    assert "sip:ana@192.0.2.9" not in uris
+    assert (await desk.register("<sip:ana@192.0.2.1>", call_id="call-1", cseq=99)).status == 200
+    assert len(desk.uris()) == 10
+
+
+async def test_more_contacts_than_anybody_has_phones_are_refused(desk: Desk) -> None:
+    contacts = ", ".join(f"<sip:ana@192.0.2.{number}>" for number in range(11))
+    assert (await desk.register(contacts)).status == 403
+    assert desk.uris() == []
+
+
+@pytest.mark.parametrize("reg_id", ["0", "x", "2147483648", "00000000001" + "9" * 5000])
+async def test_a_reg_id_that_is_no_31_bit_number_is_refused(desk: Desk, reg_id: str) -> None:
+    answer = await desk.register(f'{HERE};+sip.instance="<urn:uuid:1>";reg-id={reg_id}')
+    assert (answer.status, desk.uris()) == (400, [])
+
+
+async def test_what_is_not_utf_8_is_refused_before_it_can_spoil_a_write(desk: Desk) -> None:
+    assert (await desk.register("<sip:an\udce4@192.0.2.7>")).status == 400
+    assert (await desk.register(call_id="\udce4")).status == 400
+    assert (await desk.register(HERE, "User-Agent: T\udce9l\udce9phone Zoë")).status == 200
+    (binding,) = desk.house.location.bindings(AOR)
+    assert binding.user_agent == "T?l?phone Zoë"
+    assert [stored.user_agent for stored in await desk.house.store.bindings()] == ["T?l?phone Zoë"]
 
 
 async def test_a_customers_browser_registers_too_and_is_no_device(desk: Desk) -> None:
@@ -341,6 +368,15 @@ async def test_a_customers_browser_registers_too_and_is_no_device(desk: Desk) ->
     assert binding.device_id is None
     assert desk.house.kinds("device.registered") == []
     assert desk.probed == []
+
+
+async def test_when_a_customers_address_went_is_not_remembered(desk: Desk) -> None:
+    for user in ("cust-1", "ana"):
+        aor = f"sip:{user}@{DOMAIN}"
+        await desk.register(f"<sip:{user}@192.0.2.7>", user=user, to=aor)
+        await desk.register("*", "Expires: 0", user=user, to=aor)
+    assert desk.house.location.gone_at(f"sip:cust-1@{DOMAIN}") is None
+    assert desk.house.location.gone_at(AOR) is not None
 
 
 async def test_a_registration_that_cannot_be_stored_is_not_confirmed(desk: Desk) -> None:

@@ -83,3 +83,12 @@ def test_the_table_is_bounded() -> None:
     for number in range(10):
         guard.allow(Flow("UDP", (f"192.0.2.{number}", 1), "t"), request(), 100.0)
     assert len(guard._sources) == 3
+
+
+def test_a_to_tag_does_not_hide_a_register_from_the_guard() -> None:
+    guard = make()
+    for _ in range(5):
+        assert guard.allow(AWAY, request(to_tag=";tag=x"), 100.0)
+        guard.failed(AWAY, 100.0)
+    assert not guard.allow(AWAY, request(to_tag=";tag=x"), 100.0)
+    assert guard.allow(AWAY, request("BYE", to_tag=";tag=x"), 100.0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
+from sip_trunk import transactions
 from sip_trunk.sip.message import Request, Response
 from sip_trunk.transactions import ServerTransaction, TransactionLayer
 from tests.sip_trunk.network import MemoryFlow, MemoryTransports, Network, pass_time
@@ -107,6 +108,42 @@ def test_an_invite_left_unanswered_gets_a_100_and_an_ack_ends_a_refusal(layer: L
     assert layer.acks == []
     layer.wait(40)
     assert layer.sent() == ["100", "486", "486", "486"]
+    assert len(layer.layer) == 0
+
+
+def refuse_all(layer: Layer) -> None:
+    layer.layer.on_request = lambda transaction, request: transaction.respond(
+        request.response(401, to_tag=transaction.to_tag)
+    )
+
+
+@pytest.mark.parametrize("method", ["INVITE", "REGISTER"])
+def test_a_refusal_at_once_is_said_again_when_asked_again_but_not_by_itself(
+    layer: Layer, method: str
+) -> None:
+    refuse_all(layer)
+    layer.come(their(method))
+    layer.wait(1)
+    layer.come(their(method))
+    layer.come(their("ACK", tag="z"))
+    layer.wait(40)
+    assert layer.sent() == ["401", "401"]
+    assert layer.network.seen[0][2] == layer.network.seen[1][2]
+    assert len(layer.layer) == 0
+    assert not layer.clock.getDelayedCalls()
+
+
+def test_of_what_was_refused_at_once_only_so_much_is_kept(
+    layer: Layer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "MOST_REFUSED", 10)
+    refuse_all(layer)
+    for number in range(50):
+        request = their("OPTIONS", branch=f"z9hG4bK{number}")
+        request.headers.set("Call-ID", str(number))
+        layer.come(request)
+    assert len(layer.layer) == 10
+    layer.wait(40)
     assert len(layer.layer) == 0
 
 

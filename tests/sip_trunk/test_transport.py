@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import resource
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from sip_trunk.flow import Flow
 from sip_trunk.locate import Hop
 from sip_trunk.sip.errors import BadMessage, SipFault
 from sip_trunk.sip.message import Message, Request
-from sip_trunk.stream import StreamFactory, StreamProtocol
+from sip_trunk.stream import CLOSING_S, StreamFactory, StreamProtocol
 from sip_trunk.transport import TransportLimits, Transports, UdpPort
 
 PEER = ("192.0.2.7", 4711)
@@ -156,7 +157,9 @@ def test_one_message_that_cannot_be_dealt_with_does_not_stop_the_next() -> None:
     assert calls == ["c1", "c2"]
 
 
-@pytest.mark.parametrize("fault", [OSError("no route"), BlockingIOError(), ValueError("address")])
+@pytest.mark.parametrize(
+    "fault", [OSError("no route"), BlockingIOError(), ValueError("address"), OverflowError("port")]
+)
 def test_a_datagram_that_cannot_be_sent_is_lost_and_nothing_else(fault: Exception) -> None:
     it = Fixture()
     it.datagrams.fault = fault
@@ -249,14 +252,33 @@ def test_a_peer_that_takes_nothing_is_cut_off() -> None:
     protocol, wire = it.connect()
     flow = protocol.flow
     assert flow is not None
-    protocol.pauseProducing()
+    backlog = wire.producer
+    assert backlog is not None
+    backlog.pauseProducing()
     flow.send(b"x" * 900)
-    protocol.resumeProducing()
-    protocol.pauseProducing()
+    backlog.resumeProducing()
+    backlog.pauseProducing()
     flow.send(b"x" * 900)
     assert wire.connected
     flow.send(b"x" * 900)
     assert wire.aborted
+
+
+def test_a_peer_that_does_not_let_go_of_an_ended_connection_is_cut_off() -> None:
+    """By TLS a connection lasts until the peer has answered our good-bye, if nobody cuts it."""
+    it = Fixture()
+    protocol, wire = it.connect()
+    wire.loseConnection = lambda: None  # type: ignore[method-assign]
+    protocol.dataReceived(b"nonsense\r\n\r\n")
+    it.clock.advance(CLOSING_S - 1)
+    assert not wire.aborted
+    it.clock.advance(1)
+    assert wire.aborted
+
+
+def test_connections_leave_files_for_everything_else() -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert 0 < TransportLimits().connections <= max(1, soft // 2)
 
 
 def test_what_we_say_of_ourselves() -> None:

@@ -530,14 +530,61 @@ def test_an_out_of_order_request_is_answered_500(pair: Pair) -> None:
     assert second.result().status == 500
 
 
-def test_a_session_timer_is_agreed_to_without_insisting(pair: Pair) -> None:
-    pair.ana.call(pair.bob, headers=[("Session-Expires", "90"), ("Require", "timer")])
+def test_a_session_timer_is_agreed_to_if_the_caller_refreshes(pair: Pair) -> None:
+    pair.ana.call(pair.bob, headers=[("Session-Expires", "90")])
     pair.wait()
     pair.bob.incoming[0].accept(ANSWER)
     pair.wait()
     (answer,) = pair.network.responses(200)
     assert answer.headers.get("Session-Expires") == "90;refresher=uac"
+    assert answer.headers.get("Require") == "timer"
+
+
+def test_a_session_timer_that_only_a_proxy_asked_for_is_not_put_on_the_caller(pair: Pair) -> None:
+    pair.ana.agent.extensions.clear()
+    pair.ana.call(pair.bob, headers=[("Session-Expires", "90")])
+    pair.wait()
+    pair.bob.incoming[0].accept(ANSWER)
+    pair.wait()
+    (answer,) = pair.network.responses(200)
+    assert "Session-Expires" not in answer.headers
     assert "Require" not in answer.headers
+
+
+def test_a_made_up_dialog_gets_one_481_and_leaves_no_state(pair: Pair) -> None:
+    for method in ("INVITE", "BYE", "MESSAGE"):
+        pair.bob.transports.arrived(
+            ("10.0.0.9", 5060),
+            f"{method} sip:me@10.0.0.2 SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.9:5060;branch=z9hG4bK{method};rport\r\n"
+            f"From: <sip:x@y>;tag=1\r\nTo: <sip:me@10.0.0.2>;tag=2\r\nCall-ID: c\r\nCSeq: 1 {method}\r\n"
+            "Content-Length: 0\r\n\r\n".encode(),
+        )
+    assert len(pair.bob.transactions) == 0
+    pair.wait(40)
+    assert len(pair.network.responses(481)) == 3
+
+
+def test_a_phone_that_moved_is_hung_up_on_where_it_is_now(pair: Pair) -> None:
+    """A phone behind NAT changes its network; its re-INVITE comes by another flow than the call did."""
+    pair.talk()
+    theirs = pair.bob.incoming[-1]
+    theirs._keeps_flow = True
+    request = pair.ana.agent.calls.copy().pop()
+    assert request.dialog is not None
+    offer = request.dialog.request("INVITE")
+    offer.headers.prepend("Via", "SIP/2.0/UDP 10.9.9.9:5060;branch=z9hG4bKmoved;rport")
+    offer.headers.add("Contact", "<sip:ana@10.9.9.9:5060>")
+    offer.headers.set("Content-Type", "application/sdp")
+    offer.body = OFFER
+    pair.bob.transports.arrived(("203.0.113.9", 40000), offer.to_bytes())
+    theirs.answer_reoffer(ANSWER)
+    ack = request.dialog.request("ACK", offer.cseq.number)
+    ack.headers.prepend("Via", "SIP/2.0/UDP 10.9.9.9:5060;branch=z9hG4bKack;rport")
+    pair.bob.transports.arrived(("203.0.113.9", 40000), ack.to_bytes())
+    theirs.hangup()
+    pair.wait()
+    byes = [to for _, to, m in pair.network.seen if isinstance(m, Request) and m.method == "BYE"]
+    assert byes == [("203.0.113.9", 40000)]
 
 
 def test_a_phone_behind_nat_is_called_back_where_it_sent_from(pair: Pair) -> None:

@@ -26,7 +26,8 @@ MESSAGE = (
 class Wire(StringTransportWithDisconnection):
     def setTcpNoDelay(self, enabled: bool) -> None: ...
 
-    def unregisterProducer(self) -> None: ...
+    def unregisterProducer(self) -> None:
+        self.producer = None  # the real ones do not mind when there is none
 
     def abortConnection(self) -> None:
         self.loseConnection()
@@ -172,6 +173,20 @@ def test_a_browser_that_vanished_is_noticed_within_half_a_minute() -> None:
     assert not flow.alive
     assert browser.transports.flow_by_token(flow.token) is None
     assert browser.clock.getDelayedCalls() == []
+
+
+def test_a_browser_that_asks_and_does_not_read_the_answers_is_cut_off() -> None:
+    browser = Browser()
+    flow = browser.protocol.flow
+    assert flow is not None
+    assert browser.wire.producer is not None
+    browser.wire.producer.pauseProducing()
+    for _ in range(browser.transports.limits.unsent // 50_000):
+        flow.send(b"x" * 50_000)
+    assert browser.wire.connected
+    flow.send(b"x" * 50_000)
+    assert not browser.wire.connected
+    assert not flow.alive
 
 
 def test_a_message_larger_than_the_limit_ends_the_connection() -> None:

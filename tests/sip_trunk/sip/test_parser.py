@@ -234,3 +234,27 @@ def test_no_header_takes_long_to_read(header: bytes, value: bytes) -> None:
         pass
     # Linear work takes some milliseconds; quadratic work takes seconds.
     assert time.process_time() - start < 0.2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"From: " + b"\x0b" * 30_000, id="white space before an address that never comes"),
+        pytest.param(b"Contact: <tel:" + b"1" * 30_000 + b"!>", id="a number that is none at its end"),
+    ],
+)
+def test_no_line_takes_the_square_of_its_length_to_read(line: bytes) -> None:
+    name = line.partition(b":")[0]
+    kept = [other for other in OPTIONS.split(b"\r\n") if not other.startswith(name + b":")]
+    began = time.process_time()
+    refusal(b"\r\n".join([kept[0], line, *kept[1:]]))
+    assert time.process_time() - began < 1.0
+
+
+@pytest.mark.parametrize("port", [b"0", b"65536", b"99999"])
+@pytest.mark.parametrize("space", [b" ", b"  "])
+def test_a_via_names_a_port_that_can_be_answered_to(port: bytes, space: bytes) -> None:
+    assert (
+        refusal(OPTIONS.replace(b"/TCP 192.0.2.1:5070", b"/TCP" + space + b"192.0.2.1:" + port)).reason
+        == "Bad Via"
+    )
