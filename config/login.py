@@ -87,6 +87,14 @@ class Attempts:
         """``who`` gave the right password: what went before is forgiven."""
         self._wrong.pop(who, None)
 
+    def undone(self, who: str) -> None:
+        """The last try of ``who`` was right after all; those before it still count."""
+        count = self._count(who)
+        if count > 1:
+            self._wrong[who] = count - 1, self._wrong[who][1]
+        else:
+            self._wrong.pop(who, None)
+
     def _count(self, who: str) -> int:
         count, since = self._wrong.get(who, (0, 0.0))
         if count and since + self._window_s <= self._now():
@@ -142,7 +150,8 @@ class Logins:
         )
         if right:
             self._names.right(name)
-            self._addresses.right(address)
+            # Not all is forgiven here: with one login of their own, anybody could go on guessing others' for ever.
+            self._addresses.undone(address)
         return right
 
     def _verify(self, stored: str | None, password: str) -> bool:
@@ -191,9 +200,8 @@ class Logins:
 
     def csrf_ok(self, login: Login, request: Request) -> bool:
         """Whether ``request`` carries this login's token, in the field ``csrf`` or the header X-CSRF-Token."""
-        given = request.getHeader("x-csrf-token") or (request.args or {}).get(b"csrf", [b""])[0]
-        text = given.decode("utf-8", "replace") if isinstance(given, bytes) else given
-        return hmac.compare_digest(text.encode(), login.csrf.encode())
+        given: bytes = request.getHeader(b"x-csrf-token") or (request.args or {}).get(b"csrf", [b""])[0]
+        return hmac.compare_digest(given, login.csrf.encode())
 
     def close(self) -> None:
         """Let the password threads go."""
@@ -202,7 +210,7 @@ class Logins:
     @staticmethod
     def _set_cookie(request: Request, kind: Kind, token: str, lifetime_s: float) -> None:
         request.addCookie(
-            _cookie(kind),
+            _cookie(kind, request),
             token,
             path="/",
             max_age=str(int(lifetime_s)),
@@ -212,12 +220,14 @@ class Logins:
         )
 
 
-def _cookie(kind: Kind) -> str:
-    return f"warmline_{kind}"
+def _cookie(kind: Kind, request: Request) -> str:
+    # A browser gives http no cookie that was set as secure, nor lets http replace it (RFC 6265bis 5.7): with one name
+    # for both, who had logged in on https could not log in on http any more. The prefix lets nobody but us set it.
+    return f"__Host-warmline_{kind}" if request.isSecure() else f"warmline_{kind}"
 
 
 def _token(request: Request, kind: Kind) -> str | None:
-    raw = request.getCookie(_cookie(kind).encode())
+    raw = request.getCookie(_cookie(kind, request).encode())
     return raw.decode("ascii", "replace") if raw else None
 
 

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from twisted.web.server import Request
 
+from kb_portal.forms import header
 from kb_portal.static_files import StaticFiles
 
 _HERE = Path(__file__).parent
@@ -75,7 +76,7 @@ class Html:
         if file.packed is None:
             return file.content
         request.setHeader("vary", "accept-encoding")
-        if "gzip" not in (request.getHeader("accept-encoding") or ""):
+        if "gzip" not in (header(request, "accept-encoding")):
             return file.content
         request.setHeader("content-encoding", "gzip")
         return file.packed

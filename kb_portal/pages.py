@@ -23,7 +23,7 @@ from config.errors import TheirError, WarmlineError
 from config.login import Login, Logins
 from kb_portal.article import Article
 from kb_portal.customer import Customer
-from kb_portal.forms import FormToken, came_from, field, local_path, number, plain_text
+from kb_portal.forms import FormToken, came_from, field, header, local_path, number, plain_text
 from kb_portal.html import Html, security_headers
 from kb_portal.product import OwnedProduct
 from kb_portal.search import ArticleIndex, marked
@@ -397,7 +397,7 @@ class _Root(Resource):
 
 
 def _redirect(request: Request, path: str) -> bytes:
-    if request.getHeader("hx-request"):
+    if header(request, "hx-request"):
         # A script that fetched a page would follow a redirect unseen; htmx is told to move the whole window.
         request.setHeader("hx-redirect", path)
         return b""
@@ -422,7 +422,7 @@ def _check_size(request: Request) -> None:
 
 
 def _counts(request: Request) -> bool:
-    ahead = request.getHeader("sec-purpose") or request.getHeader("purpose") or ""
+    ahead = header(request, "sec-purpose") or header(request, "purpose")
     return request.method == b"GET" and "prefetch" not in ahead
 
 

@@ -6,6 +6,9 @@ const CONNECT_MS = 10000;
 // Candidates of the page's own machine come at once; a silent interface must not hold the call back.
 const GATHER_MS = 600;
 
+// What the server says in its BYE (RFC 3326) when the contact's address was called by somebody newer.
+export const CALLED_AGAIN = "called again";
+
 export class NoMedia extends Error {}
 
 let library = null;
@@ -55,7 +58,7 @@ function whyNoMedia(name, video) {
 }
 
 export class Call {
-  // told: {joined(), remote(stream), closed(reason)}. closed comes once, whoever ended the call.
+  // told: {joined(), remote(stream), line(isUp), closed(reason)}. closed comes once, whoever ended the call.
   constructor(stream, told) {
     this.stream = stream;
     this.told = told;
@@ -111,7 +114,10 @@ export class Call {
       },
       accepted: () => this.told.joined(),
       failed: ({ cause }) => this.#close(cause),
-      ended: ({ cause }) => this.#close(cause),
+      ended: ({ cause, message }) => {
+        const said = message?.getHeader?.("Reason") ?? "";
+        this.#close(said.includes(CALLED_AGAIN) ? CALLED_AGAIN : cause);
+      },
     };
   }
 
@@ -127,6 +133,7 @@ export class Call {
     });
     connection.addEventListener("connectionstatechange", () => {
       if (connection.connectionState === "failed") this.hangup("Connection lost");
+      else this.told.line(connection.connectionState !== "disconnected");
     });
   }
 

@@ -39,14 +39,24 @@ export class Chat {
 
   // A line as the server has it: from us, the agent or the house.
   heard(message) {
-    if (this.known.has(message.id)) return;
+    if (this.known.has(message.id)) return message.delivered && this.delivered(message.id);
     if (message.from === "customer") {
       const ours = this.outbox.find((line) => line.key === message.key);
-      if (ours) return this.#stored(ours, message.id);
+      if (ours) this.#stored(ours, message.id);
     }
-    const line = this.#show(message.from, message.text, message.at, { stored: true });
-    line.id = message.id;
-    this.known.set(message.id, line);
+    if (!this.known.has(message.id)) {
+      const line = this.#show(message.from, message.text, message.at, { stored: true });
+      line.id = message.id;
+      this.known.set(message.id, line);
+      if (message.from === "customer") this.#mark(line, "sent", "sent");
+    }
+    if (message.delivered) this.delivered(message.id);
+  }
+
+  // The agent's phone has taken a line of ours.
+  delivered(id) {
+    const line = this.known.get(id);
+    if (line?.element.dataset.from === "customer") this.#mark(line, "delivered", "delivered");
   }
 
   #queue(key, text) {

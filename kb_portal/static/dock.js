@@ -25,6 +25,7 @@ export function show(state, { channel = "", asking = false, connected_at: since 
   if (channel === "chat" && state !== "choosing") panels.add("chat");
   if (channel !== "chat" && ["waiting", "ringing", "connected"].includes(state)) panels.add("stage");
   for (const panel of dock.querySelectorAll("[data-panel]")) panel.hidden = !panels.has(panel.dataset.panel);
+  keepFocus();
   const live = state === "connected";
   const media = channel === "voice" || channel === "video";
   byId("help-title").textContent = TITLES[channel] ?? "Get help";
@@ -38,6 +39,12 @@ export function show(state, { channel = "", asking = false, connected_at: since 
   if (!live) talkingSince = null;
   tick();
   label();
+}
+
+// A button that was pressed may be hidden by what it did; a keyboard must not begin again at the top of the page.
+export function keepFocus() {
+  const held = document.activeElement;
+  if (isOpen() && byId("help-sheet").contains(held) && held.closest("[hidden]")) byId("help-title").focus({ preventScroll: true });
 }
 
 export function status(text) {

@@ -1,14 +1,18 @@
 // The Help dock: from the button to a person, and back. It stands outside <main>, so it lives on while pages change.
 
 import { ApiError, get, getHtml, post } from "./api.js";
-import { Call, NoMedia, openMedia } from "./call.js";
+import { CALLED_AGAIN, Call, NoMedia, openMedia } from "./call.js";
 import { Chat } from "./chat.js";
 import * as view from "./dock.js";
 
 const REFRESH_CHOICES_MS = 10000;
-const REDIAL_MS = [500, 1000, 2000, 4000, 8000, 8000, 8000];
+const RETRY_MS = [500, 1000, 2000, 4000, 8000, 8000, 8000];
 const HELD_MS = 20000;
 const byId = (id) => document.getElementById(id);
+
+class Elsewhere extends Error {
+  message = "Your call is open in another tab of this browser. Please go on with it there.";
+}
 
 let contact = null; // as the server last told it
 let chosenProduct = null; // by hand, on pages about no product
@@ -66,7 +70,7 @@ async function loadChoices() {
     choices.dataset.html = html;
     view.trouble(null);
   } catch (error) {
-    view.trouble(words(error), [["Try again", loadChoices]]);
+    view.trouble(words(error), [wayOut(error) ?? ["Try again", loadChoices]]);
   }
 }
 
@@ -88,15 +92,25 @@ async function choose(channel) {
       if (!view.isOpen()) return returnMedia(); // closed while the browser asked: they think better of it
     }
     const made = await post("/api/contacts", { channel, ...asked, text: null });
+    // Asked for twice it is one contact. Two tabs must not take its call from each other.
+    if (isMedia(channel) && !(await tabIsFree(made.id))) throw new Elsewhere();
     begin(made);
   } catch (error) {
     returnMedia();
     view.show("choosing");
     view.status("");
-    view.trouble(words(error), [wayOn(channel)]);
+    view.trouble(words(error), [wayOut(error) ?? wayOn(channel)]);
   } finally {
     delete view.dock.dataset.busy;
   }
+}
+
+// What to do about an error that trying again does not mend.
+function wayOut(error) {
+  if (error.status === 401) return ["Log in", () => location.reload()];
+  // They have another contact open, of which this page did not know.
+  if (error.status === 409) return ["Go on with it", resumeAgain];
+  return null;
 }
 
 function wayOn(channel) {
@@ -175,7 +189,11 @@ function follow() {
     chat.heard(message);
     if (!view.isOpen() && message.from !== "customer") view.oneMoreUnread();
   });
+  live.addEventListener("delivered", (event) => contact?.id === id && chat.delivered(JSON.parse(event.data).id));
   live.addEventListener("error", () => {
+    if (contact?.id !== id || !isOpenContact()) return;
+    // A call that is joined does not need us to go on. All else does, and nobody must wait for news that cannot come.
+    if (contact.state !== "connected" || contact.channel === "chat") view.status("Connection lost. Trying again…");
     // While it is CONNECTING the browser tries again by itself; CLOSED means the server said no, and we ask why.
     if (live?.readyState === EventSource.CLOSED) setTimeout(() => isOpenContact() && contact.id === id && look(), 2000);
   });
@@ -190,10 +208,14 @@ async function look() {
     if (isOpenContact()) follow();
   } catch (error) {
     if (contact?.id !== id || !isOpenContact()) return;
-    if (error instanceof ApiError && !error.passing) return apply({ id, state: "ended", disposition: "lost" });
+    if (error instanceof ApiError && !error.passing) return apply(lostBy(error));
     view.status("Connection lost. Trying again…");
     setTimeout(() => contact?.id === id && isOpenContact() && look(), 3000);
   }
+}
+
+function lostBy(error) {
+  return { id: contact.id, state: "ended", disposition: error.status === 401 ? "logged_out" : "lost" };
 }
 
 async function dial() {
@@ -206,7 +228,14 @@ async function dial() {
       // A line that has held is trusted again; one that breaks at once must not be redialled for ever.
       setTimeout(() => mine === call && (redials = 0), HELD_MS);
     },
-    closed: (reason) => mine === call && redial(id, reason),
+    line: (isUp) => {
+      if (mine === call && isOpenContact()) view.status(isUp ? describe() : "The line is interrupted. Please wait a moment…");
+    },
+    closed: (reason) => {
+      if (mine !== call) return;
+      if (reason === CALLED_AGAIN) goneElsewhere();
+      else redial(id, reason);
+    },
   });
   call = mine;
   try {
@@ -220,15 +249,15 @@ async function dial() {
 async function redial(id, reason) {
   call = null;
   const same = () => contact?.id === id && isOpenContact() && call === null;
-  await new Promise((resume) => setTimeout(resume, REDIAL_MS[Math.min(redials, REDIAL_MS.length - 1)]));
+  await new Promise((resume) => setTimeout(resume, RETRY_MS[Math.min(redials, RETRY_MS.length - 1)]));
   if (!same()) return;
   try {
     apply(await get(`/api/contacts/${id}`));
   } catch (error) {
-    if (error instanceof ApiError && !error.passing) return apply({ id, state: "ended", disposition: "lost" });
+    if (same() && error instanceof ApiError && !error.passing) return apply(lostBy(error));
   }
   if (!same()) return;
-  if (++redials > REDIAL_MS.length) {
+  if (++redials > RETRY_MS.length) {
     view.trouble(`The call could not be set up (${reason}).`, [["Try again", () => ((redials = 0), view.trouble(null), dial())]]);
     return;
   }
@@ -240,19 +269,26 @@ function leave() {
   if (!isOpenContact()) return;
   const { id } = contact;
   // Both ways at once: the BYE ends the call even when the API is slow, the post even when the call never began.
-  post(`/api/contacts/${id}/end`, {}, { keepalive: true }).catch(() => {});
+  tellEnded(id);
   apply({ id, state: "ended", disposition: "customer" });
 }
 
+// Until the server knows, an agent may be rung for somebody who has left.
+async function tellEnded(id) {
+  for (const pause of RETRY_MS) {
+    try {
+      return await post(`/api/contacts/${id}/end`, {}, { keepalive: true });
+    } catch (error) {
+      if (!(error instanceof ApiError && error.passing)) return null;
+    }
+    await new Promise((resume) => setTimeout(resume, pause));
+  }
+  return null;
+}
+
 function finish() {
-  live?.close();
-  live = null;
-  const ending = call;
-  call = null;
-  ending?.hangup();
-  returnMedia();
+  letGo();
   chat.close();
-  releaseTab?.();
   for (const id of ["feedback-more", "feedback-thanks"]) byId(id).hidden = true;
   for (const id of ["feedback-yes", "feedback-no"]) byId(id).setAttribute("aria-pressed", "false");
   byId("feedback-comment").value = "";
@@ -262,9 +298,29 @@ function finish() {
   view.open();
 }
 
+function letGo() {
+  live?.close();
+  live = null;
+  const ending = call;
+  call = null;
+  ending?.hangup();
+  returnMedia();
+  releaseTab?.();
+}
+
+// Another browser of theirs has called the contact, and has the call now. To call back would take it from there.
+function goneElsewhere() {
+  letGo();
+  contact = null;
+  view.show("choosing");
+  view.status("");
+  view.trouble("Your call goes on in another browser of yours.", [["Take it over here", resumeAgain]]);
+}
+
 function farewell(disposition) {
   const what = contact.channel === "chat" ? "chat" : "call";
   if (disposition === "customer_gave_up" || (disposition === "customer" && !contact.agent)) return "You left the queue.";
+  if (disposition === "logged_out") return "You have been logged out. Log in again to go on.";
   if (disposition === "no_agent") return "Nobody could be reached. We are sorry: please try again a little later.";
   if (disposition === "server_stopped") return "The help desk has closed for a moment. Please try again in a minute.";
   if (disposition === "idle") return "Nobody had written for a while, so the chat has ended.";
@@ -276,15 +332,18 @@ function farewell(disposition) {
 }
 
 async function rate(helped, comment) {
+  const { id } = contact;
   byId("feedback-yes").setAttribute("aria-pressed", String(helped));
   byId("feedback-no").setAttribute("aria-pressed", String(!helped));
   try {
-    await post(`/api/contacts/${contact.id}/feedback`, comment ? { helped, comment } : { helped });
+    await post(`/api/contacts/${id}/feedback`, comment ? { helped, comment } : { helped });
+    if (contact?.id !== id) return;
     view.trouble(null);
     byId("feedback-more").hidden = Boolean(comment);
     byId("feedback-thanks").hidden = !comment;
+    view.keepFocus();
   } catch (error) {
-    view.trouble(words(error), [["Try again", () => rate(helped, comment)]]);
+    if (contact?.id === id) view.trouble(words(error), [wayOut(error) ?? ["Try again", () => rate(helped, comment)]]);
   }
 }
 
@@ -306,8 +365,11 @@ async function resume() {
     return;
   }
   if (!found || contact || found.state === "ended") return;
-  // Two tabs must not take one call from each other; a chat may be open in both.
-  if (isMedia(found.channel) && !(await tabIsFree(found.id))) return;
+  // A call is for one tab; a chat may be open in several.
+  if (isMedia(found.channel) && !(await tabIsFree(found.id))) {
+    if (view.isOpen()) view.trouble(words(new Elsewhere()));
+    return;
+  }
   view.open();
   if (!isMedia(found.channel)) return begin(found);
   try {
@@ -317,7 +379,7 @@ async function resume() {
     view.show("choosing");
     view.trouble(`Your ${found.channel} call is still open. ${words(error)}`, [
       ["Go on with the call", resumeAgain],
-      ["End it", () => post(`/api/contacts/${found.id}/end`).finally(openSheetAgain)],
+      ["End it", () => tellEnded(found.id).then(openSheetAgain)],
     ]);
   }
 }
@@ -339,7 +401,7 @@ function holdTab() {
 }
 
 function words(error) {
-  if (error instanceof ApiError || error instanceof NoMedia) return error.message;
+  if (error instanceof ApiError || error instanceof NoMedia || error instanceof Elsewhere) return error.message;
   return "Something went wrong in this page. Please try again.";
 }
 

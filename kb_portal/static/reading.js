@@ -42,6 +42,12 @@ function open() {
   resume();
 }
 
+function trouble(text) {
+  const place = document.getElementById("page-trouble");
+  place.textContent = text;
+  place.hidden = !text;
+}
+
 function markCurrent() {
   for (const link of document.querySelectorAll(".top nav a")) {
     if (link.pathname === location.pathname) link.setAttribute("aria-current", "page");
@@ -68,7 +74,9 @@ document.addEventListener("htmx:historyRestore", () => {
   open();
   markCurrent();
 });
-document.addEventListener("htmx:sendError", () => location.assign(location.href));
+// To load the page anew would lose the call or the chat that goes on beside it: the page stays and says why.
+document.addEventListener("htmx:sendError", () => trouble("We cannot reach the server. Please check your connection and try again."));
+document.addEventListener("htmx:beforeRequest", () => trouble(""));
 
 open();
 markCurrent();

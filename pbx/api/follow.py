@@ -1,4 +1,4 @@
-"""One contact as it happens, told to the customer's page: `state` and `message` events.
+"""One contact as it happens, told to the customer's page: `state`, `message` and `delivered` events.
 
 Listening starts before the past is read, and what is told twice is dropped by its id, so nothing falls in between.
 """
@@ -32,7 +32,8 @@ async def follow_contact(
 ) -> Answer | Streamed:
     """Tell `request` about `contact` until it has ended, its reader goes, or is no longer logged in.
 
-    Without a Last-Event-ID all messages so far are told, with one those after it.
+    Without a Last-Event-ID all messages so far are told; with one those after it, and which of those before have
+    reached the agent's phone.
     """
     last_id = (request.getHeader(b"last-event-id") or b"").decode("utf-8", "replace")
     if last_id == ENDED and not contact.open:
@@ -46,13 +47,15 @@ async def follow_contact(
     try:
         past = [dict(message) for message in await desk.messages(contact.id)]
         stream.open()
-        told = {message["id"] for message in past}
         known = [message["id"] for message in past]
-        if last_id in told:
-            past = past[known.index(last_id) + 1 :]
+        told = set(known)
+        before = known.index(last_id) + 1 if last_id in told else 0
         last_state = _state(desk, contact)
         stream.send("state", last_state, id=None if contact.open else ENDED)
-        for message in past:
+        for message in past[:before]:
+            if message["from"] == "customer" and message["delivered"]:
+                stream.send("delivered", {"id": message["id"]})
+        for message in past[before:]:
             stream.send("message", message, id=message["id"])
         beats = 0
         while contact.open or len(inbox):
@@ -67,6 +70,8 @@ async def follow_contact(
             if kind == "message" and data["id"] not in told:
                 told.add(data["id"])
                 stream.send("message", dict(data), id=data["id"])
+            elif kind == "delivered":
+                stream.send("delivered", dict(data))
             # Whatever the news, the state is told as it is now; the end only when nothing is left to tell before it.
             state = _state(desk, contact)
             if state != last_state and (contact.open or not len(inbox)):

@@ -4,7 +4,7 @@
     POST /api/contacts                    ask for help                          201
     GET  /api/contacts/current            the contact that is still open        200, 204
     GET  /api/contacts/<id>               with its messages                     200
-    GET  /api/contacts/<id>/live          server-sent events: state, message
+    GET  /api/contacts/<id>/live          server-sent events: state, message, delivered
     POST /api/contacts/<id>/messages      say a line; stored before answered    201
     POST /api/contacts/<id>/end                                                 200
     POST /api/contacts/<id>/feedback                                            200

@@ -308,6 +308,7 @@ class AgentPages:
 
     @app.route("/agent/static/<name>", methods=["GET"])
     def static(self, request: Request, name: str) -> bytes:
+        self._secure(request)
         found = self._assets.get(name)
         if found is None:
             answer = self._notice(404, "There is nothing here", "This address leads nowhere.")

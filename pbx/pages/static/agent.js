@@ -39,8 +39,8 @@
     if (!navigator.clipboard) continue; // only where the connection is secure
     button.hidden = false;
     button.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(document.querySelector(button.dataset.copy).textContent);
-      button.textContent = "Copied";
+      const copied = navigator.clipboard.writeText(document.querySelector(button.dataset.copy).textContent);
+      button.textContent = await copied.then(() => "Copied", () => "Please copy it by hand");
     });
   }
 
@@ -81,6 +81,7 @@
         body,
         headers: { Accept: "application/json", "X-CSRF-Token": csrf },
         redirect: "error",
+        signal: AbortSignal.timeout?.(15000),
       });
       if (answer.status === 401) { location.assign("/agent/login"); return; }
       const said = await answer.json().catch(() => ({}));
@@ -93,7 +94,7 @@
         form.elements.text.focus();
       }
     } catch {
-      complain("The server could not be reached. Nothing was changed; please try again.");
+      complain("The server could not be reached, so this may not have been done. Please try again.");
     } finally {
       delete form.dataset.busy;
     }
@@ -224,6 +225,8 @@
   const wake = () => { if (document.visibilityState === "visible" && live.dataset.live !== "on") follow(); };
   document.addEventListener("visibilitychange", wake);
   window.addEventListener("online", wake);
+  // In a tunnel the stream does not break, it only falls silent: what is shown is no longer live.
+  window.addEventListener("offline", () => showLive("off", "Reconnecting"));
   window.addEventListener("pagehide", () => source?.close());
   window.addEventListener("pageshow", (event) => { if (event.persisted) follow(); });
 })();

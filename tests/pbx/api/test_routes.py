@@ -68,7 +68,13 @@ async def test_the_open_contact_is_found_again_and_none_is_204(rig: Rig) -> None
     reply = await rig.maria.get("/api/contacts/current")
     assert reply.status == 200
     assert reply.json()["messages"] == [
-        {"id": "m_1", "from": "customer", "text": "Hello", "at": pytest.approx(1767225660)}
+        {
+            "id": "m_1",
+            "from": "customer",
+            "text": "Hello",
+            "at": pytest.approx(1767225660),
+            "delivered": False,
+        }
     ]
     rig.desk.finish(contact)
     assert (await rig.maria.get("/api/contacts/current")).status == 204

@@ -556,6 +556,7 @@ def test_the_real_front_desk_is_what_the_pages_ask_for() -> None:
         "finish",
         "connect",
         "ring",
+        "deliver",
         "tell",
     }
 
@@ -563,9 +564,14 @@ def test_the_real_front_desk_is_what_the_pages_ask_for() -> None:
 async def test_pages_run_no_foreign_script_and_are_not_kept(rig: Rig) -> None:
     await rig.people.hire()
     rig.desk.connect(rig.desk.make("c_1"), "ana")
-    for browser, path in ((rig.stranger, "/agent/login"), (rig.ana, "/agent"), (rig.ana, "/context/c_1")):
+    for browser, path in (
+        (rig.stranger, "/agent/login"),
+        (rig.ana, "/agent"),
+        (rig.ana, "/context/c_1"),
+        (rig.ana, "/agent/static/none"),
+    ):
         reply = await browser.get(path)
-        assert reply.status == 200
+        assert reply.status == (404 if "static" in path else 200)
         assert "script-src 'self'" in reply.headers["content-security-policy"]
         assert "unsafe" not in reply.headers["content-security-policy"]
         assert reply.headers["cache-control"] == "no-store"
