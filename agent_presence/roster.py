@@ -24,7 +24,10 @@ CHANNELS = ("chat", "voice", "video")
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """A person. `skills` maps a skill to a level from 1 to 5; without `provider_ids` they serve every provider."""
+    """A person. `skills` maps a skill to a level from 1 to 5; without `provider_ids` they serve every provider.
+
+    One on `standby` is asked only when nobody else is free.
+    """
 
     id: str
     name: str
@@ -33,6 +36,7 @@ class Agent:
     skills: Mapping[str, int] = field(default_factory=dict)
     languages: tuple[str, ...] = ()
     provider_ids: tuple[str, ...] = ()
+    standby: bool = False
 
     def serves(self, provider_id: str) -> bool:
         """Whether this agent may see customers of that provider."""
@@ -130,6 +134,7 @@ class Roster:
         skills: Mapping[str, int],
         languages: Iterable[str] = (),
         provider_ids: Iterable[str] = (),
+        standby: bool = False,
         agent_id: str | None = None,
     ) -> Agent:
         """Take somebody on. Raises TheirError 409 when the login is taken, 400 for a level outside 1 to 5."""
@@ -146,6 +151,7 @@ class Roster:
             skills=dict(skills),
             languages=tuple(languages),
             provider_ids=tuple(provider_ids),
+            standby=standby,
         )
         await self._store.add_agent(agent)
         self._keep_agent(agent)

@@ -140,6 +140,7 @@ async def _seed_robot(roster: Roster, logins: Logins, device: Device | None, pas
             await logins.hash_password(secrets.token_urlsafe(24)),
             skills=dict.fromkeys(SKILLS, 1),
             languages=("en",),
+            standby=True,
             agent_id=ROBOT_ID,
         )
     password = secrets.token_urlsafe(24)

@@ -40,6 +40,7 @@ agent_table = Table(
     Column("password_hash", String(300), nullable=False),
     Column("languages", JSON, nullable=False),
     Column("provider_ids", JSON, nullable=False),
+    Column("standby", Boolean, nullable=False),
 )
 
 agent_skill_table = Table(
@@ -147,6 +148,7 @@ class PresenceStore:
                 skills=skills.get(row.id, {}),
                 languages=tuple(row.languages),
                 provider_ids=tuple(row.provider_ids),
+                standby=row.standby,
             )
             for row in await self._database.read(select(agent_table))
         ]
@@ -177,6 +179,7 @@ class PresenceStore:
                 password_hash=agent.password_hash,
                 languages=list(agent.languages),
                 provider_ids=list(agent.provider_ids),
+                standby=agent.standby,
             )
         ]
         if agent.skills:

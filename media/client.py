@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -15,37 +16,23 @@ from media.server import ALL_KINDS, Profile
 
 log = Logger()
 
+# Every request is a matter of microseconds there: a process that leaves one unanswered this long has stuck.
+ANSWER_S = 10.0
+
 
 def _nobody(call: str, branch: str, why: str) -> None:
     log.warn("branch {branch} of {call} is gone: {why}", call=call, branch=branch, why=why)
 
 
-class EmbeddedMedia:
-    """See `MediaServer`. After the process has died, every request fails with OurError(503)."""
+class RemoteMedia(ABC):
+    """The methods of a `MediaServer` that is elsewhere, each one request; whom to ask is for the subclass to say."""
 
     def __init__(self) -> None:
         self.on_gone: Callable[[str, str, str], None] = _nobody
-        self.on_lost: Callable[[], None] = lambda: None
-        """The connection ended, asked for or not."""
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.alive = True
-        self._line: _Line | None = None
-        self._number = 0
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
 
-    @classmethod
-    async def over(cls, sock: socket.socket) -> EmbeddedMedia:
-        """Speak to a media process at the other end of a connected socket; `ready` resolves when it serves."""
-        media = cls()
-        line = _Line(media)
-        await asyncio.get_running_loop().create_unix_connection(lambda: line, sock=sock)
-        media._line = line
-        return media
-
-    def close(self) -> None:
-        """The media process deletes all calls and ends."""
-        if self._line is not None and self._line.transport is not None:
-            self._line.transport.close()
+    @abstractmethod
+    def _ask(self, method: str, *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:
+        """Said at once, so that requests go out in the order they were made, whoever awaits them when."""
 
     async def answer(
         self, call: str, branch: str, offer: bytes, *, kinds: frozenset[str] = ALL_KINDS
@@ -92,8 +79,36 @@ class EmbeddedMedia:
         found: dict[str, Any] = await self._ask("stats", call)
         return found
 
+
+class EmbeddedMedia(RemoteMedia):
+    """See `MediaServer`. After the process has died or stuck, every request fails with OurError(503)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_lost: Callable[[], None] = lambda: None
+        """The connection ended, asked for or not."""
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.alive = True
+        self._line: _Line | None = None
+        self._number = 0
+        self._waiting: dict[int, asyncio.Future[Any]] = {}  # in the order they were made
+        self._overdue: asyncio.TimerHandle | None = None
+
+    @classmethod
+    async def over(cls, sock: socket.socket) -> EmbeddedMedia:
+        """Speak to a media process at the other end of a connected socket; `ready` resolves when it serves."""
+        media = cls()
+        line = _Line(media)
+        await asyncio.get_running_loop().create_unix_connection(lambda: line, sock=sock)
+        media._line = line
+        return media
+
+    def close(self) -> None:
+        """The media process deletes all calls and ends."""
+        if self._line is not None and self._line.transport is not None:
+            self._line.transport.close()
+
     def _ask(self, method: str, *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:
-        """Said at once, so that requests go out in the order they were made, whoever awaits them when."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._line is None or not self.alive:
             reply.set_exception(OurError("The media server is not running", 503))
@@ -101,7 +116,22 @@ class EmbeddedMedia:
         self._number += 1
         self._waiting[self._number] = reply
         self._line.say([self._number, method, arguments, keywords])
+        if self._overdue is None:
+            self._watch()
         return reply
+
+    def _watch(self) -> None:
+        """One timer for all requests: it looks whether the oldest of now has been answered by then."""
+        oldest = next(iter(self._waiting), None)
+        loop = asyncio.get_running_loop()
+        self._overdue = loop.call_later(ANSWER_S, self._look, oldest) if oldest is not None else None
+
+    def _look(self, number: int) -> None:
+        if number in self._waiting:
+            log.error("The media process has not answered for {seconds} s: it is given up", seconds=ANSWER_S)
+            self.close()
+        else:
+            self._watch()
 
     def _heard(self, message: list[Any]) -> None:
         number, what = message[0], message[1]
@@ -126,6 +156,8 @@ class EmbeddedMedia:
             if not reply.done():
                 reply.set_exception(OurError("The media server has stopped", 503))
         self._waiting.clear()
+        if self._overdue is not None:
+            self._overdue.cancel()
         self.on_lost()
 
 

@@ -49,12 +49,10 @@ def _spawn(*options: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
 class MediaProcess:
     """A running media process; `media` is the MediaServer it serves."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], media: EmbeddedMedia, on_died: Callable[[], None]
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], media: EmbeddedMedia) -> None:
         self._process = process
         self.media = media
-        self._on_died = on_died
+        self._on_died: Callable[[], None] = lambda: None
         self._stopping = False
         media.on_lost = self._lost
 
@@ -82,15 +80,19 @@ class MediaProcess:
             *("--prompts", str(prompts)),
         )
         media = await EmbeddedMedia.over(sock)
-        started = cls(process, media, on_died)
+        started = cls(process, media)
         try:
             await asyncio.wait_for(asyncio.shield(media.ready), START_S)
+            if not media.alive:
+                raise OurError("It was ready and died at once", 503)
         except (OurError, TimeoutError):
             await started.stop()
             raise OurError("The media process did not start; its last words are above", 503) from None
         except asyncio.CancelledError:
             media.close()
             raise
+        # From here on; what never served has not died but failed to start, which the caller is told.
+        started._on_died = on_died
         return started
 
     async def stop(self) -> None:

@@ -302,7 +302,10 @@ class Relay:
     def _agreed(self, leg: Leg, lines: tuple[Line, ...], media: tuple[Media, ...]) -> None:
         """Offer and answer are both known."""
         leg.lines = lines
-        leg.heard_at = 0.0
+        leg.gone = False  # it has just spoken, whatever was said of it before
+        if leg.heard_at or any(stream.last_in for stream in leg.carried):
+            # Silence counts from here on: after a long hold nothing has come for as long, and that is no fault.
+            leg.heard_at = self._now()
         for index, (line, each) in enumerate(zip(lines, media, strict=True)):
             stream = leg.streams[index]
             if stream is None:
@@ -333,6 +336,9 @@ class Relay:
             leg.playing.stream = None  # the codec may be another now
         if leg.peer is not None:
             self._link(leg)
+            # Whoever was on hold or has moved sees pictures again that go on from some it never got.
+            self._ask_key_frames(leg)
+            self._ask_key_frames(leg.peer)
 
     def _shut(self, leg: Leg, index: int, stream: Stream) -> None:
         leg.streams[index] = None

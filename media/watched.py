@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from config.bridge import spawn
 from config.errors import OurError, WarmlineError
-from media.client import EmbeddedMedia
+from media.client import RemoteMedia
 from media.process import MediaProcess
 
 log = Logger()
@@ -19,7 +19,7 @@ log = Logger()
 AGAIN_S = 1.0
 
 
-class WatchedMedia(EmbeddedMedia):
+class WatchedMedia(RemoteMedia):
     """A MediaServer over whichever process runs now; between two of them every request fails with OurError(503).
 
     `on_died` is called when a process has ended by itself: every call it carried is dead.
@@ -46,21 +46,28 @@ class WatchedMedia(EmbeddedMedia):
 
     async def _start(self) -> None:
         process = await MediaProcess.start(**self._options, on_died=self._died)
-        process.media.on_gone = lambda call, branch, why: self.on_gone(call, branch, why)
+        if self._stopping:
+            await process.stop()
+            return
+        process.media.on_gone = self._gone
         self._process = process
+
+    def _gone(self, call: str, branch: str, why: str) -> None:
+        self.on_gone(call, branch, why)
 
     def _died(self) -> None:
         log.error("The media process has died; its calls are lost, and another is started")
         self._process = None
-        self.on_died()
+        # First of all: nothing that `on_died` does may keep the next process from starting.
         spawn(self._again(), "starting the media process again")
+        self.on_died()
 
     async def _again(self) -> None:
         while self._process is None and not self._stopping:
             try:
                 await self._start()
-            except WarmlineError as error:
-                log.error("{error}", error=error.reason)
+            except (WarmlineError, OSError) as error:
+                log.error("The media process was not started again: {error}", error=error)
                 await asyncio.sleep(AGAIN_S)
 
     def _ask(self, method: str, *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:

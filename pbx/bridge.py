@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from config.errors import WarmlineError
 from media.server import MediaServer
 from pbx.leg import Leg
 
@@ -21,13 +22,17 @@ class Bridge:
         The caller is re-offered only where the codecs differ: everybody else hears no gap, not even a re-INVITE's.
         """
         customer, agent = self.customer.branch, self.agent.branch
-        if not await self._media.compatible(self._media_call, customer, agent):
+        try:
+            if not await self._media.compatible(self._media_call, customer, agent):
+                if not self._whole:
+                    return False
+                await self.customer.agree(like=agent)
             if not self._whole:
                 return False
-            await self.customer.agree(like=agent)
-        if not self._whole:
-            return False
-        await self._media.join(self._media_call, customer, agent)
+            await self._media.join(self._media_call, customer, agent)
+        except WarmlineError:
+            if self._whole:
+                raise
         return self._whole
 
     @property

@@ -6,6 +6,7 @@ that went silent, a caller who never came. Each wait for a customer to come (bac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -26,6 +27,8 @@ from sip_trunk import user_agent as sip
 log = Logger()
 
 _WEBSOCKET = ("WS", "WSS")
+# A peer from whom a packet came so lately is there, whatever became of its signalling.
+_HEARD_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,15 @@ def kinds_of(channel: Channel) -> frozenset[str]:
 
 
 class Calls:
+    """`now` is wall time in epoch seconds."""
+
     def __init__(
         self,
         contacts: OpenContacts,
         media: MediaServer,
         events: EventLog,
         clock: IReactorTime,
+        now: Callable[[], float],
         *,
         patience: Patience | None = None,
     ) -> None:
@@ -76,6 +82,7 @@ class Calls:
         self._media = media
         self._events = events
         self._clock = clock
+        self._now = now
         self._patience = patience or Patience()
         self._lines: dict[str, _Line] = {}
         contacts.on_ended.append(self._contact_ended)
@@ -256,10 +263,33 @@ class Calls:
 
     def _given_up(self, line: _Line) -> None:
         line.timer = None
-        came = line.legs > 0
-        self._contacts.end(
-            line.contact, _lost(line.contact), reason="did not come back" if came else "never called"
-        )
+        if line.customer is not None and line.customer.alive:
+            spawn(self._look_for(line, line.customer), f"looking for the customer of {line.contact.id}")
+        else:
+            self._give_up(line, "did not come back" if line.legs > 0 else "never called")
+
+    async def _look_for(self, line: _Line, leg: Leg) -> None:
+        """A web socket may break, in a tunnel say, while sound and pictures go on: then nobody is lost."""
+        heard = await self._heard_lately(line.contact.id, leg.branch)
+        if line.timer is not None or line.customer is not leg:
+            return  # they came back meanwhile
+        if not heard:
+            self._give_up(line, "did not come back")
+            return
+        self._await_customer(line, self._patience.talking_s)
+        if line.contact.state is not State.CONNECTED:
+            self._contacts.set_routable(line.contact, True)
+
+    async def _heard_lately(self, contact_id: str, branch: str) -> bool:
+        try:
+            found = (await self._media.stats(contact_id)).get(branch, {})
+        except WarmlineError:
+            return False
+        packets_at = (kind["last_packet_at"] for kind in found.get("kinds", {}).values())
+        return any(at is not None and self._now() - at < _HEARD_S for at in packets_at)
+
+    def _give_up(self, line: _Line, reason: str) -> None:
+        self._contacts.end(line.contact, _lost(line.contact), reason=reason)
 
     # Media
 
@@ -268,7 +298,9 @@ class Calls:
         try:
             length_s = await self._media.play(line.contact.id, leg.branch, prompt, repeat=prompt == "music")
         except WarmlineError as error:
-            log.warn("Nothing to hear for contact {id}: {error}", id=line.contact.id, error=error.reason)
+            if leg.alive and line.customer is leg:
+                # Their media is gone: they hear nothing, and no agent could ever be joined to them.
+                self._contacts.end(line.contact, Disposition.MEDIA_FAILED, reason=error.reason)
             return
         self._stop_music(line)
         if prompt != "music" and self._listening(line, leg):

@@ -2,7 +2,8 @@
 
 A line is stored before whoever said it is told that it was taken, and it is said once however often its key comes.
 To the agent, lines go one at a time per contact, in order, the next after the phone has taken the last; what a phone
-does not take is tried again, on all of the agent's phones, until the chat ends.
+does not take is tried again, on all of the agent's phones, until the chat ends. An agent all of whose phones are gone
+has left it: the customer goes back to their place in the queue.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ log = Logger()
 
 LONGEST_LINE = 4000
 RETRY_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+# An agent without any phone registered, and silent, for this long while a line waits for them has left the chat.
+AGENT_GONE_S = 60.0
 PLAIN_TEXT = "text/plain;charset=UTF-8"
 
 
@@ -47,6 +50,7 @@ class _Talk:
     sending: asyncio.Task[None] | None = None
     retry: IDelayedCall | None = None
     failures: int = 0
+    gone_since: float | None = None  # when a line was first kept back because no phone of the agent is there
     idle: IDelayedCall | None = None
 
 
@@ -121,6 +125,8 @@ class Chats:
         self._still_busy(talk)
         if line.sender == "customer":
             self._send(talk)
+        else:
+            talk.gone_since = None
         return line
 
     # The agent takes the chat
@@ -134,7 +140,7 @@ class Chats:
         spawn(self._announce(contact.id, taken.leg), f"announcing chat {contact.id}")
         if not contact.open:
             return True
-        talk.phone = taken.phone
+        talk.phone, talk.failures, talk.gone_since = taken.phone, 0, None
         self._contacts.join(contact, device=taken.phone.device_id, agent_call_id=taken.leg.call.id)
         self._still_busy(talk)
         self._send(talk)
@@ -176,9 +182,9 @@ class Chats:
                 line, agent_id = talk.lines[number], talk.contact.agent_id
                 assert agent_id is not None
                 if not await self._to_agent(talk, agent_id, line.text):
-                    self._try_again(talk)
+                    self._try_again(talk, agent_id)
                     return
-                talk.failures = 0
+                talk.failures, talk.gone_since = 0, None
                 line = replace(line, delivered_to=agent_id, delivered_at=self._now())
                 talk.lines[number] = line
                 self._store.delivered(line.id, agent_id, line.delivered_at or 0.0).add_done_callback(_look)
@@ -187,12 +193,16 @@ class Chats:
             talk.sending = None
 
     async def _to_agent(self, talk: _Talk, agent_id: str, text: str) -> bool:
-        """To the phone that has the conversation; if that one does not take it, to the agent's others."""
+        """To the phone that has the conversation; if that one does not take it, to the agent's others.
+
+        Only to where they are registered now: what was a phone's address yesterday may be somebody else's.
+        """
         phones = self._staffing.phones(agent_id, Channel.CHAT)
         if talk.phone is not None:
-            preferred = talk.phone
-            same = [phone for phone in phones if _same(phone, preferred)]
-            phones = (same or [preferred]) + [phone for phone in phones if not _same(phone, preferred)]
+            last = talk.phone
+            phones.sort(
+                key=lambda phone: (phone.device_id != last.device_id, phone.target.uri != last.target.uri)
+            )
         for phone in phones:
             response = await self._user_agent.request(
                 "MESSAGE",
@@ -214,11 +224,28 @@ class Chats:
             )
         return False
 
-    def _try_again(self, talk: _Talk) -> None:
-        if talk.contact.open:
-            delay_s = RETRY_S[min(talk.failures, len(RETRY_S) - 1)]
-            talk.failures += 1
-            talk.retry = self._clock.callLater(delay_s, self._send, talk)
+    def _try_again(self, talk: _Talk, agent_id: str) -> None:
+        if talk.contact.state is not State.CONNECTED:
+            return
+        if self._staffing.phones(agent_id, Channel.CHAT):
+            talk.gone_since = None
+        elif talk.gone_since is None:
+            talk.gone_since = self._now()
+        elif self._now() - talk.gone_since >= AGENT_GONE_S:
+            self._leave(talk, agent_id)
+            return
+        delay_s = RETRY_S[min(talk.failures, len(RETRY_S) - 1)]
+        talk.failures += 1
+        talk.retry = self._clock.callLater(delay_s, self._send, talk)
+
+    def _leave(self, talk: _Talk, agent_id: str) -> None:
+        """The agent is gone for good: the customer gets another, who gets all of their lines."""
+        _cancel(talk.idle)
+        talk.idle = talk.phone = None
+        self._events.write(
+            "contact.unreachable", contact=talk.contact.id, agent=agent_id, phones={}, gone_s=AGENT_GONE_S
+        )
+        self._contacts.refused(talk.contact, agent_id)
 
     # The end
 
@@ -275,10 +302,6 @@ def checked(text: str) -> str:
     if len(text) > LONGEST_LINE:
         raise TheirError(f"A message may have {LONGEST_LINE} characters at most.", 413)
     return "".join(char for char in text if char in "\n\t" or category(char) != "Cc")
-
-
-def _same(one: Phone, other: Phone) -> bool:
-    return one.device_id == other.device_id and str(one.target.uri) == str(other.target.uri)
 
 
 def _cancel(delayed: IDelayedCall | None) -> None:

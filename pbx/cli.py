@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
+import io
 import json
 import os
 import re
+import resource
 import signal
 import sys
 import time
@@ -77,6 +80,7 @@ def migrate(settings: Settings) -> int:
 def serve(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM, then drain. A second signal ends at once."""
     started = time.monotonic()
+    _raise_file_limit()
     settings.data.mkdir(parents=True, exist_ok=True)
     migrate(settings)
     loop = _install_reactor()
@@ -108,6 +112,9 @@ def serve(settings: Settings) -> int:
         service = Service(settings, reactor)
         try:
             await service.start()
+            # What is there now stays: the collector need not look through it again and again under load.
+            gc.collect()
+            gc.freeze()
             numbers = await service.portal_store.numbers()
             print(start_text.start_text(settings, numbers, time.monotonic() - started), flush=True)
             await stop.wait()
@@ -153,6 +160,10 @@ def read_events(settings: Settings, *, contact: str | None, as_json: bool, follo
     """Print the event log, oldest first; with `follow`, until Ctrl-C."""
     from config.database import Database
     from config.events import Event, EventLog
+
+    # What a stranger sent may not be valid UTF-8, and is told all the same.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
     def show(event: Event) -> None:
         if as_json:
@@ -210,6 +221,13 @@ def _without_password(value: object) -> object:
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _raise_file_limit() -> None:
+    """Every phone and browser on a connection is an open file; the usual limit is meant for desktop programs."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _install_reactor() -> asyncio.AbstractEventLoop:

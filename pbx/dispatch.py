@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -40,7 +41,7 @@ Ring = Callable[[Contact, str], Prompt]
 """Make the Prompt of one contact for one agent."""
 
 Connect = Callable[[Contact, Taken], Awaitable[bool]]
-"""Join a contact with the agent who took it; False: the agent was gone before they were joined."""
+"""Join a contact with the agent who took it; False: one of the two was gone before that."""
 
 
 @dataclass(slots=True)
@@ -87,6 +88,9 @@ class Dispatch:
         self._offers: dict[str, _Offer] = {}  # by contact, from the choice on
         self._asked: dict[str, _Offer] = {}  # by agent, while they are being asked
         self._held: dict[str, Reservation] = {}  # by contact, after they took it
+        # By contact, when it has waited as long as anyone may, the earliest first. It counts from when it came into
+        # the queue: neither a conversation it had before nor the time the server was away is waiting.
+        self._limits: dict[str, float] = {}
         self._run_soon: IDelayedCall | None = None
         self._look_again: IDelayedCall | None = None
         self._tell_soon: IDelayedCall | None = None
@@ -143,7 +147,10 @@ class Dispatch:
             self._run_soon = self._clock.callLater(0, self._run)
 
     def _waiting_changed(self, contact: Contact) -> None:
+        if contact.state is State.WAITING:
+            self._release(self._held.pop(contact.id, None), talked=True)  # the one who had it is gone
         if is_waiting(contact) and contact.id not in self._offers:
+            self._limits.setdefault(contact.id, self._now() + self._max_wait_s)
             self.floor.queue.add(
                 Waiting(contact.id, group_of(contact), contact.facts.asked_at, dict(contact.refusals))
             )
@@ -154,6 +161,7 @@ class Dispatch:
 
     def _contact_ended(self, contact: Contact) -> None:
         self.floor.queue.remove(contact.id)
+        self._limits.pop(contact.id, None)
         self._positions_changed()
         offer = self._offers.get(contact.id)
         if offer is not None:
@@ -195,29 +203,30 @@ class Dispatch:
         }
 
     def _end_overlong(self, now: float) -> None:
-        while (oldest := self.floor.queue.oldest()) is not None and now - oldest.asked_at >= self._max_wait_s:
-            contact = self._contacts.get(oldest.contact_id)
-            self.floor.queue.remove(oldest.contact_id)
-            if contact is not None:
-                self._contacts.end(contact, Disposition.NO_AGENT, waited_s=round(now - oldest.asked_at, 3))
+        over = list(takewhile(lambda contact_id: self._limits[contact_id] <= now, self._limits))
+        for contact_id in over:
+            contact = self._contacts.get(contact_id)
+            # Somebody may be rung for it just now; if in vain, this is its end when it is back.
+            if contact is not None and contact_id in self.floor.queue:
+                waited_s = round(now - contact.facts.asked_at, 3)
+                self._contacts.end(contact, Disposition.NO_AGENT, waited_s=waited_s)
 
     def _look_at(self, at: float | None) -> None:
         """Run again when a pause or somebody's longest wait is over, whichever comes first."""
         if self._look_again is not None and self._look_again.active():
             self._look_again.cancel()
         self._look_again = None
-        oldest = self.floor.queue.oldest()
-        moments = [] if at is None else [at]
-        if oldest is not None:
-            moments.append(oldest.asked_at + self._max_wait_s)
+        now = self._now()
+        limit = next((limit for limit in self._limits.values() if limit > now), None)
+        moments = [moment for moment in (at, limit) if moment is not None]
         if moments:
-            self._look_again = self._clock.callLater(max(min(moments) - self._now(), 0.001), self._run)
+            self._look_again = self._clock.callLater(max(min(moments) - now, 0.001), self._run)
 
     # Reserve, prompt, outcome
 
     async def _offer(self, offer: _Offer, facts: Mapping[str, Any]) -> None:
         contact, agent_id = offer.contact, offer.agent_id
-        outcome: Outcome = Withdrawn("nobody was rung")
+        outcome: Outcome = Unreachable({})
         joined = False
         try:
             outcome = await self._ask(offer, facts)
@@ -232,11 +241,12 @@ class Dispatch:
             if joined and contact.open:
                 assert offer.reservation is not None
                 self._held[contact.id] = offer.reservation
+                self._limits.pop(contact.id, None)
             else:
                 released = self._release(offer.reservation, talked=contact.connected_at is not None)
                 if released is not None:
                     await released
-                self._back(contact, agent_id)
+                self._back(contact, agent_id, outcome)
             if offer.reservation is None:
                 # Another server holds the agent, and does not tell: ask again shortly, not at once and for ever.
                 self._clock.callLater(HELD_ELSEWHERE_S, self.agent_changed, agent_id)
@@ -277,15 +287,24 @@ class Dispatch:
         if kind:
             self._events.write(kind, contact=offer.contact.id, agent=offer.agent_id, **facts)
 
-    def _back(self, contact: Contact, agent_id: str) -> None:
+    def _back(self, contact: Contact, agent_id: str, outcome: Outcome) -> None:
         """Not joined: the contact, if it is still there, goes back to its place in the queue."""
-        if not contact.open:
-            return
-        if contact.state is State.RINGING:
-            self._contacts.refused(contact, agent_id)
-        elif contact.state is State.WAITING:
-            # Nobody was rung: the choice was out of date. With the agent looked at anew, the next one is not.
-            self._waiting_changed(contact)
+        match contact.state:
+            case State.RINGING if isinstance(outcome, Withdrawn) or (
+                isinstance(outcome, Taken) and not contact.routable
+            ):
+                # Not the agent's doing: the server stops, or it is the customer who was not there.
+                self._contacts.back(contact)
+            case State.RINGING:
+                self._contacts.refused(contact, agent_id)
+            case State.WAITING:
+                # Nobody was rung: the choice was out of date. With the agent looked at anew, the next one is not.
+                self._waiting_changed(contact)
+            case State.CONNECTED:
+                # Joining broke off half-way, by a fault of ours: nobody must be left talking to nobody.
+                self._contacts.end(contact, Disposition.MEDIA_FAILED, reason="joining broke off")
+            case State.ENDED:
+                pass
 
     def _release(self, reservation: Reservation | None, *, talked: bool = False) -> Awaitable[bool] | None:
         if reservation is None:

@@ -18,7 +18,7 @@ from kb_portal.customer import Customer
 from kb_portal.product import OwnedProduct, Product
 from kb_portal.provider import Provider
 from kb_portal.store import PortalStore
-from kb_portal.visit import GAP_S, PageView, Trail
+from kb_portal.visit import GAP_S, PageView, Search, Trail
 from pbx.skills import Inference, ProductFacts, Rule, infer
 from pbx.store import PbxStore
 
@@ -151,9 +151,15 @@ class Dossiers:
     async def _behind_wall(self, trail: Trail | None, provider_id: str) -> Trail | None:
         if trail is None:
             return None
-        views = [view for view in trail.views if await self._is_about(view, trail.customer_id, provider_id)]
+        about = [await self._is_about(view, trail.customer_id, provider_id) for view in trail.views]
         owned = tuple(each for each in trail.products_owned if each.product.provider_id == provider_id)
-        return replace(trail, views=tuple(views), products_owned=owned)
+        return replace(
+            trail,
+            views=tuple(view for view, theirs in zip(trail.views, about, strict=True) if theirs),
+            # Who owns nothing of others can have searched for nothing of theirs.
+            searches=trail.searches if len(owned) == len(trail.products_owned) else _between(trail, about),
+            products_owned=owned,
+        )
 
     async def _is_about(self, view: PageView, customer_id: str, provider_id: str) -> bool:
         if view.product_id is not None:
@@ -204,6 +210,20 @@ def _asked_about(
         if each.product.id == wanted:
             return each.product
     raise TheirError("That product is not among yours.", 404)
+
+
+def _between(trail: Trail, about: Sequence[bool]) -> tuple[Search, ...]:
+    """The searches made between two views that are about the provider: a search itself names none.
+
+    Where only one of the two is there, it alone decides; where it is doubtful, the wall holds.
+    """
+
+    def is_about(search: Search) -> bool:
+        after = sum(view.opened_at <= search.at for view in trail.views)
+        around = about[max(after - 1, 0) : after + 1]
+        return bool(around) and all(around)
+
+    return tuple(search for search in trail.searches if is_about(search))
 
 
 def _read_last(trail: Trail, provider_id: str) -> Product | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from config.bridge import spawn
 from config.errors import OurError, TheirError
 from config.events import EventLog
 from config.ids import new_id
@@ -70,6 +71,7 @@ class FrontDesk:
         self._events = events
         self._now = now
         self._domain = domain
+        self._opening: dict[str, asyncio.Task[None]] = {}  # by contact, until it is durable
         self.draining = False
 
     # Asking for help
@@ -89,28 +91,55 @@ class FrontDesk:
         Pressed twice for the same thing it is one contact: the one that is open comes back. TheirError 400 or 404 for
         nonsense, 409 when they have another one open; OurError 503 while the server is stopping.
         """
-        if self.draining:
-            raise OurError("The server is about to stop. Please try again in a minute.", 503)
+        self._let_in()
         wanted = _channel(channel)
         first = checked(text) if text is not None and text.strip() and wanted is Channel.CHAT else None
+        key = key or "first"
         present = self._same_again(customer_id, wanted, product_id)
-        if present is not None:
-            return present
-        dossier = await self._dossiers.for_app(customer_id, product_id, article_id, visit_id)
-        contact = self._contact(new_id("c"), wanted, dossier)
+        if present is None:
+            dossier = await self._dossiers.for_app(customer_id, product_id, article_id, visit_id)
+            self._let_in()
+            present = self._same_again(
+                customer_id, wanted, product_id
+            )  # the other press may have been quicker
+            if present is None:
+                return await self._new(self._contact(new_id("c"), wanted, dossier), key, first)
+        await self._opened(present)
+        if first is not None:
+            await self._chats.say(present, "customer", key, first)
+        return present
+
+    def _let_in(self) -> None:
+        if self.draining:
+            raise OurError("The server is about to stop. Please try again in a minute.", 503)
+
+    async def _new(self, contact: Contact, key: str, first: str | None) -> Contact:
         lines = []
         if first is not None:
-            lines.append(Message(new_id("m"), contact.id, key or "first", "customer", first, self._now()))
-        present = self._same_again(customer_id, wanted, product_id)
-        if present is not None:  # the other press was quicker
-            return present
+            lines.append(Message(new_id("m"), contact.id, key, "customer", first, self._now()))
         self._tell_asked(contact)
-        await self._contacts.add(contact, *lines)
-        if wanted is Channel.CHAT:
+        added = self._contacts.add(contact, *lines)
+        self._opening[contact.id] = spawn(self._open(contact, lines, added), f"opening {contact.id}")
+        await self._opened(contact)
+        return contact
+
+    async def _open(self, contact: Contact, lines: list[Message], added: asyncio.Future[None]) -> None:
+        try:
+            await added
+        finally:
+            del self._opening[contact.id]
+        if not contact.open:  # ended while it was being stored
+            return
+        if contact.channel is Channel.CHAT:
             self._chats.open(contact, lines)
         else:
             self._calls.expect(contact)
-        return contact
+
+    async def _opened(self, contact: Contact) -> None:
+        """Returns when the contact is durable. A page that goes away meanwhile stops nothing: it finds it again."""
+        opening = self._opening.get(contact.id)
+        if opening is not None:
+            await asyncio.shield(opening)
 
     async def from_phone(self, trunk: str, dialled: str, caller: str) -> Contact | None:
         """A call came by a trunk: its contact, not open yet; None when the number is not one of ours."""
@@ -120,7 +149,8 @@ class FrontDesk:
         return self._contact(new_id("c"), Channel.VOICE, dossier, trunk=trunk, number=caller)
 
     async def take_call(self, contact: Contact, greeting: Greeting) -> None:
-        """Open the contact of a phone call whose media is settled, and answer it."""
+        """Open the contact of a phone call whose media is settled, and answer it. OurError 503 while stopping."""
+        self._let_in()
         present = self._contacts.of_customer(contact.facts.customer_id or "")
         if present is not None:
             # They have one open in the app: this call is another, and cannot be both. It keeps its own place.

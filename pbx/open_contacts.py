@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+from twisted.logger import Logger
 
 from config.errors import TheirError
 from config.events import EventLog
 from pbx.contact import Contact, Disposition, Move, State
 from pbx.store import Message, PbxStore
+
+log = Logger()
 
 _REMEMBERED = 1000
 
@@ -60,17 +64,23 @@ class OpenContacts:
 
     # What may happen to a contact
 
-    async def add(self, contact: Contact, *messages: Message) -> None:
-        """Take a new contact in; returns when it is durable. TheirError 409: this customer has one open already."""
+    def add(self, contact: Contact, *messages: Message) -> asyncio.Future[None]:
+        """Take a new contact in, at once; the future resolves when it is durable, and forgets it where that fails.
+
+        TheirError 409: this customer has one open already.
+        """
         customer_id = contact.facts.customer_id
         if customer_id is not None and customer_id in self._of_customer:
             raise TheirError("You have already asked for help. Please end that first.", 409)
+        added = self._store.add(contact, *messages)
         self.take_back(contact)
-        try:
-            await self._store.add(contact, *messages)
-        except BaseException:
-            self._forget(contact)
-            raise
+
+        def look(done: asyncio.Future[None]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                self._forget(contact)
+
+        added.add_done_callback(look)
+        return added
 
     def take_back(self, contact: Contact) -> None:
         """Hold a contact that is stored already: one a dead process left open."""
@@ -99,6 +109,7 @@ class OpenContacts:
         self._tell_waiting(contact)
 
     def refused(self, contact: Contact, agent_id: str) -> None:
+        """Waiting again; the agent who was rung, or has left it, is not the next one asked."""
         contact.refused_by(agent_id, self._now())
         self._stored(self._store.moved(contact))
         self._tell(contact)
@@ -139,8 +150,7 @@ class OpenContacts:
             talked_s=talked_s,
             **facts,
         )
-        for listener in tuple(self.on_ended):
-            listener(contact)
+        _call_all(self.on_ended, contact)
         self._tell(contact)
         return written
 
@@ -163,15 +173,13 @@ class OpenContacts:
         return [self._open[contact_id] for contact_id in tuple(self._watchers) if contact_id in self._open]
 
     def tell(self, contact_id: str, kind: str, what: Any) -> None:
-        for watcher in tuple(self._watchers.get(contact_id, ())):
-            watcher(kind, what)
+        _call_all(self._watchers.get(contact_id, ()), kind, what)
 
     def _tell(self, contact: Contact) -> None:
         self.tell(contact.id, "state", contact)
 
     def _tell_waiting(self, contact: Contact) -> None:
-        for listener in tuple(self.on_waiting):
-            listener(contact)
+        _call_all(self.on_waiting, contact)
 
     def _forget(self, contact: Contact) -> None:
         self._open.pop(contact.id, None)
@@ -181,8 +189,21 @@ class OpenContacts:
 
     @staticmethod
     def _stored(written: asyncio.Future[None]) -> None:
-        # Nobody waits for it, nothing was promised; the database logs what it cannot write.
-        written.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # Nobody waits for it and nothing was promised; but whoever is on call must see it.
+        def look(done: asyncio.Future[None]) -> None:
+            if not done.cancelled() and (error := done.exception()) is not None:
+                log.error("A move of a contact was not stored: {error}", error=error)
+
+        written.add_done_callback(look)
+
+
+def _call_all(listeners: Iterable[Callable[..., None]], *what: Any) -> None:
+    """One that fails keeps no other from hearing it: a page's mistake must leave no agent stuck."""
+    for listener in tuple(listeners):
+        try:
+            listener(*what)
+        except Exception:
+            log.failure("A listener to contacts failed")
 
 
 def is_waiting(contact: Contact) -> bool:

@@ -21,6 +21,7 @@ from media.server import MediaServer
 from pbx.leg import Leg, tidy
 from pbx.staffing import Phone
 from sip_trunk import user_agent as sip
+from sip_trunk.sip.errors import SipError
 
 log = Logger()
 
@@ -124,10 +125,10 @@ class Prompt:
     async def ring(self) -> Outcome:
         if not self._ringing:
             self._decide(Unreachable({}))
-        await asyncio.gather(*(self._invite(device) for device in tuple(self._ringing.values())))
-        if not self._decided.done():
-            self._deadline = self._clock.callLater(self._ring_s, self._limit)
         try:
+            await asyncio.gather(*(self._invite(device) for device in tuple(self._ringing.values())))
+            if not self._decided.done():
+                self._deadline = self._clock.callLater(self._ring_s, self._limit)
             return await self._decided
         finally:
             self._stop_others()
@@ -159,18 +160,22 @@ class Prompt:
         except WarmlineError as error:
             self._over(device, error.reason)
             return
-        if self._decided.done():
+        if self._decided.done() or device.branch not in self._ringing:  # another phone has answered meanwhile
             self._drop(device.branch)
             return
+        try:
+            device.call = self._user_agent.invite(
+                device.phone.target,
+                from_=invitation.from_,
+                to=f"<{device.phone.aor}>",
+                body=offer,
+                headers=invitation.headers,
+                on_event=lambda event: self._heard(device, event),
+            )
+        except SipError as error:  # an address that cannot be called must not spoil the other phones
+            self._over(device, error.reason)
+            return
         device.silence = self._clock.callLater(self._unreachable_s, self._silent, device)
-        device.call = self._user_agent.invite(
-            device.phone.target,
-            from_=invitation.from_,
-            to=f"<{device.phone.aor}>",
-            body=offer,
-            headers=invitation.headers,
-            on_event=lambda event: self._heard(device, event),
-        )
         device.call.on_late = lambda status: self._late(device, status)
         self._note("contact.prompted", device)
 

@@ -73,10 +73,6 @@ class Queue:
             for _, contact_id in places:
                 yield self._waiting[contact_id]
 
-    def oldest(self) -> Waiting | None:
-        firsts = [places[0] for index in (self._groups, self._refused) for places in index.values()]
-        return self._waiting[min(firsts)[1]] if firsts else None
-
     def position(self, contact_id: str) -> int | None:
         """1 is the next one of those who need the same agents; None: not in the queue."""
         waiting = self._waiting.get(contact_id)

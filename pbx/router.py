@@ -1,8 +1,8 @@
 """Which agent for which contact: pure. An indexed state and `now` go in; a pair, or when to look again, comes out.
 
 The rule: contacts in the order they asked. For the first that any free agent may serve, the agent who has been
-idle longest among those who have not yet refused it. One who has refused it is asked again only when no other is
-free and `pause_s` has passed since.
+idle longest among those who have not yet refused it; one on standby only when no other is free for it. One who has
+refused it is asked again only when no other is free and `pause_s` has passed since.
 """
 
 from __future__ import annotations
@@ -29,6 +29,12 @@ class FreeAgent:
     providers: frozenset[str]
     channels: frozenset[str]
     idle_since: float
+    standby: bool = False
+
+    @property
+    def place(self) -> tuple[bool, float, str]:
+        """Whose turn it is: the smallest first."""
+        return self.standby, self.idle_since, self.agent_id
 
     def may_serve(self, group: Group) -> bool:
         return (
@@ -39,12 +45,12 @@ class FreeAgent:
 
 
 class FreeAgents:
-    """Free agents, indexed by skill and kept in the order of idleness."""
+    """Free agents, indexed by skill and kept in the order of their turns."""
 
     def __init__(self) -> None:
         self._agents: dict[str, FreeAgent] = {}
-        self._everyone: list[tuple[float, str]] = []
-        self._by_skill: dict[str, list[tuple[float, str]]] = {}
+        self._everyone: list[tuple[bool, float, str]] = []
+        self._by_skill: dict[str, list[tuple[bool, float, str]]] = {}
 
     def __len__(self) -> int:
         return len(self._agents)
@@ -59,29 +65,27 @@ class FreeAgents:
         if known is not None:
             self.remove(agent.agent_id)
         self._agents[agent.agent_id] = agent
-        place = (agent.idle_since, agent.agent_id)
-        insort(self._everyone, place)
+        insort(self._everyone, agent.place)
         for skill in agent.skills:
-            insort(self._by_skill.setdefault(skill, []), place)
+            insort(self._by_skill.setdefault(skill, []), agent.place)
 
     def remove(self, agent_id: str) -> None:
         agent = self._agents.pop(agent_id, None)
         if agent is None:
             return
-        place = (agent.idle_since, agent.agent_id)
-        del self._everyone[bisect_left(self._everyone, place)]
+        del self._everyone[bisect_left(self._everyone, agent.place)]
         for skill in agent.skills:
             places = self._by_skill[skill]
-            del places[bisect_left(places, place)]
+            del places[bisect_left(places, agent.place)]
 
     def serving(self, group: Group) -> Iterator[FreeAgent]:
-        """Free agents who may serve the group, longest idle first; looks only through its rarest skill."""
+        """Free agents who may serve the group, whose turn it is first; looks only through its rarest skill."""
         places = self._everyone
         for skill in group.required:
             rarer = self._by_skill.get(skill, [])
             if len(rarer) < len(places):
                 places = rarer
-        for _, agent_id in places:
+        for _, _, agent_id in places:
             agent = self._agents[agent_id]
             if agent.may_serve(group):
                 yield agent
@@ -131,17 +135,19 @@ def choose(floor: Floor, now: float, *, pause_s: float = PAUSE_S) -> Pair | Nobo
 
 def _for_refused(floor: Floor, waiting: Waiting, now: float, pause_s: float) -> Pair | float | None:
     """A pair; or when the earliest pause of a free agent ends; or None: no free agent may serve it at all."""
-    again: tuple[float, float, str] | None = None
+    again: tuple[tuple[bool, float, float, str], FreeAgent] | None = None
+    look_at: float | None = None
     for agent in floor.free.serving(waiting.group):
         refused_at = waiting.refusals.get(agent.agent_id)
         if refused_at is None:
             return Pair(waiting.contact_id, agent.agent_id, agent.idle_since, False)
-        turn = (refused_at, agent.idle_since, agent.agent_id)
-        if again is None or turn < again:
-            again = turn
-    if again is None:
-        return None
-    refused_at, idle_since, agent_id = again
-    if now >= refused_at + pause_s:
-        return Pair(waiting.contact_id, agent_id, idle_since, True)
-    return refused_at + pause_s
+        pause_ends = refused_at + pause_s
+        if now < pause_ends:
+            look_at = pause_ends if look_at is None else min(look_at, pause_ends)
+            continue
+        turn = (agent.standby, refused_at, agent.idle_since, agent.agent_id)
+        if again is None or turn < again[0]:
+            again = turn, agent
+    if again is not None:
+        return Pair(waiting.contact_id, again[1].agent_id, again[1].idle_since, True)
+    return look_at

@@ -101,7 +101,9 @@ class Service:
         # SIP on the wire.
         self.transports = Transports(reactor, public_host=s.public_host)
         self._transactions = TransactionLayer(self.transports, reactor)
-        self._guard = Guard(now)
+        trunks = TrunkTable(s.trunks)
+        # A carrier's calls all come from one address; limits are for those who have to prove who they are.
+        self._guard = Guard(now, trusted=trunks.addresses)
         self.transports.admits = self._guard.admits
         domains = {s.domain, s.public_host, s.host, "localhost", "127.0.0.1"}
         self._user_agent = UserAgent(self._transactions, self.transports, clock=reactor, domain_names=domains)
@@ -131,7 +133,7 @@ class Service:
         self._staffing = Staffing(
             self.roster, self._location, self._states, flow_of=self.transports.flow_by_token
         )
-        self._calls = Calls(self._contacts, self.media, self.events, reactor)
+        self._calls = Calls(self._contacts, self.media, self.events, reactor, now)
         self._chats = Chats(
             self._contacts, self._pbx_store, self._staffing, self._user_agent, self.media, self.events,
             reactor, now, domain=s.domain, idle_s=s.chat_idle_s,
@@ -159,7 +161,7 @@ class Service:
         feature_codes = FeatureCodes(self._states, self.media, reactor)
         self._inbound = Inbound(
             self.desk, self._contacts, self._calls, feature_codes, self.roster, self._app_credentials,
-            self._authenticate, TrunkTable(s.trunks), self.events, domain=s.domain,
+            self._authenticate, trunks, self.events, domain=s.domain,
         )  # fmt: skip
         messages = AgentMessages(self._contacts, self._chats, self.roster, self._authenticate)
 
@@ -337,7 +339,8 @@ class Service:
             await rules_sample.seed(self._pbx_store)
 
     async def _calls_over(self) -> None:
-        while self._user_agent.calls:
+        # Done once, at the very end: not worth a way for calls to tell that they were the last.
+        while self._user_agent.calls:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 

@@ -77,6 +77,7 @@ class Staffing:
             providers=frozenset(agent.provider_ids),
             channels=channels,
             idle_since=self._states.of(agent_id).free_since,
+            standby=agent.standby,
         )
 
     def phones(self, agent_id: str, channel: Channel) -> list[Phone]:

@@ -93,3 +93,11 @@ async def test_what_is_learnt_later_leaves_the_rest_known(house: House) -> None:
     await house.roster.learn("device-ana", {"video": True, "voice": True})
     await house.roster.learn("device-ana", {"video": False})
     assert house.device("ana").learnt == {"video": False, "voice": True}
+
+
+async def test_standby_is_kept_over_a_restart() -> None:
+    house = await House().open()
+    await house.roster.add_agent("Robin", "robin", "hash", skills={}, standby=True, agent_id="robin")
+    await house.hire("ana")
+    again = await house.again()
+    assert {agent.id: agent.standby for agent in again.roster.agents()} == {"robin": True, "agent-ana": False}

@@ -86,8 +86,16 @@ async def test_it_ends_by_itself_when_we_are_gone(prompts: Path) -> None:
 async def test_a_port_in_use_is_said(prompts: Path, capfd: pytest.CaptureFixture[str]) -> None:
     ports = free_range(32)
     first = await MediaProcess.start(host="127.0.0.1", public="127.0.0.1", ports=ports, prompts=prompts)
+    died: list[bool] = []
     with pytest.raises(OurError, match="did not start") as caught:
-        await MediaProcess.start(host="127.0.0.1", public="127.0.0.1", ports=ports, prompts=prompts)
+        await MediaProcess.start(
+            host="127.0.0.1",
+            public="127.0.0.1",
+            ports=ports,
+            prompts=prompts,
+            on_died=lambda: died.append(True),
+        )
     assert caught.value.status == 503
+    assert died == [], "it never lived, and whoever started it knows"
     assert "in use" in capfd.readouterr().err
     await first.stop()

@@ -278,6 +278,32 @@ async def test_a_phone_that_falls_silent_is_reported_but_not_while_on_hold(house
     assert house.gone == [("c", "a", "nothing was received for 60 s")]
 
 
+async def test_a_phone_that_resumes_after_a_long_hold_is_not_taken_for_gone(house: House) -> None:
+    a, b = house.called("a"), house.called("b")
+    house.relay.join("c", "a", "b")
+    b.say(b"here")
+    await a.hears()
+    house.relay.answer("c", "b", plain(b.port, direction="inactive"))
+    house.later = relay_module.SILENCE_S + 1
+    house.relay.answer("c", "b", plain(b.port))
+    house.relay._sweep()
+    assert house.gone == []
+    house.later += relay_module.SILENCE_S + 1
+    house.relay._sweep()
+    assert [branch for _, branch, _ in house.gone] == ["b"]
+
+
+async def test_one_who_was_gone_came_back_and_goes_again_is_reported_again(house: House) -> None:
+    phone = house.called("a")
+    phone.say(b"here")
+    await asyncio.sleep(0.05)
+    for times in (1, 2):
+        house.later += relay_module.SILENCE_S + 1
+        house.relay._sweep()
+        assert len(house.gone) == times
+        house.relay.answer("c", "a", plain(phone.port))
+
+
 async def test_a_third_party_is_not_heard_and_does_not_get_the_media(house: House) -> None:
     a, b = house.called("a"), house.called("b")
     house.relay.join("c", "a", "b")
@@ -398,13 +424,16 @@ async def test_a_caller_is_offered_again_where_codecs_differ(house: House) -> No
     assert house.relay.compatible("c", "a", "b")
 
 
+def video(port: int, direction: str = "sendrecv") -> bytes:
+    offer = plain(port, direction=direction).replace(b"m=audio", b"m=video").replace(b" 0\r\n", b" 96\r\n")
+    return offer + b"a=rtpmap:96 VP8/90000\r\na=rtcp-mux\r\n"
+
+
 async def test_joining_asks_both_sides_for_a_key_frame(house: House) -> None:
     phones = []
     for branch in "ab":
         phone = house.phone()
-        offer = plain(phone.port).replace(b"m=audio", b"m=video").replace(b" 0\r\n", b" 96\r\n")
-        offer += b"a=rtpmap:96 VP8/90000\r\na=rtcp-mux\r\n"
-        phone.heard_answer(house.relay.answer("c", branch, offer))
+        phone.heard_answer(house.relay.answer("c", branch, video(phone.port)))
         phone.say(b"picture", kind=96)
         phones.append(phone)
     await asyncio.sleep(0.05)
@@ -413,6 +442,23 @@ async def test_joining_asks_both_sides_for_a_key_frame(house: House) -> None:
         kind, count, body = rtcp.packets(await phone.hear())[-1]
         assert (kind, count) == (rtcp.PSFB, rtcp.PLI)
         assert body[4:] == struct.pack("!I", phone.ssrc)
+
+
+async def test_resuming_asks_the_other_side_for_a_key_frame(house: House) -> None:
+    phones = {}
+    for branch in "ab":
+        phone = phones[branch] = house.phone()
+        phone.heard_answer(house.relay.answer("c", branch, video(phone.port)))
+        phone.say(b"picture", kind=96)
+    await asyncio.sleep(0.05)
+    house.relay.join("c", "a", "b")
+    house.relay.answer("c", "a", video(phones["a"].port, "inactive"))
+    while not await phones["b"].silent():
+        pass
+    house.relay.answer("c", "a", video(phones["a"].port))
+    kind, count, body = rtcp.packets(await phones["b"].hear())[-1]
+    assert (kind, count) == (rtcp.PSFB, rtcp.PLI)
+    assert body[4:] == struct.pack("!I", phones["b"].ssrc)
 
 
 async def test_ports_are_even_come_back_and_running_out_is_503(house: House) -> None:

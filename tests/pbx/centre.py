@@ -44,6 +44,7 @@ class FakeMedia:
         self.playing: dict[tuple[str, str], str] = {}
         self.joined: list[tuple[str, str, str]] = []
         self.offers: list[dict[str, Any]] = []
+        self.last_packet_at: dict[str, float] = {}
         self.different = False
         self.dead = False
 
@@ -69,9 +70,16 @@ class FakeMedia:
             self.branches[call, branch] = "agreed"
 
     async def compatible(self, call: str, a: str, b: str) -> bool:
+        self._known(call, a, b)
         return not self.different
 
+    def _known(self, call: str, *branches: str) -> None:
+        for branch in branches:
+            if (call, branch) not in self.branches:
+                raise OurError(f"There is no branch {branch} of call {call} in the media server")
+
     async def play(self, call: str, branch: str, prompt: str, *, repeat: bool = False) -> float:
+        self._known(call, branch)
         self.playing[call, branch] = prompt
         return 3.0
 
@@ -79,6 +87,7 @@ class FakeMedia:
         self.playing.pop((call, branch), None)
 
     async def join(self, call: str, a: str, b: str) -> None:
+        self._known(call, a, b)
         self.joined.append((call, a, b))
         for branch in (a, b):
             self.playing.pop((call, branch), None)
@@ -93,7 +102,9 @@ class FakeMedia:
             del self.branches[key]
 
     async def stats(self, call: str) -> dict[str, Any]:
-        return {}
+        return {
+            branch: {"kinds": {"audio": {"last_packet_at": at}}} for branch, at in self.last_packet_at.items()
+        }
 
 
 class FakeFlow(Flow):
@@ -246,7 +257,7 @@ class Centre:
         self.store = PbxStore(house.database)
         self.contacts = OpenContacts(self.store, events, now)
         self.staffing = Staffing(house.roster, house.location, house.states, flow_of=lambda token: None)
-        self.calls = Calls(self.contacts, media, events, clock, patience=Patience())
+        self.calls = Calls(self.contacts, media, events, clock, now, patience=Patience())
         self.chats = Chats(
             self.contacts,
             self.store,

@@ -105,6 +105,34 @@ async def test_earlier_lines_come_first_and_in_order() -> None:
     assert lines_to(centre, contact) == ["one", "two", "three", "four"]
 
 
+async def test_words_sent_with_a_second_press_of_help_are_not_lost() -> None:
+    centre = await Centre.open()
+    contact = await centre.desk.request("maria", "chat", "boiler", None, None, "Hello", "k1")
+    for key, text in (("k1", "Hello"), ("k2", "Is anybody there?")):
+        assert await centre.desk.request("maria", "chat", "boiler", None, None, text, key) is contact
+    stored = await centre.store.messages(contact.id)
+    assert [line.text for line in stored] == ["Hello", "Is anybody there?"]
+
+
+async def test_a_chat_that_lasted_long_is_back_in_its_place_after_a_crash() -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    await centre.house.bind("ana", contact_uri="sip:ana@192.0.2.7:5062", expires_s=36000.0)
+    contact, _ = await joined(centre)
+    for number in range(6):
+        centre.clock.advance(400)
+        await centre.desk.say(contact.id, f"k{number}", "still here")
+    await centre.house.states.not_ready("agent-ana")
+    again = await centre.again()
+    back = again.desk.current("maria")
+    assert back is not None
+    await again.passes(1)
+    assert (back.state, back.disposition) == (State.WAITING, None)
+    again.clock.advance(1801)
+    await again.settle()
+    assert back.disposition is Disposition.NO_AGENT
+
+
 async def test_a_line_is_stored_before_it_is_acknowledged() -> None:
     centre = await Centre.open()
     contact = await centre.asks("maria", "chat", "Hello")
@@ -246,6 +274,64 @@ async def test_a_phone_that_comes_back_gets_what_it_missed_at_once() -> None:
     assert lines_to(centre, contact) == ["are you there?"]
 
 
+async def test_a_phone_that_moved_is_written_to_where_it_is_now_and_its_old_place_no_more() -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    contact, _ = await joined(centre, text=None)
+    tried: list[str] = []
+
+    def taken(target: str) -> int:
+        tried.append(target)
+        return 200
+
+    centre.phone.answer_message = taken
+    centre.house.drop()
+    await centre.desk.say(contact.id, "k", "in the tunnel")
+    await centre.settle()
+    assert tried == [], "whoever has that address now is nobody we know"
+    await centre.house.bind("ana", key="sip:new", contact_uri="sip:ana@192.0.2.9:5062")
+    await centre.settle()
+    assert tried == ["sip:ana@192.0.2.9:5062"]
+
+
+async def test_a_customer_whose_agent_has_vanished_gets_another_who_gets_all_they_wrote() -> None:
+    centre = await Centre.open()
+    await centre.agent("ana")
+    contact, _ = await joined(centre)
+    await centre.house.bind("ana", contact_uri="sip:ana@192.0.2.7:5062")
+    centre.house.drop("ana")
+    await centre.desk.say(contact.id, "k", "are you there?")
+    await centre.passes(45)
+    assert contact.state is State.CONNECTED
+    await centre.passes(60)
+    assert (contact.state, centre.state("ana")) == (State.WAITING, "Offline")
+    stored = await centre.store.contact(contact.id)
+    assert stored is not None
+    assert stored.state is State.WAITING
+    await centre.agent("bo")
+    centre.phone.rung[-1].pick_up()
+    await centre.settle()
+    assert (contact.state, contact.agent_id) == (State.CONNECTED, "agent-bo")
+    assert [(to, text) for to, _, text, _ in centre.phone.sent] == [
+        ("<sip:ana@warmline.test>", "Hello"),
+        ("<sip:bo@warmline.test>", "Hello"),
+        ("<sip:bo@warmline.test>", "are you there?"),
+    ]
+    assert centre.house.states.of("agent-ana").active == {}
+
+
+async def test_an_agent_who_answers_in_the_page_keeps_a_chat_their_phone_has_left() -> None:
+    centre = await Centre.open()
+    await centre.agent("ana")
+    contact, _ = await joined(centre)
+    centre.house.drop("ana")
+    await centre.desk.say(contact.id, "k", "are you there?")
+    for number in range(4):
+        await centre.passes(40)
+        await centre.desk.agent_says("agent-ana", contact.id, f"a{number}", "yes")
+    assert contact.state is State.CONNECTED
+
+
 @pytest.mark.parametrize("text", ["/end", " /end\n"])
 async def test_an_agent_ends_a_chat_by_a_line(text: str) -> None:
     centre = await Centre.open()
@@ -272,6 +358,7 @@ async def test_the_agents_phone_is_told_that_the_customer_ended_the_chat() -> No
 async def test_a_chat_in_which_nobody_writes_ends_and_every_line_puts_that_off() -> None:
     centre = await Centre.open()
     await centre.agent()
+    await centre.house.bind("ana", contact_uri="sip:ana@192.0.2.7:5062", expires_s=3600.0)
     contact, _ = await joined(centre)
     centre.clock.advance(400)
     await centre.desk.say(contact.id, "k", "still here")

@@ -92,6 +92,26 @@ async def test_a_providers_agents_see_nothing_of_what_was_read_about_another_pro
     assert {need.skill for need in contact.needs} == {"heating"}
 
 
+async def test_what_was_searched_among_another_providers_pages_is_hidden_from_a_providers_agents() -> None:
+    centre = await Centre.open()
+    await centre.portal.add_ownership("o-2", "maria", "camera", "", None)
+    ours, theirs = article("leak", "thermea", "boiler", "heating"), article("lens", "lumio", "camera", "wifi")
+    for each in (ours, theirs):
+        await centre.portal.add_article(each)
+    tracker = Tracker(centre.portal, centre.house.events, centre.house.now)
+    visit = ""
+    for step in (ours, "it drips", ours, "my other device", theirs, "a foggy lens", theirs, "hm", ours):
+        centre.clock.advance(5)
+        if isinstance(step, str):
+            await tracker.searched("maria", step, 0)
+        else:
+            visit = (await tracker.open_view("maria", article=step)).visit_id
+    contact = await centre.desk.request("maria", "chat", "boiler", None, visit, "hello")
+    context = await centre.desk.context(contact.id)
+    assert context.trail is not None
+    assert [search.text for search in context.trail.searches] == ["it drips"]
+
+
 async def test_earlier_contacts_with_other_providers_are_not_shown() -> None:
     centre = await Centre.open()
     await centre.portal.add_ownership("o-2", "maria", "camera", "", None)

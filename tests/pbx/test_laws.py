@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbx.contact import Contact, State
+from pbx.contact import Channel, Contact, State
 from tests.pbx.centre import Caller, Centre
 
 AGENTS = ("ana", "bo")
@@ -24,7 +24,8 @@ actions = st.one_of(
     st.tuples(
         st.just("agent"), st.sampled_from(AGENTS), st.sampled_from(["ready", "not ready", "gone", "back"])
     ),
-    st.tuples(st.just("time"), st.sampled_from(["1", "5", "21", "31"]), st.just("")),
+    st.tuples(st.just("time"), st.sampled_from(["1", "5", "21", "31", "70"]), st.just("")),
+    st.tuples(st.just("write"), st.sampled_from(CUSTOMERS), st.just("")),
     st.tuples(st.just("crash"), st.just(""), st.just("")),
 )
 
@@ -33,6 +34,7 @@ class Story:
     def __init__(self, centre: Centre) -> None:
         self.centre = centre
         self.callers: dict[str, Caller] = {}
+        self._written = 0
 
     async def happens(self, kind: str, who: str, what: str) -> None:
         match kind:
@@ -48,6 +50,11 @@ class Story:
                 await self._agent(who, what)
             case "time":
                 await self.centre.passes(float(who))
+            case "write":
+                contact = self.centre.desk.current(who)
+                if contact is not None and contact.channel is Channel.CHAT:
+                    self._written += 1
+                    await self.centre.desk.say(contact.id, f"w{self._written}", "are you there?")
             case "crash":
                 self.centre = await self.centre.again()
         await self.centre.settle()
@@ -103,6 +110,9 @@ class Story:
             if record.reserved_for is not None:
                 assert rung[record.agent_id] == 1, "nobody is reserved without being rung"
         for contact in contacts:
+            if contact.state is State.CONNECTED:
+                held = centre.house.states.of(contact.agent_id or "").active
+                assert contact.id in held, "who talks is held for it"
             assert not (contact.state is State.RINGING and not self._rings(contact)), (
                 "a ringing contact rings a phone"
             )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from config.errors import OurError, TheirError
 from pbx.contact import Disposition, State
+from sip_trunk.sip.errors import BadMessage
 from sip_trunk.user_agent import ReinviteAnswered, Reoffered
-from tests.pbx.centre import Centre, FakeFlow
+from tests.pbx.centre import Caller, Centre, FakeFlow, FakeMedia
 
 
 async def test_the_events_of_a_call_that_goes_well_in_their_order() -> None:
@@ -584,3 +586,247 @@ async def test_calls_whose_media_process_died_end_and_free_their_agents() -> Non
     await centre.settle()
     assert contact.disposition is Disposition.MEDIA_FAILED
     assert (caller.log, centre.phone.rung[0].log, centre.state()) == (["BYE"], ["BYE"], "WrapUp")
+
+
+# Moments between two answers
+
+
+class Slow:
+    """Holds one method of the fake media back until it is let go."""
+
+    def __init__(self, centre: Centre, method: str) -> None:
+        self._go = asyncio.Event()
+        work = getattr(centre.media, method)
+
+        async def held(*arguments: Any, **more: Any) -> Any:
+            await self._go.wait()
+            return await work(*arguments, **more)
+
+        setattr(centre.media, method, held)
+
+    def go(self) -> None:
+        self._go.set()
+
+
+async def test_a_page_loaded_again_while_it_is_offered_other_codecs_is_joined_all_the_same() -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    contact = await centre.asks()
+    before = await centre.calls_in(contact)
+    centre.media.different = True
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    assert before.reinvites == [b"offer of ours"]
+    centre.media.different = False
+    await centre.calls_in(contact)
+    assert (contact.state, contact.disposition) == (State.CONNECTED, None)
+    assert centre.media.joined[-1] == (contact.id, "customer-2", "agent-1-1")
+
+
+async def test_a_customer_lost_while_it_rings_keeps_their_place_and_the_agent_is_not_said_to_have_refused() -> (
+    None
+):
+    centre = await Centre.open()
+    await centre.agent()
+    contact = await centre.asks()
+    caller = await centre.calls_in(contact)
+    centre.phone.rung[0].ring()
+    caller.hang_up("lost")
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    assert (contact.state, contact.refusals, centre.state()) == (State.WAITING, {}, "Ready")
+    assert centre.phone.rung[0].log == ["BYE"]
+    await centre.calls_in(contact)
+    assert len(centre.phone.rung) == 2
+
+
+async def test_a_phone_is_not_rung_after_another_has_answered() -> None:
+    centre = await Centre.open()
+    await two_phones(centre)
+    contact = await centre.asks()
+    await centre.calls_in(contact)
+    centre.phone.rung[0].refuse(603)
+    await centre.settle()
+    slow = Slow(centre, "offer")
+    quick = FakeMedia.offer
+    offered = 0
+
+    async def offer(*arguments: Any, **more: Any) -> bytes:
+        nonlocal offered
+        offered += 1
+        if offered == 1:
+            return await quick(centre.media, *arguments, **more)
+        await slow._go.wait()
+        return await quick(centre.media, *arguments, **more)
+
+    centre.media.offer = offer  # type: ignore[method-assign]
+    accepting = Slow(centre, "accept")
+    await centre.passes(31)
+    assert len(centre.phone.rung) == 3  # the other phone's offer is still being made
+    centre.phone.rung[2].pick_up()
+    slow.go()
+    await centre.settle()
+    accepting.go()
+    await centre.settle()
+    assert (contact.state, len(centre.phone.rung)) == (State.CONNECTED, 3)
+
+
+async def test_a_phone_whose_address_cannot_be_called_does_not_spoil_the_others() -> None:
+    centre = await Centre.open()
+    await two_phones(centre)
+    invite = centre.phone.invite
+
+    def picky(target: Any, **more: Any) -> Any:
+        if "mobile" in str(target.uri):
+            raise BadMessage("Not a SIP address")
+        return invite(target, **more)
+
+    centre.phone.invite = picky  # type: ignore[method-assign]
+    contact = await centre.asks()
+    await centre.calls_in(contact)
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    assert contact.state is State.CONNECTED
+
+
+async def test_a_broken_web_socket_is_no_lost_customer_while_their_sound_comes_in() -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    contact = await centre.asks()
+    flow = FakeFlow("WS", ("192.0.2.1", 1234), "ws")
+    await centre.calls_in(contact, flow=flow)
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    flow.close()
+    for _ in range(40):
+        centre.media.last_packet_at["customer-1"] = centre.house.now()
+        await centre.passes(1)
+    assert contact.state is State.CONNECTED
+    await centre.passes(11)
+    assert contact.disposition is Disposition.CUSTOMER_LOST
+
+
+async def test_a_customer_in_the_queue_whose_web_socket_broke_is_served_while_their_sound_comes_in() -> None:
+    centre = await Centre.open()
+    contact = await centre.asks()
+    flow = FakeFlow("WS", ("192.0.2.1", 1234), "ws")
+    await centre.calls_in(contact, flow=flow)
+    flow.close()
+    for _ in range(16):
+        centre.media.last_packet_at["customer-1"] = centre.house.now()
+        await centre.passes(1)
+    await centre.agent()
+    assert len(centre.phone.rung) == 1
+
+
+async def test_a_caller_whose_media_is_gone_is_not_left_in_silence() -> None:
+    centre = await Centre.open()
+    contact = await centre.asks()
+    caller = Caller(centre.desk.uri(contact))
+    greeting = await centre.calls.greet(contact.id, contact.channel, caller)
+    centre.media.branches.clear()  # the media process died in this moment
+    await centre.calls.arrive(contact, greeting)
+    await centre.settle()
+    assert (contact.disposition, caller.log) == (Disposition.MEDIA_FAILED, ["BYE"])
+
+
+async def test_a_page_that_fails_to_show_it_keeps_no_agent_from_being_freed() -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    contact = await centre.asks()
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a page's mistake")
+
+    centre.contacts.listen(contact.id, broken)
+    centre.contacts.on_ended.insert(0, broken)
+    caller = await centre.calls_in(contact)
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    assert contact.state is State.CONNECTED
+    caller.hang_up()
+    await centre.settle()
+    assert centre.state() == "WrapUp"
+
+
+async def test_a_fault_in_joining_leaves_nobody_talking_to_nobody() -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    contact = await centre.asks()
+    caller = await centre.calls_in(contact)
+    write = centre.house.events.write
+
+    def failing(kind: str, **facts: Any) -> Any:
+        if kind == "contact.connected":
+            raise RuntimeError("a fault of ours")
+        return write(kind, **facts)
+
+    centre.house.events.write = failing  # type: ignore[method-assign]
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    assert contact.disposition is Disposition.MEDIA_FAILED
+    assert (caller.log, centre.phone.rung[0].log, centre.media.branches) == (["BYE"], ["BYE"], {})
+    await centre.passes(11)
+    assert centre.state() == "Ready"
+
+
+# Promises
+
+
+async def test_a_page_that_goes_away_while_its_contact_is_stored_finds_it_again() -> None:
+    centre = await Centre.open()
+    asking = asyncio.ensure_future(centre.desk.request("maria", "chat", "boiler", None, None, "hello"))
+    while centre.desk.current("maria") is None:
+        await asyncio.sleep(0)
+    asking.cancel()
+    await centre.settle()
+    contact = centre.desk.current("maria")
+    assert contact is not None
+    assert contact.routable
+    await centre.agent()
+    assert len(centre.phone.rung) == 1
+
+
+async def test_pressed_twice_both_are_told_only_when_it_is_durable() -> None:
+    centre = await Centre.open()
+    stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    centre.store.add = lambda contact, *lines: stored  # type: ignore[method-assign]
+    presses = [asyncio.ensure_future(centre.desk.request("maria", "voice", "boiler")) for _ in range(2)]
+    await centre.settle()
+    assert [press.done() for press in presses] == [False, False]
+    stored.set_exception(OSError("the disk is full"))
+    results = await asyncio.gather(*presses, return_exceptions=True)
+    assert all(isinstance(result, OSError) for result in results)
+    assert centre.desk.current("maria") is None
+
+
+async def test_a_contact_ended_while_it_was_being_stored_leaves_nothing_behind() -> None:
+    centre = await Centre.open()
+    asking = asyncio.ensure_future(centre.desk.request("maria", "voice", "boiler"))
+    while (contact := centre.desk.current("maria")) is None:
+        await asyncio.sleep(0)
+    await centre.desk.end(contact.id, "customer")
+    await asking
+    await centre.settle()
+    assert not centre.calls._lines
+    stored = await centre.store.contact(contact.id)
+    assert stored is not None
+    assert stored.disposition is Disposition.CUSTOMER_GAVE_UP
+
+
+async def test_one_on_standby_is_rung_only_when_no_other_agent_is_free() -> None:
+    centre = await Centre.open()
+    await centre.house.roster.add_agent(
+        "Robin", "robin", "hash", skills={"heating": 1}, standby=True, agent_id="agent-robin"
+    )
+    await centre.house.roster.add_device("agent-robin", "Robot", "robin", "secret", device_id="device-robin")
+    await centre.house.bind("robin", contact_uri="sip:robin@192.0.2.6:5062")
+    await centre.house.states.ready("agent-robin")
+    await centre.passes(60)
+    await centre.agent("ana")
+    for customer in ("maria", "jonas"):
+        await centre.calls_in(await centre.asks(customer))
+    assert [call.to for call in centre.phone.rung] == [
+        "<sip:ana@warmline.test>",
+        "<sip:robin@warmline.test>",
+    ]

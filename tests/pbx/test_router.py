@@ -11,10 +11,15 @@ NOW = 1000.0
 
 
 def agent(
-    name: str, *skills: str, since: float = 0.0, providers: str = "", channels: str = "voice"
+    name: str,
+    *skills: str,
+    since: float = 0.0,
+    providers: str = "",
+    channels: str = "voice",
+    standby: bool = False,
 ) -> FreeAgent:
     return FreeAgent(
-        name, frozenset(skills), frozenset(providers.split()), frozenset(channels.split()), since
+        name, frozenset(skills), frozenset(providers.split()), frozenset(channels.split()), since, standby
     )
 
 
@@ -85,6 +90,15 @@ def test_a_refused_contact_keeps_its_place_before_younger_ones() -> None:
     ) == ("old", "bo")
 
 
+def test_one_on_standby_is_chosen_only_when_nobody_else_is_free_for_the_contact() -> None:
+    robin = agent("robin", "heat", "wifi", since=0, standby=True)
+    bo = agent("bo", "heat", since=900)
+    assert chosen(robin, bo, waiting("c", "heat")) == ("c", "bo")
+    assert chosen(robin, bo, waiting("c", "wifi")) == ("c", "robin")
+    assert chosen(robin, bo, waiting("c", "heat", bo=NOW - 1)) == ("c", "robin"), "Bo has just declined"
+    assert chosen(robin, bo, waiting("c", "heat", robin=1.0, bo=2.0)) == ("c", "bo"), "both pauses are over"
+
+
 def test_position_counts_those_who_need_the_same() -> None:
     queue = Queue()
     for each in (
@@ -101,14 +115,15 @@ def test_position_counts_those_who_need_the_same() -> None:
 
 agents = st.lists(
     st.builds(
-        lambda number, skills, providers, channels, since: FreeAgent(
-            f"agent{number}", frozenset(skills), frozenset(providers), frozenset(channels), since
+        lambda number, skills, providers, channels, since, standby: FreeAgent(
+            f"agent{number}", frozenset(skills), frozenset(providers), frozenset(channels), since, standby
         ),
         st.integers(0, 8),
         st.lists(st.sampled_from(SKILLS)),
         st.lists(st.sampled_from(["thermea", "lumio"]), max_size=1),
         st.lists(st.sampled_from(["chat", "voice", "video"]), min_size=1),
         st.integers(0, 5).map(float),
+        st.booleans(),
     ),
     max_size=6,
     unique_by=lambda agent: agent.agent_id,
@@ -137,9 +152,12 @@ def candidates(contact: Waiting, free: list[FreeAgent]) -> list[FreeAgent]:
     able = [each for each in free if each.may_serve(contact.group)]
     fresh = [each for each in able if each.agent_id not in contact.refusals]
     if fresh:
-        return sorted(fresh, key=lambda each: (each.idle_since, each.agent_id))
-    again = sorted(able, key=lambda each: (contact.refusals[each.agent_id], each.idle_since, each.agent_id))
-    return [each for each in again[:1] if NOW >= contact.refusals[each.agent_id] + 30.0]
+        return sorted(fresh, key=lambda each: (each.standby, each.idle_since, each.agent_id))
+    again = [each for each in able if NOW >= contact.refusals[each.agent_id] + 30.0]
+    return sorted(
+        again,
+        key=lambda each: (each.standby, contact.refusals[each.agent_id], each.idle_since, each.agent_id),
+    )
 
 
 @given(agents, contacts)
@@ -151,6 +169,19 @@ def test_the_choice_is_what_the_rule_says_of_everybody(free: list[FreeAgent], qu
             expected = (contact.contact_id, able[0].agent_id)
             break
     assert chosen(*free, *queue) == expected
+
+
+@given(agents, contacts)
+def test_nobody_on_standby_is_asked_while_somebody_else_is_free(
+    free: list[FreeAgent], queue: list[Waiting]
+) -> None:
+    found = choose(floor(*free, *queue), NOW)
+    if isinstance(found, Pair) and next(a for a in free if a.agent_id == found.agent_id).standby:
+        contact = next(each for each in queue if each.contact_id == found.contact_id)
+        for other in free:
+            if not other.standby and other.may_serve(contact.group):
+                refused_at = contact.refusals[other.agent_id]
+                assert not found.asked_again or NOW < refused_at + 30.0
 
 
 @given(agents, contacts)
@@ -177,5 +208,5 @@ def test_everybody_taken_out_leaves_nothing_behind(free: list[FreeAgent], queue:
         made.free.remove(each.agent_id)
     for contact in queue:
         made.queue.remove(contact.contact_id)
-    assert (len(made.queue), len(made.free), made.queue.oldest(), made.queue.groups()) == (0, 0, None, {})
+    assert (len(made.queue), len(made.free), made.queue.groups()) == (0, 0, {})
     assert choose(made, NOW) == Nobody(None)

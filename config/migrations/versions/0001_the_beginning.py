@@ -18,6 +18,7 @@ def upgrade() -> None:
     sa.Column('password_hash', sa.String(length=300), nullable=False),
     sa.Column('languages', sa.JSON(), nullable=False),
     sa.Column('provider_ids', sa.JSON(), nullable=False),
+    sa.Column('standby', sa.Boolean(), nullable=False),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_agent')),
     sa.UniqueConstraint('login', name=op.f('uq_agent_login'))
     )
