@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import functools
 import inspect
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -38,25 +41,56 @@ def free_sip_port() -> int:
             continue
 
 
+class _Lane:
+    """UDP ports below the ephemeral ones that are this process's as long as it lives: of two test runs at once, neither
+    gets what the other has chosen and not bound yet. Within a lane, ranges are given out in turn."""
+
+    LANES = range(20000, 31000, 1800)
+    SIZE = 1800
+
+    def __init__(self) -> None:
+        for first in self.LANES:
+            self.first = first
+            self._lock = os.open(
+                Path(tempfile.gettempdir(), f"warmline-test-ports-{first}"), os.O_CREAT | os.O_RDWR
+            )
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                os.close(self._lock)
+        else:
+            raise PeerFailed("every lane of ports is taken by another run of the tests")
+        self._next = 0
+
+    def take(self, size: int) -> tuple[int, int]:
+        for _ in range(2 * self.SIZE // size):
+            if self._next + size > self.SIZE:
+                self._next = 0
+            low = self.first + self._next
+            self._next += size
+            if all(_is_free(port) for port in range(low, low + size, max(1, size // 16))):
+                return low, low + size - 1
+        raise PeerFailed(f"no {size} free ports in a row from {self.first} on")
+
+
+@functools.cache
+def _lane() -> _Lane:
+    return _Lane()
+
+
 def free_range(size: int) -> tuple[int, int]:
-    """An even-aligned range of UDP ports outside the ephemeral range, whose ends are free now."""
-    span = range(20000, 31000 - size, size)
-    start = os.getpid() * 7 + time.monotonic_ns() // 1000
-    for step in range(len(span)):
-        low = span[(start + step) % len(span)]
-        probes: list[socket.socket] = []
+    """The first and last of `size` UDP ports that nobody else will take, the first one even."""
+    return _lane().take(size + size % 2)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            for port in range(low, low + size, max(1, size // 16)):
-                probe = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                probes.append(probe)
-                probe.bind(("127.0.0.1", port))
-            return low, low + size - 1
+            probe.bind(("127.0.0.1", port))
         except OSError:
-            continue
-        finally:
-            for probe in probes:
-                probe.close()
-    raise PeerFailed("no free range of ports")
+            return False
+        return True
 
 
 @overload
