@@ -313,6 +313,9 @@ class Relay:
             if not line.accepted:
                 self._shut(leg, index, stream)
                 continue
+            if line.they_receive and not stream.takes:
+                # What was held back was never sent: numbers go on where they stopped, or it would look like loss.
+                stream.source_ssrc = None
             stream.takes = line.they_receive
             stream.taken = [False] * 128
             for payload in line.ours:

@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read us has gone (`| head`); Python would complain once more when it flushes at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:  # a data folder that is a file, a database that does not answer
+        _complain(error)
+        return 1
 
 
 def _run(options: argparse.Namespace, settings: Settings) -> int:
@@ -86,50 +90,66 @@ def serve(settings: Settings) -> int:
     loop = _install_reactor()
     from twisted.internet import reactor as installed
 
-    from pbx import start_text
+    from config.bridge import spawn
     from pbx.log import start_logging
-    from pbx.service import Service
 
     reactor: Any = installed
     start_logging(sys.stderr)
-    status = 0
+    status = 1
 
     async def run() -> None:
         nonlocal status
-        stop = asyncio.Event()
-
-        def told_to_stop() -> None:
-            if stop.is_set():
-                os._exit(130)
-            print(
-                "\nStopping: calls in progress are ended, everything is stored. Again to end at once.",
-                flush=True,
-            )
-            stop.set()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, told_to_stop)
-        service = Service(settings, reactor)
         try:
-            await service.start()
-            # What is there now stays: the collector need not look through it again and again under load.
-            gc.collect()
-            gc.freeze()
-            numbers = await service.portal_store.numbers()
-            print(start_text.start_text(settings, numbers, time.monotonic() - started), flush=True)
-            await stop.wait()
+            await _serve_until_told(settings, reactor, loop, started)
+            status = 0
         except Exception as error:
-            status = 1
-            print(f"warmline: {start_text.why_not(error)}", file=sys.stderr, flush=True)
+            _complain(error)
         finally:
-            await service.stop()
             reactor.stop()
-
-    from config.bridge import spawn
 
     reactor.callLater(0, lambda: spawn(run(), "the server"))
     reactor.run(installSignalHandlers=False)
     return status
+
+
+async def _serve_until_told(
+    settings: Settings, reactor: Any, loop: asyncio.AbstractEventLoop, started: float
+) -> None:
+    from pbx.service import Service
+    from pbx.start_text import start_text
+
+    stop = asyncio.Event()
+
+    def told_to_stop() -> None:
+        if stop.is_set():
+            os._exit(130)
+        print(
+            "\nStopping: calls in progress are ended, everything is stored. Again to end at once.", flush=True
+        )
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told_to_stop)
+    service = Service(settings, reactor)
+    try:
+        await service.start()
+        # What is there now stays: the collector need not look through it again and again under load.
+        gc.collect()
+        gc.freeze()
+        numbers = await service.portal_store.numbers()
+        print(start_text(settings, numbers, time.monotonic() - started), flush=True)
+        await stop.wait()
+    finally:
+        await service.stop()
+
+
+def _complain(error: Exception) -> None:
+    """One line for what whoever runs the server can mend; what is a fault of ours is shown whole."""
+    from pbx.start_text import is_ours, why_not
+
+    if is_ours(error):
+        traceback.print_exception(error)
+    print(f"warmline: {why_not(error)}", file=sys.stderr, flush=True)
 
 
 def robot_agent(settings: Settings, *, until_eof: bool) -> int:

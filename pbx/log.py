@@ -6,12 +6,12 @@ import logging
 from typing import TextIO
 
 from twisted.logger import (
+    FileLogObserver,
     FilteringLogObserver,
     LogLevel,
     LogLevelFilterPredicate,
     formatEventAsClassicLogText,
     globalLogBeginner,
-    FileLogObserver,
 )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from agent_presence.sample import AGENTS, ROBOT_NAME
 from config.errors import WarmlineError
 from config.settings import Settings
-from kb_portal.sample import CUSTOMERS
 from kb_portal.provider import ProviderNumber
+from kb_portal.sample import CUSTOMERS
 from pbx.feature_codes import CODES
 
 ANYWHERE = ("0.0.0.0", "::")  # noqa: S104
@@ -67,9 +67,18 @@ def _addresses(s: Settings) -> list[str]:
         )
     if s.host in ANYWHERE and s.sample_data:
         lines.append(
-            "  Open to the network with the sample's known passwords; WARMLINE_SAMPLE_DATA=off is for real use."
+            "  Open to the network with the sample's known passwords; for real use set"
+            " WARMLINE_SAMPLE_DATA=off and WARMLINE_ROBOT_AGENT=off."
         )
     return lines
+
+
+def is_ours(error: Exception) -> bool:
+    """Whether an error that stopped the server is a fault of its own, not of settings, files, ports or the database."""
+    from sqlalchemy.exc import SQLAlchemyError
+    from twisted.internet.error import CannotListenError
+
+    return not isinstance(error, WarmlineError | OSError | SQLAlchemyError | CannotListenError)
 
 
 def why_not(error: Exception) -> str:

@@ -192,21 +192,21 @@ class Customer:
     async def hang_up(self) -> None:
         await self.page.click("#help-hangup")
 
-    async def request_by_api(self, channel: str, product: str) -> dict[str, Any]:
+    async def request_by_api(self, channel: str, product: str, article: str | None = None) -> dict[str, Any]:
         """Ask for help as the page's script does, without its buttons (which may say that nobody is there)."""
         contact: dict[str, Any] = await self.page.evaluate(
-            """async ([channel, product]) => {
+            """async ([channel, product, article]) => {
               const answer = await fetch('/api/contacts', {
                 method: 'POST',
                 headers: {
                   'Content-Type': 'application/json',
                   'X-CSRF-Token': document.querySelector('meta[name=csrf]').content,
                 },
-                body: JSON.stringify({channel, product, article: null, visit: null, text: null}),
+                body: JSON.stringify({channel, product, article, visit: null, text: null}),
               });
               return await answer.json();
             }""",
-            [channel, product],
+            [channel, product, article],
         )
         return contact
 

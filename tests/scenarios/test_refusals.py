@@ -28,20 +28,23 @@ async def register_device(tmp_path: Path, server: Warmline, user: str, password:
 
 @pytest.mark.parametrize("scenario", ["device_declines_603", "device_is_busy_486"])
 async def test_a_decline_goes_to_the_next_agent(tmp_path: Path, scenario: str) -> None:
-    async with Warmline(tmp_path) as server, phone(tmp_path, server, "deniz") as deniz:
-        async with Sipp(tmp_path, scenario, server_port=server.sip_port) as device:
-            await register_device(tmp_path, server, "carla", "carla-phone", device.port)
-            await make_ready_by_page(server, "carla")
-            await make_ready(server, deniz)
-            async with Reader(tmp_path, server, CAMERA_ARTICLE) as maria:
-                await maria.ask_for("voice")
-                declined = await server.event("contact.declined", agent_id="agent-carla")
-                await device.finished()
-                await deniz.event("CALL_INCOMING", seconds=5)
-                await server.agent_is("agent-carla", "Ready", "NotReady", seconds=1)
-                await deniz.accept()
-                await server.event("contact.connected", contact_id=declined["contact_id"])
-                await maria.reaches("connected")
+    async with (
+        Warmline(tmp_path) as server,
+        phone(tmp_path, server, "deniz") as deniz,
+        Sipp(tmp_path, scenario, server_port=server.sip_port) as device,
+    ):
+        await register_device(tmp_path, server, "carla", "carla-phone", device.port)
+        await make_ready_by_page(server, "carla")
+        await make_ready(server, deniz)
+        async with Reader(tmp_path, server, CAMERA_ARTICLE) as maria:
+            await maria.ask_for("voice")
+            declined = await server.event("contact.declined", agent_id="agent-carla")
+            await device.finished()
+            await deniz.event("CALL_INCOMING", seconds=5)
+            await server.agent_is("agent-carla", "Ready", "NotReady", seconds=1)
+            await deniz.accept()
+            await server.event("contact.connected", contact_id=declined["contact_id"])
+            await maria.reaches("connected")
 
 
 async def test_no_answer_goes_to_the_next_agent(tmp_path: Path) -> None:
@@ -67,23 +70,26 @@ async def test_no_answer_goes_to_the_next_agent(tmp_path: Path) -> None:
 
 
 async def test_a_silent_device_is_unreachable_and_its_late_answer_harms_nobody(tmp_path: Path) -> None:
-    async with Warmline(tmp_path) as server, phone(tmp_path, server, "deniz") as deniz:
-        async with Sipp(tmp_path, "device_answers_late", server_port=server.sip_port) as device:
-            await register_device(tmp_path, server, "carla", "carla-phone", device.port)
-            await make_ready_by_page(server, "carla")
-            await make_ready(server, deniz)
-            async with Reader(tmp_path, server, CAMERA_ARTICLE) as maria:
-                await maria.ask_for("voice")
-                unreachable = await server.event("contact.unreachable", agent_id="agent-carla")
-                prompted = await server.event("contact.prompted", agent_id="agent-carla")
-                assert 3.5 <= unreachable["at"] - prompted["at"] <= 5.5
-                await deniz.event("CALL_INCOMING")
-                await deniz.accept()
-                await maria.reaches("connected")
-                await device.finished(30)  # its 200 was met by ACK and BYE
-                await until(lambda: maria.hears_tone(880), "Deniz's tone, undisturbed")
-                assert server.agent_state("agent-deniz") == "Talking"
-                assert server.agent_state("agent-carla") not in {"Reserved", "Talking"}
+    async with (
+        Warmline(tmp_path) as server,
+        phone(tmp_path, server, "deniz") as deniz,
+        Sipp(tmp_path, "device_answers_late", server_port=server.sip_port) as device,
+    ):
+        await register_device(tmp_path, server, "carla", "carla-phone", device.port)
+        await make_ready_by_page(server, "carla")
+        await make_ready(server, deniz)
+        async with Reader(tmp_path, server, CAMERA_ARTICLE) as maria:
+            await maria.ask_for("voice")
+            unreachable = await server.event("contact.unreachable", agent_id="agent-carla")
+            prompted = await server.event("contact.prompted", agent_id="agent-carla")
+            assert 3.5 <= unreachable["at"] - prompted["at"] <= 5.5
+            await deniz.event("CALL_INCOMING")
+            await deniz.accept()
+            await maria.reaches("connected")
+            await device.finished(30)  # its 200 was met by ACK and BYE
+            await until(lambda: maria.hears_tone(880), "Deniz's tone, undisturbed")
+            assert server.agent_state("agent-deniz") == "Talking"
+            assert server.agent_state("agent-carla") not in {"Reserved", "Talking"}
 
 
 async def test_the_customer_leaves_while_it_rings(tmp_path: Path) -> None:
@@ -102,18 +108,20 @@ async def test_the_customer_leaves_while_it_rings(tmp_path: Path) -> None:
 
 
 async def test_the_customer_leaves_while_a_silent_device_is_called(tmp_path: Path) -> None:
-    async with Warmline(tmp_path) as server:
-        async with Sipp(tmp_path, "device_answers_late", server_port=server.sip_port) as device:
-            await register_device(tmp_path, server, "carla", "carla-phone", device.port)
-            await make_ready_by_page(server, "carla")
-            async with Reader(tmp_path, server, CAMERA_ARTICLE) as maria:
-                await maria.ask_for("voice")
-                await server.event("contact.prompted", agent_id="agent-carla")
-                await maria.hang_up()
-                await server.event("contact.ended", seconds=2)
-                await server.agent_is("agent-carla", "Ready", seconds=1)
-                await device.finished(30)
-                assert server.agent_state("agent-carla") == "Ready"
+    async with (
+        Warmline(tmp_path) as server,
+        Sipp(tmp_path, "device_answers_late", server_port=server.sip_port) as device,
+    ):
+        await register_device(tmp_path, server, "carla", "carla-phone", device.port)
+        await make_ready_by_page(server, "carla")
+        async with Reader(tmp_path, server, CAMERA_ARTICLE) as maria:
+            await maria.ask_for("voice")
+            await server.event("contact.prompted", agent_id="agent-carla")
+            await maria.hang_up()
+            await server.event("contact.ended", seconds=2)
+            await server.agent_is("agent-carla", "Ready", seconds=1)
+            await device.finished(30)
+            assert server.agent_state("agent-carla") == "Ready"
 
 
 async def test_who_is_not_fit_is_never_prompted(tmp_path: Path) -> None:
@@ -127,8 +135,10 @@ async def test_who_is_not_fit_is_never_prompted(tmp_path: Path) -> None:
         await make_ready(server, bo)
         await make_ready(server, ana)
         async with Reader(tmp_path, server, CAMERA_ARTICLE) as maria:
-            contact = await maria.request_by_api("video", "camera-s2")
-            assert contact["state"] == "waiting"
+            # The page's buttons say that nobody is there; a contact that is made all the same waits in the queue.
+            contact = await maria.request_by_api("video", "camera-s2", CAMERA_ARTICLE)
+            await maria.page.reload()
+            await server.event("contact.queued", contact_id=contact["id"])
             await asyncio.sleep(2)
             assert "contact.reserved" not in server.kinds()
             for device in (deniz, bo, ana):
