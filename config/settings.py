@@ -52,7 +52,7 @@ def _setting(default: Any, meaning: str) -> Any:
 class Settings:
     """Every setting. Its key in warmline.toml is its name; its variable is ``WARMLINE_`` and its name in capitals."""
 
-    data: Path = _setting(Path("var"), "folder of the database, certificates and recordings")
+    data: Path = _setting(Path("var"), "folder of the database, certificates and prompts")
     host: str = _setting("127.0.0.1", "address listened on; 0.0.0.0 opens the server to the network")
     public_host: str = _setting(
         "",

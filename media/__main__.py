@@ -96,15 +96,23 @@ async def serve(options: argparse.Namespace) -> None:
     control = Control(over.set)
     prompts = Prompts(options.prompts)
     prompts.make()
-    relay = Relay(
-        loop,
-        host=options.host,
-        # ICE candidates and c= lines are addresses, whatever the settings call the machine.
-        public=socket.gethostbyname(options.public or options.host),
-        ports=(int(first), int(last)),
-        prompts=prompts,
-        on_gone=control.gone,
-    )
+    try:
+        relay = Relay(
+            loop,
+            host=options.host,
+            # ICE candidates and c= lines are addresses, whatever the settings call the machine.
+            public=socket.gethostbyname(options.public or options.host),
+            ports=(int(first), int(last)),
+            prompts=prompts,
+            on_gone=control.gone,
+        )
+    except OSError as error:
+        raise OurError(
+            f"UDP port {first} (of WARMLINE_RTP_PORTS) cannot be used: {error.strerror}. Is another copy running? "
+            "Each needs ports of its own: WARMLINE_HTTP_PORT, WARMLINE_HTTPS_PORT, WARMLINE_SIP_PORT, "
+            "WARMLINE_SIPS_PORT, WARMLINE_RTP_PORTS",
+            503,
+        ) from None
     with socket.socket(fileno=options.control_fd) as sock:
         sock.setblocking(False)
         await loop.create_unix_connection(lambda: control, sock=sock)

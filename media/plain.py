@@ -76,7 +76,9 @@ class PlainEndpoint:
 
     Only the signalled address may speak. Its first packet fixes the port, which behind a NAT is not the signalled
     one; from the signalled port itself, the sockets are connected, so that the kernel keeps everyone else out and
-    spares us addresses. A new description starts this anew.
+    spares us addresses. A new description starts this anew. A socket that listens on every address of the machine is
+    not connected: that would narrow it to the one by which the kernel routes to the peer, and what the peer sends to
+    the address we announced would be lost.
 
     Where we listen on loopback only, every peer is on this machine, and a phone that names its LAN address still
     sends to us from 127.0.0.1: there, that address stands for any.
@@ -106,6 +108,7 @@ class PlainEndpoint:
         self._mux = False
         self._closed = False
         self._local = ports.host.startswith("127.")
+        self._may_connect = not ipaddress.ip_address(ports.host).is_unspecified
         self._read()
         loop.add_reader(self._rtcp.fileno(), self._rtcp_readable)
 
@@ -173,6 +176,9 @@ class PlainEndpoint:
 
     def _believed(self, address: Address) -> bool:
         if address == self._signalled:
+            if not self._may_connect:
+                self._latched = None
+                return True
             try:
                 self._rtp.connect(address)
             except OSError:

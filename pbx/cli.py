@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import gc
 import io
 import json
@@ -141,6 +142,7 @@ async def _serve_until_told(
         await stop.wait()
     finally:
         await service.stop()
+    print(f"Stopped; everything is in {settings.data}.", flush=True)
 
 
 def _complain(error: Exception) -> None:
@@ -185,6 +187,8 @@ def read_events(settings: Settings, *, contact: str | None, as_json: bool, follo
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
+    day = ""
+
     def show(event: Event) -> None:
         if as_json:
             facts = {
@@ -193,6 +197,10 @@ def read_events(settings: Settings, *, contact: str | None, as_json: bool, follo
             }  # fmt: skip
             print(json.dumps(facts, ensure_ascii=False), flush=follow)
             return
+        nonlocal day
+        if (today := time.strftime("%A, %d %B %Y (%Z)", time.localtime(event.at))) != day:
+            day = today
+            print(day, flush=follow)
         seconds = time.strftime("%H:%M:%S", time.localtime(event.at)) + f".{int(event.at * 1000) % 1000:03d}"
         who = " ".join(filter(None, (event.contact, event.agent, event.visit)))
         facts_text = "  ".join(
@@ -200,7 +208,7 @@ def read_events(settings: Settings, *, contact: str | None, as_json: bool, follo
         )
         print(f"{seconds}  {event.kind:24} {who:28}  {facts_text}", flush=follow)
 
-    async def run() -> None:
+    async def run() -> int:
         database = Database.open(settings.database_url)
         log = EventLog(database, time.time)
         seen = 0
@@ -212,15 +220,18 @@ def read_events(settings: Settings, *, contact: str | None, as_json: bool, follo
                     seen = event.seq
                 if not found:
                     if not follow:
-                        return
+                        return seen
                     await asyncio.sleep(0.3)
         finally:
             await database.close()
 
     try:
-        asyncio.run(run())
+        seen = asyncio.run(run())
     except KeyboardInterrupt:
-        pass
+        return 0
+    if contact is not None and not seen:
+        print(f"warmline: there is no contact {contact}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -228,19 +239,29 @@ def show_settings(settings: Settings) -> int:
     from config.settings import PREFIX, meanings
 
     for name, (default, meaning) in meanings().items():
-        value = _without_password(getattr(settings, name))
-        mark = "" if value == default or not default else f"  [default {default}]"
-        print(f"{PREFIX + name.upper():28} {_short(value):32} {meaning}{mark}")
+        value = getattr(settings, name)
+        mark = "" if value == default or not default else f"  [default {_as_typed(default)}]"
+        print(f"{PREFIX + name.upper():28} {_as_typed(value):32} {meaning}{mark}")
     return 0
 
 
-def _without_password(value: object) -> object:
-    return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", value) if isinstance(value, str) else value
+def _as_typed(value: object) -> str:
+    """A setting's value as one would set it, but for passwords."""
+    match value:
+        case bool():
+            return "on" if value else "off"
+        case (int() as first, int() as last):
+            return f"{first}-{last}"
+        case tuple():
+            return json.dumps([dataclasses.asdict(each) for each in value])
+        case str():
+            return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", value)
+    return str(value)
 
 
 def _short(value: object) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 160 else text[:157] + "..."
+    return text if len(text) <= 500 else text[:497] + "..."
 
 
 def _raise_file_limit() -> None:

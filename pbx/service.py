@@ -200,13 +200,13 @@ class Service:
 
     async def stop(self) -> None:
         """Drain: no new contacts, calls get a BYE, chats stay stored; then everything closes, the database last."""
-        if self._robot is not None:
-            await self._robot.stop()
         try:
             await asyncio.wait_for(self.desk.drain(), self.settings.drain_s)
             await asyncio.wait_for(self._calls_over(), self.settings.drain_s)
         except TimeoutError:
             log.warn("Some calls did not end within {seconds} s", seconds=self.settings.drain_s)
+        if self._robot is not None:
+            await self._robot.stop()
         for part in (self._api, self._pages):
             if part is not None:
                 await part.close()

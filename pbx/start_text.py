@@ -27,12 +27,17 @@ def start_text(s: Settings, numbers: Sequence[ProviderNumber], took_s: float) ->
             f"  {sample.customer.email:20} {sample.password:14} {sample.customer.name}"
             for sample in CUSTOMERS
         ]
-        lines += ["", "Agents to be (at /agent), and their softphones (user, password):"]
+        lines += [
+            "",
+            f"Agents to be, at {_first_address(s)}agent:",
+            "  login    password       phones (user/password)",
+        ]
         for agent in AGENTS:
-            phones = ", ".join(f"{device.username} {device.password}" for device in agent.devices)
-            lines.append(f"  {agent.login:8} {agent.password:14} {phones:44} {', '.join(agent.skills)}")
+            phones = ", ".join(f"{device.username}/{device.password}" for device in agent.devices)
+            lines.append(f"  {agent.login:8} {agent.password:14} {phones}")
+            lines.append(f"  {'':23} knows {', '.join(agent.skills)}")
         if s.robot_agent:
-            lines.append(f"  {ROBOT_NAME} answers by itself; WARMLINE_ROBOT_AGENT=off leaves it out")
+            lines.append(f"  {ROBOT_NAME} answers by itself when no other agent is free")
     lines += [
         "",
         "A softphone (Linphone, baresip, Zoiper …):",
@@ -43,24 +48,31 @@ def start_text(s: Settings, numbers: Sequence[ProviderNumber], took_s: float) ->
     ]
     if numbers and s.trunks:
         peers = ", ".join(f"{trunk.name} ({' '.join(trunk.peers)})" for trunk in s.trunks)
-        lines += ["", f"Numbers that can be dialled from the trunk {peers}:"]
+        lines += ["", f"Phone calls: the trunk {peers} may call these numbers here:"]
         for number in numbers:
             about = [number.provider_id, number.product_id]
             lines.append(f"  {number.number}  {' / '.join(filter(None, about))}")
+    lines += ["", "What happens, as it happens: .venv/bin/warmline events --follow"]
     return "\n".join(lines)
+
+
+def _first_address(s: Settings) -> str:
+    if not s.http_port:
+        return f"https://{s.public_host}:{s.https_port}/"
+    return f"http://{'127.0.0.1' if s.host in ANYWHERE else s.public_host}:{s.http_port}/"
 
 
 def _addresses(s: Settings) -> list[str]:
     lines = ["The portal:"]
     if s.http_port:
-        host = "localhost" if s.host in (*ANYWHERE, "127.0.0.1") else s.public_host
-        lines.append(
-            f"  http://{s.public_host if s.host not in ANYWHERE else host}:{s.http_port}/   to try it on this machine"
-        )
+        lines.append(f"  {_first_address(s)}   to try it on this machine")
     if s.https_port:
         lines.append(f"  https://{s.public_host}:{s.https_port}/   where a phone may use its camera")
         if not s.certificate:
-            lines.append("    its certificate is of our own authority, which a phone fetches at /trust")
+            lines.append(
+                f"    its certificate is of our own authority: open https://{s.public_host}:{s.https_port}/trust on the"
+                " phone, go on past the one warning, and install it"
+            )
     if s.host == "127.0.0.1":
         lines.append(
             "  Only this machine can reach it. To open it to your network: WARMLINE_HOST=0.0.0.0 make run"
@@ -88,7 +100,8 @@ def why_not(error: Exception) -> str:
     if isinstance(error, CannotListenError):
         return (
             f"port {error.port} cannot be listened on ({error.socketError.strerror}): is another server running? "
-            "Ports are set by WARMLINE_HTTP_PORT, WARMLINE_HTTPS_PORT, WARMLINE_SIP_PORT, WARMLINE_SIPS_PORT"
+            "Each copy needs ports of its own: WARMLINE_HTTP_PORT, WARMLINE_HTTPS_PORT, WARMLINE_SIP_PORT, "
+            "WARMLINE_SIPS_PORT, WARMLINE_RTP_PORTS"
         )
     if isinstance(error, WarmlineError):
         return error.reason

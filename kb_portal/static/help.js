@@ -294,6 +294,8 @@ function finish() {
   byId("feedback-comment").value = "";
   view.trouble(null);
   view.show("ended", contact);
+  // Who has left the queue was not helped by anybody, and is not asked.
+  for (const id of ["feedback-question", "feedback-answers"]) byId(id).hidden = !contact.agent;
   view.status(farewell(String(contact.disposition ?? "")));
   view.open();
 }

@@ -31,8 +31,18 @@ function pause() {
   beat();
 }
 
+// Whoever is in the Help sheet, talking perhaps, is not reading what lies behind it.
+function readable() {
+  return document.visibilityState === "visible" && document.getElementById("help-sheet")?.hidden !== false;
+}
+
 function resume() {
-  if (view && view.since === null && document.visibilityState === "visible") view.since = now();
+  if (view && view.since === null && readable()) view.since = now();
+}
+
+function change() {
+  if (readable()) resume();
+  else pause();
 }
 
 function open() {
@@ -55,7 +65,9 @@ function markCurrent() {
   }
 }
 
-document.addEventListener("visibilitychange", () => (document.visibilityState === "visible" ? resume() : pause()));
+document.addEventListener("visibilitychange", change);
+const sheet = document.getElementById("help-sheet");
+if (sheet) new MutationObserver(change).observe(sheet, { attributes: true, attributeFilter: ["hidden"] });
 window.addEventListener("pagehide", pause);
 window.addEventListener("pageshow", resume);
 setInterval(beat, BEAT_MS);

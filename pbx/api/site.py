@@ -154,6 +154,8 @@ class WarmlineSite(Site):
         )
         if self._access_log is not None:
             self._access_log(line)
+        elif request.path.startswith(b"/static/") and request.code < 400:
+            log.debug("{line}", line=line)  # a dozen to each page, and never the news
         else:
             log.info("{line}", line=line)
 

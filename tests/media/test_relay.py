@@ -14,13 +14,14 @@ from config.errors import OurError, TheirError
 from media import relay as relay_module
 from media import rtcp, stun, webrtc
 from media.dtls import Certificate, Dtls, Srtp
+from media.plain import PlainEndpoint, PortRange
 from media.prompts import NAMES, TICKS, Prompts, encoded_path, pack
 from media.relay import Relay
-from media.rtp import Packet
+from media.rtp import Packet, Stream
 from media.sdp import Media, parse
 from media.server import AUDIO_ONLY, Profile
 from tests.media.descriptions import CHROMIUM, plain
-from tests.peers.process import free_range
+from tests.peers.process import free_range, until
 
 HOST = "127.0.0.1"
 
@@ -534,3 +535,25 @@ async def test_deleted_calls_leave_nothing_behind(house: House) -> None:
     assert not house.relay._browsers.by_ufrag
     assert not house.relay._browsers.by_address
     assert len(house.relay._ports) == 15
+
+
+async def test_a_socket_on_every_address_still_hears_what_comes_to_the_announced_one() -> None:
+    """A peer on this machine sends from 127.0.0.1 to the address we announced, here 127.0.0.2."""
+    heard: list[int] = []
+
+    class Heard(Stream):
+        def arrived(self, size: int, at: float) -> None:
+            heard.append(size)
+
+    loop, packet = asyncio.get_running_loop(), Packet()
+    ports = PortRange("0.0.0.0", *free_range(4))
+    endpoint = PlainEndpoint(
+        loop, ports, packet, Heard("audio", packet), loop.time, lambda stream, data: None
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind((HOST, 0))
+        endpoint.reach((HOST, peer.getsockname()[1]), None, mux=False)
+        for sent in range(1, 4):
+            peer.sendto(b"\x80\x00" + bytes(20), ("127.0.0.2", endpoint.port))
+            await until(lambda: len(heard) >= sent, f"packet {sent}", seconds=2)  # noqa: B023
+    endpoint.close()
