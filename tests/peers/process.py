@@ -45,8 +45,8 @@ class _Lane:
     """UDP ports below the ephemeral ones that are this process's as long as it lives: of two test runs at once, neither
     gets what the other has chosen and not bound yet. Within a lane, ranges are given out in turn."""
 
-    LANES = range(20000, 31000, 1800)
-    SIZE = 1800
+    LANES = range(20000, 30800, 3600)
+    SIZE = 3600
 
     def __init__(self) -> None:
         for first in self.LANES:
