@@ -230,7 +230,19 @@ class Baresip:
         (self.folder / "current_contact").unlink(missing_ok=True)
         (self.folder / "contacts").write_text(f'"other" <{to}>;access=allow\n')
         await self.command("insmod", "contact.so")
+        answered = self._messages_answered()
         await self.command("message", text)
+        # The module takes the answer: unloaded before it, for the next message, it would take baresip down with it.
+        await until(lambda: self._messages_answered() > answered, f"the answer to {text!r}")
+
+    def _messages_answered(self) -> int:
+        return sum(
+            message.received
+            and message.header("CSeq").endswith(" MESSAGE")
+            and message.start.startswith("SIP/2.0 ")
+            and not message.start.startswith(("SIP/2.0 1", "SIP/2.0 401"))
+            for message in self.trace()
+        )
 
     def trace(self) -> list[Traced]:
         """Every SIP message so far, in the order in which the phone saw them."""
