@@ -101,6 +101,16 @@ class Settings:
         "trunks whose calls are let in: [[trunks]] with name and peers (as a variable: JSON)",
     )
 
+    @property
+    def anywhere(self) -> bool:
+        """Whether the server listens on every address of this machine."""
+        return self.host in _ANYWHERE
+
+    @property
+    def here(self) -> str:
+        """The address by which this machine itself reaches the server."""
+        return "127.0.0.1" if self.anywhere else self.host
+
     @classmethod
     def load(cls, environ: Mapping[str, str], toml_path: Path | None = None) -> Settings:
         """Read the file (which may be missing) and then the variables; SettingsError tells every fault at once."""

@@ -166,7 +166,6 @@ def robot_agent(settings: Settings, *, until_eof: bool) -> int:
             "warmline: no robot agent here yet: start the server with its sample data first", file=sys.stderr
         )
         return 1
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104
     if until_eof:
         import threading
 
@@ -175,7 +174,7 @@ def robot_agent(settings: Settings, *, until_eof: bool) -> int:
             os.kill(os.getpid(), signal.SIGTERM)
 
         threading.Thread(target=wait_for_eof, daemon=True).start()
-    return robot.run(host, settings.sip_port, ROBOT_USERNAME, password, settings.domain)
+    return robot.run(settings.here, settings.sip_port, ROBOT_USERNAME, password, settings.domain)
 
 
 def read_events(settings: Settings, *, contact: str | None, as_json: bool, follow: bool) -> int:

@@ -69,7 +69,6 @@ from sip_trunk.websocket import sip_resource
 log = Logger()
 
 NONCE_LIFETIME_S = 300.0
-ANYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 
 class Service:
@@ -275,7 +274,7 @@ class Service:
     def portal_url(self) -> str:
         """Where a browser on another device reaches the portal; plain HTTP only where nobody else can listen."""
         s = self.settings
-        if s.https_port and (s.host in ANYWHERE or not s.http_port):
+        if s.https_port and (s.anywhere or not s.http_port):
             return f"https://{s.public_host}:{s.https_port}"
         return f"http://{s.public_host}:{s.http_port}"
 
@@ -317,8 +316,7 @@ class Service:
         site.noisy = False
         if s.http_port:
             # Passwords in the clear are for this machine alone: phones in the network come by https.
-            host = "127.0.0.1" if s.host in ANYWHERE else s.host
-            self._web.append(self._reactor.listenTCP(s.http_port, site, interface=host))
+            self._web.append(self._reactor.listenTCP(s.http_port, site, interface=s.here))
             self.transports.ports.setdefault("WS", s.http_port)
         if s.https_port:
             self._web.append(

@@ -11,8 +11,6 @@ from kb_portal.provider import ProviderNumber
 from kb_portal.sample import CUSTOMERS
 from pbx.feature_codes import CODES
 
-ANYWHERE = ("0.0.0.0", "::")  # noqa: S104
-
 
 def start_text(s: Settings, numbers: Sequence[ProviderNumber], took_s: float) -> str:
     """The text; what is of the sample is told only where the sample is in use."""
@@ -59,7 +57,7 @@ def start_text(s: Settings, numbers: Sequence[ProviderNumber], took_s: float) ->
 def _first_address(s: Settings) -> str:
     if not s.http_port:
         return f"https://{s.public_host}:{s.https_port}/"
-    return f"http://{'127.0.0.1' if s.host in ANYWHERE else s.public_host}:{s.http_port}/"
+    return f"http://{s.here if s.anywhere else s.public_host}:{s.http_port}/"
 
 
 def _addresses(s: Settings) -> list[str]:
@@ -77,7 +75,7 @@ def _addresses(s: Settings) -> list[str]:
         lines.append(
             "  Only this machine can reach it. To open it to your network: WARMLINE_HOST=0.0.0.0 make run"
         )
-    if s.host in ANYWHERE and s.sample_data:
+    if s.anywhere and s.sample_data:
         lines.append(
             "  Open to the network with the sample's known passwords; for real use set"
             " WARMLINE_SAMPLE_DATA=off and WARMLINE_ROBOT_AGENT=off."

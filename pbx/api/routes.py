@@ -269,22 +269,3 @@ class Api:
 
 def _refuse(refusal: Refusal) -> Answer:
     return json_refusal(refusal)
-
-
-def build_api(
-    *,
-    desk: CustomerDesk,
-    logins: Logins,
-    credentials: AppCredentials,
-    clock: IReactorTime,
-    limits: Limits | None = None,
-) -> KleinResource:
-    """The resource to mount at `/api` (it sees whole paths)."""
-    api = Api(
-        desk=desk,
-        logins=logins,
-        credentials=credentials,
-        clock=clock,
-        limits=limits,
-    )
-    return api.resource()

@@ -492,30 +492,3 @@ def see(path: str) -> Answer:
 
 def wants_json(request: Request) -> bool:
     return b"application/json" in (request.getHeader(b"accept") or b"")
-
-
-def build_pages(
-    *,
-    desk: AgentDesk,
-    logins: Logins,
-    roster: Roster,
-    states: StatesView,
-    location: LocationView,
-    events: EventLog,
-    clock: IReactorTime,
-    now: Callable[[], float],
-    setup: SoftphoneSetup,
-) -> KleinResource:
-    """The resource to mount at `/agent` and at `/context` (it sees whole paths)."""
-    pages = AgentPages(
-        desk=desk,
-        logins=logins,
-        roster=roster,
-        states=states,
-        location=location,
-        events=events,
-        clock=clock,
-        now=now,
-        setup=setup,
-    )
-    return pages.resource()
