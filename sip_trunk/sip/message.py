@@ -8,15 +8,24 @@ from typing import Self
 from sip_trunk.sip.errors import BadMessage, SipFault
 from sip_trunk.sip.headers import (
     CSeq,
+    Diversion,
     Headers,
+    HistoryEntry,
     NameAddr,
+    Reason,
+    SessionId,
     Via,
     delta_seconds,
     is_token,
     parse_contacts,
     parse_cseq,
+    parse_diversions,
+    parse_history_info,
     parse_media_type,
     parse_name_addr,
+    parse_privacy,
+    parse_reason,
+    parse_session_id,
     parse_via,
     split_list,
 )
@@ -207,7 +216,14 @@ class Message:
         contacts: list[NameAddr] | str | None = cache.get("contact")
         if contacts is None:
             try:
-                contacts = cache["contact"] = parse_contacts(self.headers.all("contact"))
+                keys = self.headers.keys
+                value = self.headers.first("contact") or ""
+                if keys.count("contact") == 1 and "," not in value:
+                    # The one address that nearly every message has.
+                    contacts = "*" if value == "*" else [parse_name_addr(value)] if value else []
+                else:
+                    contacts = parse_contacts(self.headers.all("contact"))
+                cache["contact"] = contacts
             except BadMessage as error:
                 raise BadMessage(f"{error.reason} in Contact") from error
         return contacts
@@ -232,18 +248,62 @@ class Message:
         return self._routes("record-route")
 
     @property
+    def reasons(self) -> list[Reason]:
+        """Every Reason (RFC 3326). Raises BadMessage."""
+        return [reason for item in self.headers.all("reason") for reason in parse_reason(item)]
+
+    @property
+    def history(self) -> list[HistoryEntry]:
+        """Where the call was before it came here, the first address first (RFC 7044). Raises BadMessage."""
+        return parse_history_info(self.headers.all("history-info"))
+
+    @property
+    def diversions(self) -> list[Diversion]:
+        """Who sent the call on, the last one first (RFC 5806). Raises BadMessage."""
+        return parse_diversions(self.headers.all("diversion"))
+
+    @property
+    def privacy(self) -> frozenset[str]:
+        """The kinds of privacy asked for (RFC 3323); none when nothing is said. Raises BadMessage."""
+        value = self.headers.first("privacy")
+        return parse_privacy(value) if value is not None else frozenset()
+
+    @property
+    def session_id(self) -> SessionId | None:
+        """The Session-ID (RFC 7989). Raises BadMessage."""
+        value = self.headers.first("session-id")
+        return parse_session_id(value) if value is not None else None
+
+    @property
     def content_type(self) -> str | None:
         """ "type/subtype" in lower case without parameters; None when there is none."""
         value = self.headers.first("content-type")
         return None if value is None else parse_media_type(value)[0]
 
+    def accepts(self, media_type: str) -> bool:
+        """Whether an answer may have a body of that type, such as "application/sdp" (RFC 3261 s20.1).
+
+        Nothing said means application/sdp alone, which is what INVITE and OPTIONS are asked about; q=0 excludes.
+        """
+        if "accept" not in self.headers.keys:
+            return media_type == "application/sdp"
+        major = media_type.partition("/")[0]
+        for item in self.headers.all("accept"):
+            try:
+                kind, params = parse_media_type(item)
+            except BadMessage as error:
+                raise BadMessage("Bad Accept") from error
+            if kind in (media_type, f"{major}/*", "*/*"):
+                return (params.get("q") or "1").strip("0.") != ""
+        return False
+
     def _number(self, key: str, name: str) -> int | None:
         value = self.headers.first(key)
         if value is None:
             return None
-        if not (value.isascii() and value.isdigit()):
+        if not (value.isdigit() and value.isascii()):
             raise BadMessage(f"Bad {name}")
-        return delta_seconds(value)
+        return int(value) if len(value) < 10 else delta_seconds(value)
 
     @property
     def max_forwards(self) -> int | None:

@@ -203,7 +203,8 @@ def _check(message: Message) -> None:
         uri = message.uri
         if isinstance(uri, SipUri) and uri.headers:
             raise BadMessage("Headers in Request-URI")
-        if "max-forwards" in names and (message.max_forwards or 0) > 255:
+        max_forwards = message.max_forwards
+        if max_forwards is not None and max_forwards > 255:
             raise BadMessage("Bad Max-Forwards")
         if "route" in names:
             _ = message.routes

@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from ipaddress import IPv6Address
 from typing import Any
 from urllib.parse import quote, unquote
 
 from sip_trunk.sip.errors import BadMessage
 
-HOST = r"\[[0-9A-Fa-f:.]{2,45}(?:%25[\w.~-]+)?\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9.])?"
+HOST = r"\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9.])?"
 _NOT = r"<>\"\x00-\x20\x7f"
 _SIP_URI = re.compile(
     rf"(sips?):(?:([^@:{_NOT}]+)(?::([^@{_NOT}]*))?@)?({HOST})(?::([0-9]{{1,5}}))?"
@@ -19,15 +20,19 @@ _SIP_URI = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _TEL_URI = re.compile(
-    rf"tel:(\+?[().-]*+[0-9A-Fa-f*#][0-9A-Fa-f*#().-]*+)((?:;[^;?{_NOT}]+)*)",
+    rf"tel:(\+[().-]*+[0-9][0-9().-]*+|[().-]*+[0-9A-Fa-f*#][0-9A-Fa-f*#().-]*+)((?:;[^;?{_NOT}]+)*)",
     re.IGNORECASE | re.ASCII,
 )
 _OTHER_URI = re.compile(rf"([A-Za-z][A-Za-z0-9+.-]*):([^{_NOT}]+)", re.ASCII)
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNESCAPED_IN_USER = "-_.!~*'()&=+$,;?/"
 _UNESCAPED_AFTER_COLON = "-_.!~*'()&=+$,"
+_UNESCAPED_IN_PARAM = "-_.!~*'()[]/:&+$"
+_UNESCAPED_IN_HEADER = "-_.!~*'()[]/?:+$"
+_BREAKS_A_LINE = re.compile(r"[\r\n\0]")
 # RFC 3261 s19.1.4: these count even when only one of the two URIs has them.
 _ALWAYS_COMPARED = ("user", "ttl", "method", "maddr", "transport")
+_EXTRA_COLON = re.compile(r":::(?=[0-9]{1,3}\.[0-9.]+\Z)")
 _VISUAL_SEPARATORS = str.maketrans("", "", "-.()")
 _CACHED_UP_TO = 200
 
@@ -39,6 +44,32 @@ def bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def parse_host(text: str) -> str:
+    """A host without its IPv6 brackets, of a text that HOST matched. Raises BadMessage for no IPv6 address."""
+    if text[0] != "[":
+        return text
+    # RFC 5118 s4.10: the grammar of RFC 3261 let a third colon stand before an IPv4 address, and must be borne with.
+    host = _EXTRA_COLON.sub("::", text[1:-1])
+    if _ipv6(host) is None:
+        raise BadMessage("Bad IPv6 address")
+    return host
+
+
+@lru_cache(maxsize=1024)
+def _ipv6(host: str) -> IPv6Address | None:
+    try:
+        return IPv6Address(host)
+    except ValueError:
+        return None
+
+
+def _same_host(one: str, other: str) -> bool:
+    if one.lower() == other.lower():
+        return True
+    # RFC 5954 s4.2: an address is the same however it is written.
+    return ":" in one and ":" in other and _ipv6(one) is not None and _ipv6(one) == _ipv6(other)
+
+
 def _unescape(text: str) -> str:
     return unquote(text, errors="surrogateescape") if "%" in text else text
 
@@ -48,7 +79,8 @@ def _escape(text: str, safe: str) -> str:
 
 
 def _write_params(params: Params) -> str:
-    return "".join(f";{name}" if value is None else f";{name}={value}" for name, value in params)
+    written = ((_escape(name, _UNESCAPED_IN_PARAM), value) for name, value in params)
+    return "".join(f";{name}" if value is None else f";{name}={value}" for name, value in written)
 
 
 def _read_params(text: str) -> Params:
@@ -56,9 +88,10 @@ def _read_params(text: str) -> Params:
         return ()
     params: list[tuple[str, str | None]] = []
     for item in text[1:].split(";"):
-        name, equals, value = item.partition("=")
-        if not name:
+        written, equals, value = item.partition("=")
+        if not written:
             raise BadMessage("Bad URI parameter")
+        name = _unescape(written)
         params.append((name.lower(), value if equals else None))
     if len(params) > 1 and len({name for name, _ in params}) != len(params):
         raise BadMessage("Repeated URI parameter")
@@ -120,6 +153,29 @@ class SipUri:
             return f"sip:{host}"
         return f"sip:{_escape(self.user, _UNESCAPED_IN_USER)}@{host}"
 
+    def header(self, name: str) -> str | None:
+        """The unescaped value of one of the URI's own headers (`?Replaces=…`), None when it is not there.
+
+        Raises BadMessage for a value that would break a line: it is somebody else's choice (RFC 3261 s19.1.5).
+        """
+        wanted = name.lower()
+        for key, written in self.headers:
+            if _unescape(key).lower() == wanted:
+                value = _unescape(written)
+                if wanted != "body" and _BREAKS_A_LINE.search(value):
+                    raise BadMessage("Line break in URI header")
+                return value
+        return None
+
+    def with_header(self, name: str, value: str) -> SipUri:
+        """With one more header of its own, escaped as it must be."""
+        pair = (_escape(name, _UNESCAPED_IN_HEADER), _escape(value, _UNESCAPED_IN_HEADER))
+        return self.replace(headers=(*self.headers, pair))
+
+    def without_headers(self) -> SipUri:
+        """The address alone, as a Request-URI must have it."""
+        return self.replace(headers=()) if self.headers else self
+
     def replace(self, **changes: Any) -> SipUri:
         return replace(self, text="", **changes)
 
@@ -135,7 +191,7 @@ class SipUri:
             self.scheme != other.scheme
             or self.user != other.user
             or self.password != other.password
-            or self.host.lower() != other.host.lower()
+            or not _same_host(self.host, other.host)
             or self.port != other.port
         ):
             return False
@@ -149,7 +205,11 @@ class SipUri:
 
 @dataclass(frozen=True, slots=True)
 class TelUri:
-    """A tel: URI; `number` as it came, with its visual separators."""
+    """A tel: URI; `number` as it came, with its visual separators.
+
+    A number without a + is local to `context`. RFC 3966 s5.1.5 wants every local number to say its context; phones
+    that dial tel:112 do not, and are read all the same.
+    """
 
     number: str
     params: Params = ()
@@ -164,6 +224,22 @@ class TelUri:
             if key == name:
                 return "" if value is None else _unescape(value)
         return None
+
+    @property
+    def context(self) -> str | None:
+        """Where a local number holds: a domain, or the leading digits of a global number (phone-context)."""
+        return self.param("phone-context") or None
+
+    @property
+    def extension(self) -> str | None:
+        """The number to dial once the call is answered (ext), without visual separators."""
+        value = self.param("ext")
+        return value.translate(_VISUAL_SEPARATORS) if value else None
+
+    @property
+    def subaddress(self) -> str | None:
+        """The ISDN subaddress (isub)."""
+        return self.param("isub") or None
 
     @property
     def digits(self) -> str:
@@ -184,7 +260,7 @@ class TelUri:
         return (
             isinstance(other, TelUri)
             and self.digits.lower() == other.digits.lower()
-            and _folded(self.params) == _folded(other.params)
+            and _folded_tel(self.params) == _folded_tel(other.params)
         )
 
 
@@ -221,6 +297,15 @@ def _folded(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
     return {name.lower(): value if value is None else _unescape(value).lower() for name, value in pairs}
 
 
+def _folded_tel(params: Params) -> dict[str, str | None]:
+    folded = _folded(params)
+    for name in ("ext", "phone-context"):
+        value = folded.get(name)
+        if value and (name == "ext" or value[0] == "+"):
+            folded[name] = value.translate(_VISUAL_SEPARATORS)
+    return folded
+
+
 def parse_uri(text: str) -> Uri:
     """Read a URI that stands alone (no angle brackets, no white space). Raises BadMessage."""
     # The same few addresses come again and again; long ones are not kept, so that nobody can fill memory.
@@ -239,7 +324,7 @@ def _parse(text: str) -> Uri:
         return SipUri(
             scheme.lower(),
             None if user is None else _unescape(user),
-            host[1:-1] if host[0] == "[" else host,
+            parse_host(host),
             number,
             _read_params(params),
             _read_uri_headers(headers) if headers else (),

@@ -77,7 +77,7 @@ def test_a_copy_is_its_own() -> None:
     assert headers.get("To") == "t"
 
 
-@pytest.mark.parametrize("value", ["a\r\nEvil: 1", "a\nb", "a\rb", "a\0b"])
+@pytest.mark.parametrize("value", ["a\r\nEvil: 1", "a\nb", "a\rb"])
 def test_a_value_cannot_bring_headers_of_its_own(value: str) -> None:
     headers = Headers([("To", "t")])
     for change in (headers.add, headers.set, headers.prepend, headers.replace_first):
@@ -179,12 +179,27 @@ def test_a_media_type() -> None:
         parse_media_type("text")
 
 
-@given(st.text(max_size=40))
+@given(st.text(st.characters(exclude_characters="\r\n\0"), max_size=40))
 def test_any_text_survives_quoting(text: str) -> None:
     assert unquote_string(quote_string(text)) == text
     assert split_list(f"{quote_string(text)}, x") == [quote_string(text), "x"]
     address = NameAddr(text, SipUri(user="a", host="h"), {})
     assert parse_name_addr(str(address)) == address
+
+
+@pytest.mark.parametrize("text", ["SIP/2.0/UDP h;branch=a\0b", "SIP/2.0/UDP h;x=\x7f"])
+def test_a_parameter_without_quotes_has_no_control_characters(text: str) -> None:
+    with pytest.raises(BadMessage):
+        parse_via(text)
+
+
+def test_what_would_break_a_line_becomes_a_space_in_a_quoted_string() -> None:
+    assert quote_string("Eve\r\nEvil: 1\0") == '"Eve  Evil: 1 "'
+
+
+def test_a_nul_in_a_value_goes_back_as_it_came() -> None:
+    headers = Headers([("To", '"NUL:\\\0" <sip:a@h>;tag=1')])
+    assert parse_name_addr(headers.get("To") or "").display == "NUL:\0"
 
 
 @given(st.text(alphabet=' \t";,<>=\\@:*abc/.%[]0', max_size=60))

@@ -125,6 +125,33 @@ def test_the_request_uri_can_be_changed() -> None:
     assert request.to_bytes().startswith(b"INVITE sip:carol@192.0.2.9 SIP/2.0\r\n")
 
 
+@pytest.mark.parametrize(
+    "accept, answer",
+    [
+        (None, True),
+        ("application/sdp", True),
+        ("text/html, Application/SDP;q=0.3", True),
+        ("application/*", True),
+        ("*/*;q=0.1", True),
+        ("", False),
+        ("text/html", False),
+        ("application/sdp;q=0.0", False),
+    ],
+)
+def test_what_an_answer_may_hold(accept: str | None, answer: bool) -> None:
+    request = invite()
+    if accept is not None:
+        request.headers.set("Accept", accept)
+    assert request.accepts("application/sdp") is answer
+
+
+def test_an_accept_that_cannot_be_read_is_named() -> None:
+    request = invite()
+    request.headers.set("Accept", "sdp")
+    with pytest.raises(BadMessage, match="Bad Accept"):
+        request.accepts("application/sdp")
+
+
 def test_a_copy_is_its_own() -> None:
     request = invite()
     other = request.copy()

@@ -76,6 +76,11 @@ def test_a_changed_uri_forgets_how_it_came() -> None:
         "sip:ana@[::1",
         "sip:ana@-h",
         "tel:abc xyz",
+        "tel:+12AB",
+        "tel:+",
+        "tel:-()",
+        "tel:1;ext=1;ext=2",
+        "sip:ana@h;a%62=1;ab=2",
         "tel:",
         "<sip:ana@h>",
         "no scheme",
@@ -102,6 +107,12 @@ def test_what_is_no_uri_is_refused(text: str) -> None:
             "sip:alice@atlanta.com?priority=urgent&subject=x",
         ),
         ("tel:+1-201-555-0123", "tel:+1(201)555.0123"),
+        # RFC 3966 s4: neither visual separators, nor case, nor the order of parameters count.
+        ("tel:7042;phone-context=Example.COM", "tel:70-42;PHONE-CONTEXT=example.com"),
+        ("tel:7042;phone-context=+1-201", "tel:7042;phone-context=+1201"),
+        ("tel:+12015550123;ext=4-2;isub=5", "tel:+12015550123;isub=5;ext=42"),
+        ("tel:*AB#", "tel:*ab#"),
+        ("sip:ana@h;n%61me=v%61lue", "sip:ana@h;name=value"),
     ],
 )
 def test_uris_that_match(one: str, other: str) -> None:
@@ -122,6 +133,9 @@ def test_uris_that_match(one: str, other: str) -> None:
         ("sip:ana@h", "sips:ana@h"),
         ("tel:+12015550123", "tel:2015550123"),
         ("sip:ana@h", "tel:1"),
+        ("tel:7042;phone-context=+1", "tel:7042;phone-context=+2"),
+        ("tel:+12015550123;ext=42", "tel:+12015550123"),
+        ("tel:+12015550123;isub=1-2", "tel:+12015550123;isub=12"),
     ],
 )
 def test_uris_that_do_not_match(one: str, other: str) -> None:
@@ -137,6 +151,22 @@ def test_a_tel_uri_tells_its_digits() -> None:
     uri = parse_uri("tel:+44-20-7946-0123;phone-context=example.com")
     assert isinstance(uri, TelUri)
     assert (uri.digits, uri.param("phone-context")) == ("+442079460123", "example.com")
+
+
+def test_a_local_number_tells_where_it_holds() -> None:
+    uri = parse_uri("tel:7042;phone-context=+1-201;ext=1.2;isub=12%2034")
+    assert isinstance(uri, TelUri)
+    assert (uri.user, uri.context, uri.extension, uri.subaddress) == ("7042", "+1-201", "12", "12 34")
+    bare = parse_uri("tel:112")
+    assert isinstance(bare, TelUri)
+    assert (bare.digits, bare.context, bare.extension, bare.subaddress) == ("112", None, None, None)
+
+
+def test_an_escaped_parameter_is_found_under_its_own_name_and_written_safely() -> None:
+    uri = sip("sip:a@h;%6C%72;a%3Bb=1")
+    assert (uri.param("lr"), uri.param("a;b")) == ("", "1")
+    assert str(uri) == "sip:a@h;%6C%72;a%3Bb=1"
+    assert str(uri.replace(host="k")) == "sip:a@k;lr;a%3Bb=1"
 
 
 def test_another_scheme_is_416_where_sip_is_needed() -> None:
