@@ -98,6 +98,8 @@ class Registrar:
         if not isinstance(who, str):
             raise Refusal(who.status, headers=who.headers)
         to = request.to.uri
+        if not isinstance(to, SipUri):
+            raise Refusal(400, "To is no address of record")  # RFC 4475 s3.3.4
         if not self._is_ours(to):
             raise Refusal(404)  # step 5
         if to.user != who:

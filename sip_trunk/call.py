@@ -1,130 +1,78 @@
-"""A call: what its owner hears of it (events), and what happens in its dialog once it is there.
+"""A call: what happens in its dialog once it is there (RFC 3261 §12 to §15).
 
-RFC 3261 §12 to §15, RFC 3311. How a call comes about is in `outgoing_call.py` and `incoming_call.py`.
+What its owner hears is in `call_events.py`; how a call comes about in `outgoing_call.py` and `incoming_call.py`; new
+offers inside it are in `reoffer.py`, its transfer in `refer.py`, its refreshes in `session_timer.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from sip_trunk.call_events import (
+    Accepted,
+    CallEvent,
+    Cancelled,
+    Confirmed,
+    Ended,
+    InDialog,
+    Progress,
+    Refused,
+    ReinviteAnswered,
+    ReinviteRefused,
+    Reoffered,
+    TransferRequested,
+)
 from sip_trunk.exchange import Exchange
 from sip_trunk.incoming_request import IncomingRequest
+from sip_trunk.refer import Referrals
+from sip_trunk.reoffer import Reoffers, Wanted
+from sip_trunk.session_timer import SessionTimer
+from sip_trunk.sip import description
 from sip_trunk.sip import dialog as dialogs
+from sip_trunk.sip import session_timer as sessions
 from sip_trunk.sip.dialog import Dialog
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import Headers
 from sip_trunk.sip.message import Message, Request, Response
+from sip_trunk.sip.option_tags import names
 from sip_trunk.sip.uri import SipUri
 
 if TYPE_CHECKING:
-    from sip_trunk.deadlines import Deadline
     from sip_trunk.flow import Flow
     from sip_trunk.transactions import ServerTransaction
     from sip_trunk.user_agent import UserAgent
+
+__all__ = [
+    "Accepted",
+    "Call",
+    "CallEvent",
+    "CallState",
+    "Cancelled",
+    "Confirmed",
+    "Ended",
+    "HeaderPairs",
+    "InDialog",
+    "Progress",
+    "Refused",
+    "ReinviteAnswered",
+    "ReinviteRefused",
+    "Reoffered",
+    "TransferRequested",
+]
 
 log = Logger()
 
 HeaderPairs = Iterable[tuple[str, str]]
 
-MOST_RETRIES = 5
-"""How often a re-INVITE is tried again after a glare before its owner is told."""
+MOST_UNHEARD = 64
+"""How many events are kept for an owner who does not listen yet; what could be sent without end is refused then."""
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A provisional response to our INVITE, 100 included."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """They answered our INVITE with a 2xx, which was acknowledged; `body` is their SDP."""
-
-    body: bytes
-    message: Response
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmed:
-    """Their ACK came for our 2xx; `body` is their SDP if our 2xx made the offer. Of a re-INVITE only with a body."""
-
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Reoffered:
-    """A re-INVITE or UPDATE came: `answer_reoffer` is due. An empty body asks for an offer of ours."""
-
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ReinviteAnswered:
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ReinviteRefused:
-    """The call goes on as it was."""
-
-    status: int
-
-
-@dataclass(frozen=True, slots=True)
-class InDialog:
-    """A MESSAGE or INFO inside the call; it has to be responded to."""
-
-    request: IncomingRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Over before it began: they refused, nobody answered (408, `local`), no way to them (503, `local`), or we refused
-    theirs (`local`)."""
-
-    status: int
-    reason: str
-    local: bool
-    message: Message | None
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """Over before an answer, by the caller: the peer, or we ourselves hanging up a call of ours."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Over after an answer. `by` is "peer", "us" or "lost" (no ACK, a dialog they no longer know, no way to them)."""
-
-    by: str
-    reason: str
-
-
-CallEvent = (
-    Progress
-    | Accepted
-    | Confirmed
-    | Reoffered
-    | ReinviteAnswered
-    | ReinviteRefused
-    | InDialog
-    | Refused
-    | Cancelled
-    | Ended
-)
+NOBODY = "0" * 32
+"""The other half of a Session-ID while it is unknown (RFC 7989 §5)."""
 
 
 class CallState(Enum):
@@ -135,41 +83,13 @@ class CallState(Enum):
     ENDED = "ended"
 
 
-class Answer:
-    """A 2xx of ours to an INVITE, sent again until its ACK comes (RFC 3261 §13.3.1.4)."""
-
-    __slots__ = ("_call", "_deadline", "_interval", "_transaction", "_until", "number")
-
-    def __init__(self, call: Call, transaction: ServerTransaction, response: Response) -> None:
-        self._call = call
-        self._transaction = transaction
-        self.number = transaction.request.cseq.number
-        layer = call.agent.transactions
-        self._interval = layer.timing.t1
-        self._until = layer.timers.now() + layer.timing.lifetime
-        self._deadline: Deadline = layer.timers.after(self._interval, self._again)
-        transaction.respond(response)
-
-    def stop(self) -> None:
-        self._deadline.cancel()
-
-    def _again(self) -> None:
-        layer = self._call.agent.transactions
-        now = layer.timers.now()
-        if now >= self._until:
-            self._call.unacknowledged()
-            return
-        self._transaction.repeat()
-        self._interval = min(self._interval * 2, layer.timing.t2)
-        self._deadline = layer.timers.at(min(now + self._interval, self._until), self._again)
-
-
 class Call:
     """What both kinds of call share.
 
     `on_event` gets the events, the last of which is exactly one of Refused, Cancelled and Ended. It may be set anew at
     any time; what happened while there was none is told as it is set. `flow` is the way to the peer, `request` the
-    INVITE, `remote_uri` the peer's address as it calls itself.
+    INVITE, `remote_uri` the peer's address as it calls itself. `session_id` is what the call is known by across
+    servers and both sides of them (RFC 7989), 32 hex digits.
     """
 
     # Which side chose the Call-ID settles how long to wait after a glare (RFC 3261 §14.1).
@@ -181,24 +101,29 @@ class Call:
         request: Request,
         on_event: Callable[[CallEvent], None] | None,
         credentials: tuple[str, str] | None,
+        session_id: str,
+        their_session_id: str = NOBODY,
     ) -> None:
         self.agent = agent
         self.request = request
         self.id = request.call_id
+        self.session_id = session_id
         self.flow: Flow | None = None
         self.state = CallState.CALLING
         self._on_event = on_event
         self._unheard: list[CallEvent] = []
         self.dialog: Dialog | None = None
+        self.local_body = b""  # our side's SDP, as last agreed upon
+        self.peer_allows: frozenset[str] | None = None
+        self._peer: Message | None = None
         self._credentials = credentials
+        self._session_header = ("Session-ID", f"{session_id};remote={their_session_id}")
         self._keeps_flow = False
         self._contact_user = ""
-        self._answer: Answer | None = None
-        self._reoffer: ServerTransaction | None = None
-        self._reinvite: Exchange | None = None
-        self._wanted: tuple[bytes, tuple[tuple[str, str], ...]] | None = None
-        self._retries = 0
-        self._retry: Deadline | None = None
+        self._leaving = False
+        self.offers = Reoffers(self)
+        self._session_timer: SessionTimer | None = None
+        self._referrals: Referrals | None = None
         agent.calls.add(self)
 
     @property
@@ -217,8 +142,27 @@ class Call:
         raise NotImplementedError
 
     @property
+    def confirmed(self) -> bool:
+        return self.state is CallState.CONFIRMED
+
+    @property
+    def answered(self) -> bool:
+        """By a 2xx, acknowledged or not, and not over yet."""
+        return self.state is CallState.CONFIRMED or self.state is CallState.ANSWERED
+
+    @property
     def ended(self) -> bool:
         return self.state is CallState.ENDED
+
+    def allows(self, method: str) -> bool:
+        """Whether the peer says that it takes requests of that method (Allow, RFC 3261 §20.5)."""
+        if self.peer_allows is None:
+            peer = self._peer
+            try:
+                self.peer_allows = names(peer, "allow") if peer is not None else frozenset()
+            except BadMessage:
+                self.peer_allows = frozenset()
+        return method.lower() in self.peer_allows
 
     # -- what the owner asks for
 
@@ -236,7 +180,7 @@ class Call:
         self._hangup(reason or "", extra)
 
     def _hangup(self, reason: str, headers: list[tuple[str, str]]) -> None:
-        self._bye(headers)
+        self.bye(headers)
         self._finish(Ended("us", reason))
 
     def reinvite(self, body: bytes, headers: HeaderPairs = ()) -> None:
@@ -245,23 +189,19 @@ class Call:
         It waits until no other offer is under way; asked again before it has left, the later offer takes its place.
         """
         if not self.ended:
-            self._wanted = (body, tuple(headers))
-            self._try_reinvite()
+            self.offers.want(Wanted("INVITE", body, tuple(headers)))
+
+    def update(self, body: bytes, headers: HeaderPairs = ()) -> None:
+        """Offer anew as `reinvite` does, but by UPDATE, which leaves already while the call rings if its first offer
+        was answered reliably (RFC 3311 §5.1). A peer that takes no UPDATE gets a re-INVITE, once the call is answered.
+        """
+        if not self.ended:
+            self.offers.want(Wanted("UPDATE", body, tuple(headers)))
 
     def answer_reoffer(self, body: bytes | None, status: int = 200, reason: str | None = None) -> None:
         """Answer the last Reoffered: with our SDP, or with a refusal. Does nothing if it was withdrawn meanwhile."""
-        transaction, self._reoffer = self._reoffer, None
-        if transaction is None or self.ended:
-            return
-        if status >= 300:
-            response = transaction.request.response(status, reason)
-        else:
-            response = self._success(transaction.request, body or b"", ())
-        if status < 300 and transaction.request.method == "INVITE":
-            self._answer = Answer(self, transaction, response)
-        else:
-            transaction.respond(response)
-            self._try_reinvite()
+        if not self.ended:
+            self.offers.answer_theirs(body, status, reason)
 
     def send(
         self,
@@ -279,17 +219,17 @@ class Call:
             if not future.done():
                 future.set_result(response)
             if response.status == 481:  # RFC 5057 §5.1: they know nothing of this call
-                self._lost("The peer no longer knows the call")
+                self.lost("The peer no longer knows the call")
 
         if self.dialog is None or self.ended:
             future.set_result(Response(481, local=True))
         else:
-            self._send(method, on_response, body, content_type, headers)
+            self.exchange(method, on_response, body, content_type, headers)
         return future
 
     # -- requests of ours
 
-    def _send(
+    def exchange(
         self,
         method: str,
         on_response: Callable[[Response], None],
@@ -298,23 +238,27 @@ class Call:
         headers: HeaderPairs = (),
         dialog: Dialog | None = None,
     ) -> Exchange:
+        """Send a request inside the dialog, the call's own unless told, whatever state the call is in."""
         dialog = dialog or self.dialog
         assert dialog is not None
         request = dialog.request(method)
+        request.headers.add(*self._session_header)
         for name, value in headers:
             request.headers.add(name, value)
         if body:
             request.body = body
             request.headers.set("Content-Type", content_type or "application/sdp")
+        says_where = method in dialogs.TARGET_REFRESH or method == "NOTIFY"
         exchange = Exchange(
             self.agent,
             request,
             on_response,
             flow=self._way(dialog),
             hop=dialog.next_hop(),
-            contact_user=self._contact_user if method in dialogs.TARGET_REFRESH else None,
+            contact_user=self._contact_user if says_where else None,
             credentials=self._credentials,
             dialog=dialog,
+            keeps_flow=self._keeps_flow,
         )
         exchange.start()
         return exchange
@@ -331,11 +275,12 @@ class Call:
             return flow if (hop.host, hop.port or 5060) == flow.peer else None
         return None
 
-    def _acknowledge(
+    def acknowledge(
         self, dialog: Dialog, number: int, again: dict[object, Callable[[], None]], key: object
     ) -> None:
         """Send the ACK for a 2xx, and remember how to send it again."""
         ack = dialog.request("ACK", number)
+        ack.headers.add(*self._session_header)
         for name in ("Authorization", "Proxy-Authorization"):  # RFC 3261 §22.1: those of the INVITE
             for value in self.request.headers.all(name):
                 ack.headers.add(name, value)
@@ -352,215 +297,235 @@ class Call:
         again[key] = repeat
         self.agent.reach(self._way(dialog), dialog.next_hop(), go, _nothing)
 
-    def _bye(self, headers: HeaderPairs = (), dialog: Dialog | None = None) -> None:
+    def bye(self, headers: HeaderPairs = (), dialog: Dialog | None = None) -> None:
+        """Say BYE in a dialog that is not over yet; the call itself is not told."""
         dialog = dialog or self.dialog
         if dialog is None or dialog.state is dialogs.State.TERMINATED:
             return
+        own = dialog is self.dialog
         dialog.move(dialogs.Event.OVER)
         # Their BYE may cross ours: the dialog is known, as a dead one, until ours is answered.
         self.agent.dialogs[dialog.id] = (self, dialog)
+        self._leaving = self._leaving or own
 
         def on_response(response: Response) -> None:
-            if response.status >= 200:
+            if response.status < 200:
+                return
+            if own:
+                self._leaving = False
+                self.release()
+            else:
                 self.agent.dialogs.pop(dialog.id, None)
 
-        self._send("BYE", on_response, headers=headers, dialog=dialog)
+        self.exchange("BYE", on_response, headers=headers, dialog=dialog)
 
-    # -- re-INVITE
-
-    def _try_reinvite(self) -> None:
-        # RFC 3261 §14.1: not while another INVITE is under way in either direction.
+    def release(self) -> None:
+        """Forget the dialog, if it is over and of no more use: a transfer may outlive the call (RFC 5057 §4)."""
+        dialog = self.dialog
         if (
-            self._wanted is None
-            or self.state is not CallState.CONFIRMED
-            or self._reinvite is not None
-            or self._reoffer is not None
-            or self._answer is not None
-            or self._retry is not None
+            dialog is not None
+            and dialog.state is dialogs.State.TERMINATED
+            and not self._leaving
+            and (self._referrals is None or not self._referrals.active)
         ):
-            return
-        body, headers = self._wanted
-        self._wanted = None
-        acks: dict[object, Callable[[], None]] = {}
-        exchange: Exchange
-
-        def on_response(response: Response) -> None:
-            if 200 <= response.status < 300:
-                if "ack" in acks:
-                    acks["ack"]()
-                    return
-                assert self.dialog is not None
-                self.dialog.refresh(response)
-                self._acknowledge(self.dialog, exchange.request.cseq.number, acks, "ack")
-                self._reinvite_over(response, body, headers)
-            elif response.status >= 300 and self._reinvite is exchange:
-                self._reinvite_over(response, body, headers)
-
-        exchange = self._reinvite = self._send(
-            "INVITE", on_response, body, headers=(*self.agent.capabilities(), *headers)
-        )
-
-    def _reinvite_over(self, response: Response, body: bytes, headers: tuple[tuple[str, str], ...]) -> None:
-        status = response.status
-        self._reinvite = None
-        if self.ended:
-            return
-        if status < 300:
-            self._retries = 0
-            self._emit(ReinviteAnswered(response.body))
-        elif status in (408, 481) or response.local:  # §14.1, §12.2.1.2
-            self._bye()
-            self._lost("No answer to a re-INVITE" if status != 481 else "The peer no longer knows the call")
-            return
-        elif (status == 491 or "retry-after" in response.headers.keys) and self._retries < MOST_RETRIES:
-            self._retries += 1
-            if self._wanted is None:
-                self._wanted = (body, headers)
-            least, most = self.GLARE_WAIT
-            wait = random.uniform(least, most)
-            self._retry = self.agent.transactions.timers.after(wait, self._retry_reinvite)
-            return
-        else:
-            self._retries = 0
-            self._emit(ReinviteRefused(status))
-        self._try_reinvite()
-
-    def _retry_reinvite(self) -> None:
-        self._retry = None
-        self._try_reinvite()
+            self.agent.dialogs.pop(dialog.id, None)
 
     # -- requests of theirs
 
     def receive(self, transaction: ServerTransaction, request: Request, dialog: Dialog) -> None:
         """A request inside one of the call's dialogs."""
-        if dialog.state is dialogs.State.TERMINATED:
-            transaction.respond(request.response(200 if request.method == "BYE" else 481))
+        method = request.method
+        dead = dialog.state is dialogs.State.TERMINATED
+        if (dead or (self.ended and method != "BYE")) and not (
+            method == "SUBSCRIBE" and self._referrals is not None and self._referrals.active
+        ):
+            self.respond(transaction, 200 if method == "BYE" else 481)
             return
         if not dialog.in_order(request):
-            transaction.respond(request.response(500, "CSeq Out Of Order"))
+            self.respond(transaction, 500, "CSeq Out Of Order")
             return
         if self.flow is None or not self.flow.alive:
             self.flow = transaction.flow
-        method = request.method
         if method == "BYE":
             self._receive_bye(transaction, request, dialog)
         elif method in dialogs.TARGET_REFRESH:
-            self._receive_reoffer(transaction, request, dialog)
+            self.offers.receive(transaction, request, dialog)
         elif method in ("INFO", "MESSAGE"):
-            self._emit(InDialog(IncomingRequest(transaction)))
+            self._receive_for_owner(transaction)
+        elif method == "PRACK":
+            self._receive_prack(transaction, request)
+        elif method == "REFER":
+            if self._referrals is None:
+                self._referrals = Referrals(self)
+            self._referrals.receive(transaction, request, dialog)
+        elif method == "SUBSCRIBE":
+            if self._referrals is None:
+                self.agent.refuse_method(transaction)
+            else:
+                self._referrals.subscribe(transaction, request)
         elif method == "OPTIONS":
             self.agent.answer_options(IncomingRequest(transaction))
         else:
             self.agent.refuse_method(transaction)
 
     def _receive_bye(self, transaction: ServerTransaction, request: Request, dialog: Dialog) -> None:
-        transaction.respond(request.response(200))
+        self.respond(transaction, 200)
         dialog.move(dialogs.Event.OVER)
-        self.agent.dialogs.pop(dialog.id, None)
         self._finish(Ended("peer", request.headers.get("Reason") or ""))
+        self.release()
 
-    def _receive_reoffer(self, transaction: ServerTransaction, request: Request, dialog: Dialog) -> None:
-        if request.method == "UPDATE" and not request.body:  # RFC 3311 §5.2, RFC 4028: a refresh, no offer
-            self._follow(transaction, request, dialog)
-            transaction.respond(self._success(request, b"", ()))
-        elif self._reinvite is not None or (dialog is not self.dialog):
-            transaction.respond(request.response(491))  # §14.2; RFC 3311 §5.2: our offer is out
-        elif self.state is not CallState.CONFIRMED or self._reoffer is not None or self._answer is not None:
-            wait = str(random.randint(0, 10))  # §14.2
-            transaction.respond(request.response(500, headers=[("Retry-After", wait)]))
+    def _receive_prack(self, transaction: ServerTransaction, request: Request) -> None:
+        self.respond(transaction, 481)  # RFC 3262 §3: for nothing of ours
+
+    def _receive_for_owner(self, transaction: ServerTransaction) -> None:
+        if len(self._unheard) >= MOST_UNHEARD:
+            self.respond(transaction, 480)
         else:
-            self._follow(transaction, request, dialog)
-            self._reoffer = transaction
-            transaction.on_cancel = lambda _: self._reoffer_withdrawn(transaction)
-            self._emit(Reoffered(request.body))
+            self.emit(InDialog(IncomingRequest(transaction)))
 
-    def _follow(self, transaction: ServerTransaction, request: Request, dialog: Dialog) -> None:
+    def follow(self, transaction: ServerTransaction, request: Request, dialog: Dialog) -> None:
         """The peer says where it is now: a phone that moved to another network is no longer behind its old flow."""
         dialog.refresh(request)
         self.flow = transaction.flow
 
-    def _reoffer_withdrawn(self, transaction: ServerTransaction) -> None:
-        transaction.respond(transaction.request.response(487))
-        if self._reoffer is transaction:
-            self._reoffer = None
-            self._try_reinvite()
-
     def receive_ack(self, request: Request) -> None:
         """An ACK inside the dialog: for the answer that waits, or a repeated one."""
-        answer = self._answer
-        if answer is None or request.cseq.number != answer.number:
-            return
-        answer.stop()
-        self._answer = None
-        self._acknowledged(request)
-        self._try_reinvite()
+        if self.offers.acknowledged(request):
+            self._acknowledged(request)
+            self.offers.go_on()
 
     def _acknowledged(self, request: Request) -> None:
-        if request.body:
-            self._emit(Confirmed(request.body))
+        body = description.answered(request)
+        if body:
+            self.emit(Confirmed(body))
 
     def unacknowledged(self) -> None:
         """64*T1 have passed without an ACK (RFC 3261 §13.3.1.4)."""
-        self._answer = None
-        self._bye()
-        self._lost("No ACK came")
+        self.offers.answer = None
+        self.bye()
+        self.lost("No ACK came")
 
-    # -- the end
+    # -- where offers stand; both kinds of call know more of it while they ring
 
-    def _success(self, request: Request, body: bytes, headers: HeaderPairs) -> Response:
-        """A 2xx to an INVITE or UPDATE of theirs."""
+    def dialog_to_offer_in(self, method: str) -> Dialog | None:
+        """The dialog in which an offer of ours may be made now; None while there is none."""
+        return self.dialog if self.confirmed else None
+
+    def has_answered(self, dialog: Dialog) -> bool:
+        """Whether no offer of theirs waits for our answer in that dialog, those of `offers` apart."""
+        return self.confirmed
+
+    def was_answered(self, dialog: Dialog) -> bool:
+        """Whether no offer of ours waits for their answer in that dialog, those of `offers` apart."""
+        return dialog is self.dialog
+
+    # -- responses of ours
+
+    def contact_on(self, flow: Flow) -> str:
+        """What we say of ourselves on that flow, as a Contact has it."""
+        return f"<{self.agent.contact(flow, self._contact_user)}>"
+
+    def respond(
+        self,
+        transaction: ServerTransaction,
+        status: int,
+        reason: str | None = None,
+        headers: HeaderPairs = (),
+    ) -> None:
+        """Answer a request inside the call, without a body."""
+        request = transaction.request
+        transaction.respond(request.response(status, reason, headers=(self._session_header, *headers)))
+
+    def success(self, request: Request, body: bytes, headers: HeaderPairs) -> Response:
+        """A 2xx to an INVITE or UPDATE of theirs; what it agrees to of session timers holds from now on."""
         assert self.flow is not None
+        agent = self.agent
+        session: HeaderPairs = ()
+        if self.answered:
+            agreement, session = sessions.agreed_by_us(request, agent.session_expires_s, agent.min_se_s)
+            self._agree(agreement)
         pairs = [
-            ("Contact", f"<{self.agent.contact(self.flow, self._contact_user)}>"),
-            *self.agent.capabilities(),
+            ("Contact", self.contact_on(self.flow)),
+            *agent.capabilities(),
+            self._session_header,
+            *session,
+            *headers,
         ]
-        expires = request.headers.get("Session-Expires")
-        if (
-            expires is not None
-            and "refresher=uas" not in expires.replace(" ", "").lower()
-            and _knows_timer(request)
-        ):
-            # RFC 4028 §9: they refresh, and we answer. A proxy may have asked for it on behalf of a peer that cannot.
-            pairs.append(("Session-Expires", f"{expires.partition(';')[0].strip()};refresher=uac"))
-            pairs.append(("Require", "timer"))
-        pairs += headers
         tag = self.dialog.local_tag if self.dialog is not None else None
         return request.response(
             200, to_tag=tag, headers=pairs, body=body, content_type="application/sdp" if body else None
         )
 
-    def _lost(self, reason: str) -> None:
-        if self.dialog is not None and self.dialog.state is not dialogs.State.TERMINATED:
+    # -- session timers (RFC 4028)
+
+    def session_headers(self) -> tuple[tuple[str, str], ...]:
+        """For a re-INVITE or UPDATE of ours."""
+        agreement = self._session_timer.agreement if self._session_timer is not None else None
+        return agreement.headers() if agreement is not None else self.agent.session_headers
+
+    def too_brief(self, transaction: ServerTransaction, request: Request) -> bool:
+        """Refuse a session that would want refreshing too often (§9)."""
+        least = self.agent.min_se_s
+        if not sessions.too_brief(request, least):
+            return False
+        self.respond(transaction, 422, headers=[("Min-SE", str(least))])
+        return True
+
+    def answered_by_them(self, request: Request, response: Response) -> None:
+        """A 2xx to our INVITE or UPDATE came."""
+        if self.answered:
+            self._agree(sessions.agreed_by_them(request, response, self.agent.min_se_s))
+
+    def not_refreshed(self, status: int) -> None:
+        """A refresh was refused, and the session goes on as long as it may."""
+        if self._session_timer is not None:
+            self._session_timer.refused(status)
+
+    def _agree(self, agreement: sessions.Agreement | None) -> None:
+        if agreement is None and self._session_timer is None:
+            return
+        if self._session_timer is None:
+            self._session_timer = SessionTimer(self)
+        self._session_timer.agreed(agreement)
+
+    def learn_session_id(self, response: Response) -> None:
+        """Take their half of the Session-ID (RFC 7989 §6)."""
+        if "session-id" not in response.headers.keys:
+            return
+        try:
+            said = response.session_id
+        except BadMessage:
+            return
+        if said is not None and not said.nil:
+            self._session_header = ("Session-ID", f"{self.session_id};remote={said.local}")
+
+    # -- the end
+
+    def lost(self, reason: str) -> None:
+        """The call is over, and not by anybody's wish."""
+        if self.dialog is not None:
             self.dialog.move(dialogs.Event.OVER)
-            self.agent.dialogs.pop(self.dialog.id, None)
         self._finish(Ended("lost", reason))
 
     def _finish(self, event: Refused | Cancelled | Ended) -> None:
         """Give the terminal event, once, and stop what is under way."""
         if self.ended:
             return
-        if self._answer is not None and not self._must_wait_for_ack():
-            self._answer.stop()
-            self._answer = None
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        self._wanted = None
-        if self._reinvite is not None:
-            # After a BYE they may have stopped repeating the 2xx to our re-INVITE that got lost.
-            self._reinvite.limit()
-            self._reinvite = None
         self.state = CallState.ENDED
         self.agent.calls.discard(self)
-        reoffer, self._reoffer = self._reoffer, None
-        if reoffer is not None:  # RFC 3261 §15.1.2
-            reoffer.respond(reoffer.request.response(487))
+        if self._session_timer is not None:
+            self._session_timer.stop()
+        self.offers.stop(keep_answer=self._must_wait_for_ack())
+        if self._referrals is not None:
+            self._referrals.call_over()
+        self.release()
         self._tell(event)
 
     def _must_wait_for_ack(self) -> bool:
         return False
 
-    def _emit(self, event: CallEvent) -> None:
+    def emit(self, event: CallEvent) -> None:
+        """Tell the owner, unless the call is over."""
         if not self.ended:
             self._tell(event)
 
@@ -572,14 +537,6 @@ class Call:
             self._on_event(event)
         except Exception:
             log.failure("The owner of call {id} failed on {event}", id=self.id, event=type(event).__name__)
-
-
-def _knows_timer(request: Request) -> bool:
-    try:
-        tags = [*request.headers.all("Supported"), *request.headers.all("Require")]
-    except BadMessage:
-        return False
-    return any(tag.lower() == "timer" for tag in tags)
 
 
 def _nothing() -> None:

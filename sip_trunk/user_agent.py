@@ -1,6 +1,6 @@
 """The user agent: places calls, takes calls, and gives every other request to whom it concerns (RFC 3261 §8).
 
-Calls and their events are in `call.py`; they can be imported from here too.
+Calls are in `call.py` and their events in `call_events.py`; they can be imported from here too.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from config.bridge import spawn
-from sip_trunk.call import (
+from sip_trunk.call import Call, CallState
+from sip_trunk.call_events import (
     Accepted,
-    Call,
     CallEvent,
-    CallState,
     Cancelled,
     Confirmed,
     Ended,
@@ -29,15 +28,19 @@ from sip_trunk.call import (
     ReinviteAnswered,
     ReinviteRefused,
     Reoffered,
+    TransferRequested,
 )
 from sip_trunk.exchange import Exchange
 from sip_trunk.incoming_call import IncomingCall
 from sip_trunk.incoming_request import IncomingRequest
-from sip_trunk.locate import is_numeric
+from sip_trunk.locate import Hop, is_numeric
 from sip_trunk.outgoing_call import OutgoingCall
-from sip_trunk.sip.dialog import Dialog, DialogId, next_hop, through
+from sip_trunk.refer import Refer
+from sip_trunk.sip import description
+from sip_trunk.sip import session_timer as sessions
+from sip_trunk.sip.dialog import Dialog, DialogId, State, next_hop, through
 from sip_trunk.sip.errors import BadMessage, SipError
-from sip_trunk.sip.headers import parse_name_addr
+from sip_trunk.sip.headers import Replaces, parse_name_addr, parse_replaces
 from sip_trunk.sip.message import REASONS, Request, Response
 from sip_trunk.sip.uri import OtherUri, SipUri, Uri
 from sip_trunk.transactions import Screen, ServerTransaction, TransactionLayer
@@ -59,18 +62,25 @@ __all__ = [
     "IncomingRequest",
     "OutgoingCall",
     "Progress",
+    "Refer",
     "Refused",
     "ReinviteAnswered",
     "ReinviteRefused",
     "Reoffered",
     "Target",
+    "TransferRequested",
     "UserAgent",
 ]
 
 log = Logger()
 
-IN_DIALOG = ("INVITE", "ACK", "CANCEL", "BYE", "UPDATE", "INFO", "MESSAGE", "OPTIONS")
+IN_DIALOG = ("INVITE", "ACK", "CANCEL", "BYE", "PRACK", "UPDATE", "INFO", "MESSAGE", "OPTIONS", "REFER")
 """What a call understands; together with the keys of `methods` this is our Allow."""
+
+ONLY_IN_DIALOG = frozenset(("BYE", "PRACK", "UPDATE", "INFO", "NOTIFY"))
+"""What makes no sense outside one: 481, whoever asks."""
+
+ACCEPT = (description.READABLE, "application/dtmf-relay", "application/dtmf", "text/plain")
 
 
 @dataclass(frozen=True)
@@ -89,9 +99,12 @@ class UserAgent:
     - `methods[name](request)`: other requests outside a dialog. OPTIONS has an answer already;
     - `screen(request, flow)`: asked before anything is kept of a request; (status, reason) refuses it;
     - `extensions`: option tags we understand (420 for the others);
+    - `accept`: media types we read, as OPTIONS is told;
     - `calls`: those not over yet.
 
     domain_names: the names we answer to in a Request-URI; addresses are always taken. Empty: any name.
+    session_expires_s: after how many seconds a call is over that nobody refreshed, 0 for never of our own accord;
+    min_se_s: the shortest that a peer may ask for (RFC 4028).
     """
 
     def __init__(
@@ -102,6 +115,8 @@ class UserAgent:
         clock: IReactorTime,
         domain_names: set[str],
         product: str = "Warmline",
+        session_expires_s: float = 1800.0,
+        min_se_s: float = 90.0,
     ) -> None:
         self.transactions = transactions
         self.transports = transports
@@ -111,7 +126,13 @@ class UserAgent:
         self.on_invite: Callable[[IncomingCall], None] | None = None
         self.methods: dict[str, Callable[[IncomingRequest], None]] = {"OPTIONS": self.answer_options}
         self.screen: Screen | None = None
-        self.extensions: set[str] = {"timer"}
+        self.extensions: set[str] = {"100rel", "norefersub", "replaces", "timer"}
+        self.accept = ACCEPT
+        self.session_expires_s = int(session_expires_s)
+        self.min_se_s = int(min_se_s)
+        self.session_headers = sessions.asking(self.session_expires_s, self.min_se_s)
+        self._capabilities: tuple[tuple[str, str], ...] = ()
+        self._capable_of: tuple[str, ...] = ()
         self.calls: set[Call] = set()
         self.dialogs: dict[DialogId, tuple[Call, Dialog]] = {}
         transactions.on_request = self._receive
@@ -132,18 +153,33 @@ class UserAgent:
         on_event: Callable[[CallEvent], None],
         credentials: tuple[str, str] | None = None,
         contact_user: str | None = None,
+        session_id: str | None = None,
     ) -> OutgoingCall:
         """Call somebody. No event comes before this returns.
 
         from_, to: an address, with or without display name ('"Maria" <sip:c1@example.org>').
-        contact_user: the user of our Contact; that of `from_` unless told. Raises BadMessage for a malformed address.
+        contact_user: the user of our Contact; that of `from_` unless told. session_id: 32 hex digits that stand in
+        every message of the call (Session-ID, RFC 7989); made up unless told. Raises BadMessage for a bad address.
         """
         request, hop = self._compose("INVITE", target, from_, to, headers, body, content_type)
         for name, value in self.capabilities():
             request.headers.add(name, value)
+        if self.session_headers and "session-expires" not in request.headers.keys:
+            for name, value in self.session_headers:
+                request.headers.add(name, value)
         user = contact_user if contact_user is not None else request.from_.uri.user
         flow = target.flow if target.flow is not None and target.flow.alive else None
-        return OutgoingCall(self, request, on_event, credentials, flow=flow, hop=hop, contact_user=user or "")
+        return OutgoingCall(
+            self,
+            request,
+            on_event,
+            credentials,
+            flow=flow,
+            hop=hop,
+            contact_user=user or "",
+            # Our Call-IDs are as long and as random as a session's identity is to be.
+            session_id=session_id or request.call_id,
+        )
 
     def request(
         self,
@@ -202,9 +238,11 @@ class UserAgent:
         hop: Uri,
         then: Callable[[Flow], None],
         failed: Callable[[], None],
+        left: list[Hop] | None = None,
     ) -> None:
         """Call `then` with a way to `hop`: the flow given if it lives, at once for a numeric UDP address, else after
-        looking the name up and connecting."""
+        looking the name up and connecting. `left` is filled with the hops that may be tried after it: see
+        `fail_over`."""
         if flow is not None and flow.alive:
             then(flow)
             return
@@ -219,15 +257,23 @@ class UserAgent:
             if known is not None:
                 then(known)
                 return
-        spawn(self._connect(hop, then, failed), f"way to {hop}")
+        spawn(self._connect(hop, then, failed, left if left is not None else []), f"way to {hop}")
 
-    async def _connect(self, hop: Uri, then: Callable[[Flow], None], failed: Callable[[], None]) -> None:
+    def fail_over(self, left: list[Hop], then: Callable[[Flow], None], failed: Callable[[], None]) -> None:
+        """Call `then` with a way to the next of these hops that can be reached (RFC 3263 §4.3)."""
+        spawn(self._connect(None, then, failed, left), "way to the next hop")
+
+    async def _connect(
+        self, hop: Uri | None, then: Callable[[Flow], None], failed: Callable[[], None], left: list[Hop]
+    ) -> None:
         try:
-            if not isinstance(hop, SipUri):
+            if isinstance(hop, SipUri):
+                left[:] = await self.transports.hops(hop)
+            elif hop is not None:
                 raise BadMessage("Not a sip URI", 416)
-            flow = await self.transports.flow_to(hop)
+            flow = await self.transports.first_of(left)
         except Exception as error:
-            log.info("No way to {hop}: {error}", hop=str(hop), error=error)
+            log.info("No way to {hop}: {error}", hop=str(hop or "the next hop"), error=error)
             failed()
             return
         then(flow)
@@ -236,9 +282,16 @@ class UserAgent:
         """What we say of ourselves on that flow."""
         return self.transports.contact_uri(flow, user)
 
-    def capabilities(self) -> list[tuple[str, str]]:
+    def capabilities(self) -> tuple[tuple[str, str], ...]:
         """Allow and Supported, as every INVITE and its 2xx should say (RFC 3261 §13.2.1)."""
-        return [("Allow", ", ".join(self._allowed())), ("Supported", ", ".join(sorted(self.extensions)))]
+        capable_of = (*self.methods, *self.extensions)
+        if capable_of != self._capable_of:
+            self._capable_of = capable_of
+            self._capabilities = (
+                ("Allow", ", ".join(self._allowed())),
+                ("Supported", ", ".join(sorted(self.extensions))),
+            )
+        return self._capabilities
 
     # -- requests of theirs
 
@@ -254,7 +307,11 @@ class UserAgent:
             self._receive_in_dialog(transaction, request)
             return
         take = self.methods.get(method)
-        if take is None and (method != "INVITE" or self.on_invite is None):
+        if take is None and method in ONLY_IN_DIALOG:
+            self._refuse(transaction, 481)  # RFC 3261 §15.1.2, RFC 3262 §3, RFC 3311 §5.2
+        elif take is None and method == "REFER":
+            self._refuse(transaction, 403)  # whom we call is not for strangers to say
+        elif take is None and (method != "INVITE" or self.on_invite is None):
             self.refuse_method(transaction)
         elif isinstance(request.uri, OtherUri):
             self._refuse(transaction, 416)
@@ -262,12 +319,68 @@ class UserAgent:
             self._refuse(transaction, 404)
         elif self._lacks(transaction, request):
             return
+        elif method != "INVITE" and "replaces" in request.headers.keys:
+            raise BadMessage("Only an INVITE replaces a call")  # RFC 3891 §3
         elif take is not None:
             take(IncomingRequest(transaction))
-        elif request.body and request.content_type != "application/sdp":
-            self._refuse(transaction, 415, [("Accept", "application/sdp")])
         elif self.on_invite is not None:
-            self._offer_call(IncomingCall(self, transaction), self.on_invite)
+            self._receive_invite(transaction, request, self.on_invite)
+
+    def _receive_invite(
+        self, transaction: ServerTransaction, request: Request, take: Callable[[IncomingCall], None]
+    ) -> None:
+        try:
+            offer = description.offered(request)
+        except BadMessage as error:
+            if error.status != 415:
+                raise
+            self._refuse(transaction, 415, [("Accept", description.READABLE)])
+            return
+        if not request.accepts(description.SDP):
+            self._refuse(transaction, 406)  # RFC 4475 §3.3.15: no answer of ours would be read
+            return
+        if sessions.too_brief(request, self.min_se_s):
+            self._refuse(transaction, 422, [("Min-SE", str(self.min_se_s))])
+            return
+        replaced: Call | None = None
+        if "replaces" in request.headers.keys:
+            replaced = self._replaced(transaction, request)
+            if replaced is None:
+                return
+        self._offer_call(IncomingCall(self, transaction, offer, replaced), take)
+
+    def _replaced(self, transaction: ServerTransaction, request: Request) -> Call | None:
+        """The call that this INVITE is to take the place of; refuses it where there is none (RFC 3891 §3)."""
+        values = request.headers.all("Replaces")
+        if len(values) != 1 or "join" in request.headers.keys:
+            raise BadMessage("Only one call can be replaced")
+        replaces = parse_replaces(values[0])
+        known = self._dialog_to_replace(replaces)
+        if known is None:
+            self._refuse(transaction, 481)
+            return None
+        call, dialog = known
+        if dialog.state is State.TERMINATED or call.ended:
+            self._refuse(transaction, 603)
+        elif dialog.state is State.EARLY and isinstance(call, IncomingCall):
+            self._refuse(transaction, 481)  # an early dialog is only ever taken over from who began it
+        elif dialog.state is State.CONFIRMED and replaces.early_only:
+            self._refuse(transaction, 486)
+        else:
+            return call
+        return None
+
+    def call_to_replace(self, replaces: Replaces) -> Call | None:
+        """The call of ours that `replaces` names and that is not over."""
+        known = self._dialog_to_replace(replaces)
+        return known[0] if known is not None and not known[0].ended else None
+
+    def _dialog_to_replace(self, replaces: Replaces) -> tuple[Call, Dialog] | None:
+        call_id, to_tag, from_tag = replaces.call_id, replaces.to_tag, replaces.from_tag
+        known = self.dialogs.get((call_id, to_tag, from_tag))
+        if known is None and from_tag == "0":  # a peer older than RFC 3261 has no tag
+            known = self.dialogs.get((call_id, to_tag, ""))
+        return known
 
     def _offer_call(self, call: IncomingCall, take: Callable[[IncomingCall], None]) -> None:
         try:
@@ -279,6 +392,9 @@ class UserAgent:
 
     def _receive_in_dialog(self, transaction: ServerTransaction, request: Request) -> None:
         call, dialog = self.dialogs[_dialog_id(request)]
+        if "replaces" in request.headers.keys:
+            # RFC 3891 §3: not in any other request, nor in a dialog that replaces nothing by now.
+            raise BadMessage("Replaces inside a dialog")
         if not self._lacks(transaction, request):
             call.receive(transaction, request, dialog)
 
@@ -329,8 +445,9 @@ class UserAgent:
             headers=[
                 ("Contact", f"<{self.contact(request.flow, user or '')}>"),
                 *self.capabilities(),
-                ("Accept", "application/sdp, text/plain"),
+                ("Accept", ", ".join(self.accept)),
                 ("Accept-Language", "en"),
+                ("Allow-Events", "refer"),
                 ("Server", self.product),
             ],
         )

@@ -40,9 +40,11 @@ class Dialog:
 
     `local` and `remote` are From and To values as they go on the wire, tags included; `target` is the remote target
     and `routes` the route set, both as text. `local_seq` is the CSeq number we used last, `remote_seq` theirs.
+    Of an early dialog: `rseq` is that of the last reliable provisional response in it, `answer` the SDP it brought.
     """
 
     __slots__ = (
+        "answer",
         "call_id",
         "local",
         "local_seq",
@@ -51,6 +53,7 @@ class Dialog:
         "remote_seq",
         "remote_tag",
         "routes",
+        "rseq",
         "state",
         "target",
     )
@@ -77,6 +80,8 @@ class Dialog:
         self.local_seq = local_seq
         self.remote_seq = remote_seq
         self.state = State.EARLY
+        self.rseq: int | None = None
+        self.answer = b""
 
     @classmethod
     def of_caller(cls, request: Request, response: Response) -> Dialog:

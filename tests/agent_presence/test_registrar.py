@@ -156,11 +156,14 @@ async def test_nobody_registers_for_somebody_else(desk: Desk) -> None:
     assert desk.uris() == []
 
 
-@pytest.mark.parametrize(
-    "where", [{"uri": "sip:elsewhere.test"}, {"to": "sip:ana@elsewhere.test"}, {"to": "tel:+1234"}]
-)
+@pytest.mark.parametrize("where", [{"uri": "sip:elsewhere.test"}, {"to": "sip:ana@elsewhere.test"}])
 async def test_other_domains_are_not_ours(desk: Desk, where: dict[str, Any]) -> None:
     assert (await desk.register(**where)).status == 404
+
+
+@pytest.mark.parametrize("to", ["tel:+1234", "isbn:2983792873"])
+async def test_a_to_that_is_no_address_of_record_is_a_fault_of_the_phone(desk: Desk, to: str) -> None:
+    assert (await desk.register(to=to)).status == 400
 
 
 async def test_a_phone_may_name_us_by_any_address_and_is_found_under_one(desk: Desk) -> None:

@@ -108,8 +108,11 @@ class MemoryTransports:
             flow = self.flows[(host, port)] = MemoryFlow(self, self.transport, (host, port))
         return flow
 
-    async def flow_to(self, hop: Any) -> MemoryFlow:
+    async def hops(self, uri: Any) -> list[Any]:
         raise OSError("there are no names here")
+
+    def stream_instead(self, peer: Address, then: Callable[[Any], None], not_: Callable[[], None]) -> None:
+        not_()
 
     def via(self, flow: MemoryFlow) -> tuple[str, str, int]:
         return (flow.transport, *self.address)
@@ -127,7 +130,7 @@ class MemoryTransports:
 class Phone:
     """A user agent on the network, with everything that happened to its calls."""
 
-    def __init__(self, network: Network, host: str, *, transport: str = "UDP") -> None:
+    def __init__(self, network: Network, host: str, *, transport: str = "UDP", **settings: Any) -> None:
         self.clock = network.clock
         self.address = (host, 5060)
         self.transports = MemoryTransports(network, self.address, transport)
@@ -137,6 +140,7 @@ class Phone:
             self.transports,  # type: ignore[arg-type]
             clock=network.clock,
             domain_names=set(),
+            **settings,
         )
         self.events: dict[Call, list[CallEvent]] = {}
         self.incoming: list[IncomingCall] = []
@@ -162,9 +166,7 @@ class Phone:
             Target(f"sip:{other.address[0]}:{other.address[1]}"),
             from_=f"<sip:me@{self.address[0]}>",
             to=f"sip:you@{other.address[0]}",
-            body=OFFER,
-            on_event=lambda event: None,
-            **more,
+            **{"body": OFFER, "on_event": lambda event: None, **more},
         )
         self.listen(call)
         return call
@@ -180,6 +182,37 @@ class Phone:
         return not (len(self.transactions) or self.agent.calls or self.agent.dialogs)
 
 
+class Pair:
+    """Two phones; `settings` are those of their user agents."""
+
+    def __init__(self, transport: str = "UDP", **settings: Any) -> None:
+        self.clock = Clock()
+        self.network = Network(self.clock)
+        self.ana = Phone(self.network, "10.0.0.1", transport=transport, **settings)
+        self.bob = Phone(self.network, "10.0.0.2", transport=transport, **settings)
+
+    def wait(self, seconds: float = 0.1) -> None:
+        pass_time(self.clock, seconds)
+
+    def talk(self, **more: Any) -> tuple[Call, IncomingCall]:
+        call = self.ana.call(self.bob, **more)
+        self.wait()
+        self.bob.incoming[-1].accept(ANSWER)
+        self.wait()
+        return call, self.bob.incoming[-1]
+
+    def called(self, **more: Any) -> tuple[Any, IncomingCall]:
+        call = self.ana.call(self.bob, **more)
+        self.wait()
+        return call, self.bob.incoming[-1]
+
+    def rest(self) -> None:
+        self.wait(200)
+        assert self.ana.at_rest()
+        assert self.bob.at_rest()
+        assert not self.clock.getDelayedCalls()
+
+
 def pass_time(clock: Clock, seconds: float, step: float = 0.05) -> None:
     for _ in range(round(seconds / step)):
         clock.advance(step)
@@ -190,3 +223,15 @@ def with_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     return loop
+
+
+def ask(call: Call, method: str, headers: list[tuple[str, str]] | None = None, **more: Any) -> list[Response]:
+    """Send a request inside the call, whatever its state; the list fills with its final responses."""
+    came: list[Response] = []
+
+    def on_response(response: Response) -> None:
+        if response.status >= 200:
+            came.append(response)
+
+    call.exchange(method, on_response, headers=headers or [], **more)
+    return came
