@@ -3,7 +3,8 @@
 A line is stored before whoever said it is told that it was taken, and it is said once however often its key comes.
 To the agent, lines go one at a time per contact, in order, the next after the phone has taken the last; what a phone
 does not take is tried again, on all of the agent's phones, until the chat ends. An agent all of whose phones are gone
-has left it: the customer goes back to their place in the queue.
+has left it: the customer goes back to their place in the queue. That a side is writing is told and forgotten: it is no
+line, no event, and only the customer's keeps the chat from being idle.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from unicodedata import category
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -21,13 +23,16 @@ from config.errors import TheirError, WarmlineError
 from config.events import EventLog
 from config.ids import new_id
 from media.server import MediaServer
+from pbx.chat_phones import ChatPhones
+from pbx.composing import Told, Writing
 from pbx.contact import Channel, Contact, Disposition, State
-from pbx.invitation import contact_from
 from pbx.leg import Leg
 from pbx.open_contacts import OpenContacts
 from pbx.prompt import Taken
-from pbx.staffing import Phone, Staffing
+from pbx.staffing import Staffing
 from pbx.store import Message, PbxStore
+from sip_trunk.flow import Flow
+from sip_trunk.sip.imdn import AskedFor, Receipt
 from sip_trunk.user_agent import UserAgent
 
 log = Logger()
@@ -36,7 +41,7 @@ LONGEST_LINE = 4000
 RETRY_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 # An agent without any phone registered, and silent, for this long while a line waits for them has left the chat.
 AGENT_GONE_S = 60.0
-PLAIN_TEXT = "text/plain;charset=UTF-8"
+SIDES = ("customer", "agent")
 
 
 @dataclass(slots=True)
@@ -44,9 +49,10 @@ class _Talk:
     """One chat that is open: every line of it, and who gets the customer's."""
 
     contact: Contact
+    phones: ChatPhones
+    writing: dict[str, Writing]  # by side
     lines: list[Message] = field(default_factory=list)
     stored: dict[tuple[str, str], asyncio.Future[Message]] = field(default_factory=dict)
-    phone: Phone | None = None  # the one that took the last line, at first the one that accepted
     sending: asyncio.Task[None] | None = None
     retry: IDelayedCall | None = None
     failures: int = 0
@@ -86,7 +92,13 @@ class Chats:
 
     def open(self, contact: Contact, lines: list[Message]) -> None:
         """A chat was asked for (or taken up again): it can be routed now."""
-        talk = self._talks[contact.id] = _Talk(contact, list(lines))
+        phones = ChatPhones(
+            contact, self._staffing, self._user_agent, self._clock, self._now, domain=self._domain
+        )
+        writing = {
+            side: Writing(self._clock, partial(self._tell_writing, contact, phones, side)) for side in SIDES
+        }
+        talk = self._talks[contact.id] = _Talk(contact, phones, writing, list(lines))
         for line in lines:
             taken: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
             taken.set_result(line)
@@ -122,6 +134,8 @@ class Chats:
             raise
         talk.lines.append(line)
         self._contacts.tell(line.contact_id, "message", line)
+        if line.sender in talk.writing:
+            talk.writing[line.sender].said()
         self._still_busy(talk)
         if line.sender == "customer":
             self._send(talk)
@@ -140,8 +154,9 @@ class Chats:
         spawn(self._announce(contact.id, taken.leg), f"announcing chat {contact.id}")
         if not contact.open:
             return True
-        talk.phone, talk.failures, talk.gone_since = taken.phone, 0, None
+        talk.failures, talk.gone_since = 0, None
         self._contacts.join(contact, device=taken.phone.device_id, agent_call_id=taken.leg.call.id)
+        talk.phones.begin(taken.phone)
         self._still_busy(talk)
         self._send(talk)
         return True
@@ -181,48 +196,17 @@ class Chats:
             while talk.contact.state is State.CONNECTED and (number := self._next(talk)) is not None:
                 line, agent_id = talk.lines[number], talk.contact.agent_id
                 assert agent_id is not None
-                if not await self._to_agent(talk, agent_id, line.text):
+                if not await talk.phones.line(agent_id, line):
                     self._try_again(talk, agent_id)
                     return
                 talk.failures, talk.gone_since = 0, None
-                line = replace(line, delivered_to=agent_id, delivered_at=self._now())
+                # As it is now: that it was read may have been heard before that it was taken.
+                line = replace(talk.lines[number], delivered_to=agent_id, delivered_at=self._now())
                 talk.lines[number] = line
                 self._store.delivered(line.id, agent_id, line.delivered_at or 0.0).add_done_callback(_look)
                 self._contacts.tell(talk.contact.id, "delivered", line)
         finally:
             talk.sending = None
-
-    async def _to_agent(self, talk: _Talk, agent_id: str, text: str) -> bool:
-        """To the phone that has the conversation; if that one does not take it, to the agent's others.
-
-        Only to where they are registered now: what was a phone's address yesterday may be somebody else's.
-        """
-        phones = self._staffing.phones(agent_id, Channel.CHAT)
-        if talk.phone is not None:
-            last = talk.phone
-            phones.sort(
-                key=lambda phone: (phone.device_id != last.device_id, phone.target.uri != last.target.uri)
-            )
-        for phone in phones:
-            response = await self._user_agent.request(
-                "MESSAGE",
-                phone.target,
-                from_=contact_from(talk.contact, self._domain),
-                to=f"<{phone.aor}>",
-                headers=[("X-Warmline-Contact", talk.contact.id)],
-                body=text.encode(),
-                content_type=PLAIN_TEXT,
-            )
-            if 200 <= response.status < 300:
-                talk.phone = phone
-                return True
-            log.info(
-                "A line of {contact} was not taken by {phone}: {status}",
-                contact=talk.contact.id,
-                phone=phone.name,
-                status=response.status,
-            )
-        return False
 
     def _try_again(self, talk: _Talk, agent_id: str) -> None:
         if talk.contact.state is not State.CONNECTED:
@@ -241,11 +225,86 @@ class Chats:
     def _leave(self, talk: _Talk, agent_id: str) -> None:
         """The agent is gone for good: the customer gets another, who gets all of their lines."""
         _cancel(talk.idle)
-        talk.idle = talk.phone = None
+        talk.idle = None
+        talk.phones.end()
+        for writing in talk.writing.values():
+            writing.heard(False)
         self._events.write(
             "contact.unreachable", contact=talk.contact.id, agent=agent_id, phones={}, gone_s=AGENT_GONE_S
         )
         self._contacts.refused(talk.contact, agent_id)
+
+    # That somebody writes (RFC 3994)
+
+    def composing(self, contact: Contact, side: str, active: bool, lasts_s: float) -> None:
+        """A side writes, for `lasts_s` from now unless it says so again, or does not. Nothing in a chat not joined."""
+        talk = self._talks.get(contact.id)
+        if talk is None or contact.state is not State.CONNECTED:
+            return
+        talk.writing[side].heard(active, lasts_s)
+        # An agent's phone that was left with half a line in it must not keep a chat open; a customer is waited for.
+        if active and side == "customer":
+            self._still_busy(talk)
+
+    def writing(self, contact_id: str) -> tuple[str, ...]:
+        """The sides that are writing now."""
+        talk = self._talks.get(contact_id)
+        return tuple(side for side in SIDES if talk.writing[side].active) if talk is not None else ()
+
+    def _tell_writing(self, contact: Contact, phones: ChatPhones, side: str, told: Told) -> None:
+        if told is not Told.STILL:
+            self._contacts.tell(contact.id, "composing", (side, told is Told.ACTIVE))
+        if side == "customer" and told is not Told.SAID:
+            phones.composing(told is not Told.IDLE)
+
+    # Receipts (RFC 5438)
+
+    def phone_reads(self, contact: Contact, device_id: str, flow: Flow, media_type: str) -> None:
+        """A phone of the agent has sent a body of that type, and so can be sent one."""
+        talk = self._talks.get(contact.id)
+        if talk is not None:
+            talk.phones.understood(device_id, flow, media_type)
+
+    def receipt_wanted(
+        self, contact: Contact, line: Message, asked: AskedFor, device_id: str, flow: Flow
+    ) -> None:
+        """The device that said this line, which is durable, wants to be told what becomes of it."""
+        talk = self._talks.get(contact.id)
+        if talk is not None:
+            talk.phones.taken(line, asked, device_id, flow)
+
+    def receipt(self, contact: Contact, device_id: str, receipt: Receipt) -> None:
+        """What the agent's phone tells of a line; of one that did not go to it, or of none of ours, it is ignored."""
+        talk = self._talks.get(contact.id)
+        if (
+            talk is not None
+            and receipt.displayed
+            and talk.phones.is_receipt_of(receipt.message_id, device_id)
+        ):
+            # That it was delivered the 200 to the line itself has told (RFC 3428 s7).
+            self._read(
+                talk, [number for number, line in enumerate(talk.lines) if line.id == receipt.message_id]
+            )
+
+    def seen(self, contact: Contact, reader: str, line_id: str) -> None:
+        """A page shows its reader ("customer" or "agent") every line of the other side up to that one."""
+        talk = self._talks.get(contact.id)
+        if talk is None:
+            return
+        last = next((number for number, line in enumerate(talk.lines) if line.id == line_id), -1)
+        writer = "agent" if reader == "customer" else "customer"
+        self._read(talk, [number for number in range(last + 1) if talk.lines[number].sender == writer])
+
+    def _read(self, talk: _Talk, numbers: list[int]) -> None:
+        now = self._now()
+        for number in numbers:
+            if talk.lines[number].read_at is not None:
+                continue
+            line = talk.lines[number] = replace(talk.lines[number], read_at=now)
+            self._store.read(line.id, now).add_done_callback(_look)
+            self._contacts.tell(line.contact_id, "read", line)
+            if line.sender == "agent":
+                talk.phones.shown(line.id)
 
     # The end
 
@@ -266,6 +325,8 @@ class Chats:
             return
         _cancel(talk.retry)
         _cancel(talk.idle)
+        for writing in talk.writing.values():
+            writing.stop()
         if contact.connected_at is not None and contact.agent_id is not None:
             farewell = _FAREWELLS.get(contact.disposition)
             if farewell is not None:
@@ -275,13 +336,15 @@ class Chats:
         """The agent's phone shows a chat as a row of lines: its end has to be one of them. Not tried again."""
         if talk.sending is not None:
             await asyncio.wait([talk.sending])
-        await self._to_agent(talk, agent_id, text)
+        await talk.phones.words(agent_id, text)
 
     def stop(self) -> None:
         """No more timers; what is stored stays and is taken up at the next start."""
         for talk in self._talks.values():
             _cancel(talk.retry)
             _cancel(talk.idle)
+            for writing in talk.writing.values():
+                writing.stop()
             if talk.sending is not None:
                 talk.sending.cancel()
         self._talks.clear()
@@ -311,4 +374,4 @@ def _cancel(delayed: IDelayedCall | None) -> None:
 
 def _look(written: asyncio.Future[None]) -> None:
     if not written.cancelled() and (error := written.exception()) is not None:
-        log.error("That a line was delivered was not stored: {error}", error=error)
+        log.error("What became of a line was not stored: {error}", error=error)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from secrets import token_hex
 from typing import Any
 
 from twisted.logger import Logger
@@ -17,6 +18,7 @@ from kb_portal.customer import Customer
 from kb_portal.visit import Trail
 from pbx.calls import Calls, Greeting
 from pbx.chat import Chats, checked
+from pbx.composing import PAGE_LASTS_S
 from pbx.contact import Channel, Contact, Disposition, Facts, State
 from pbx.dispatch import Dispatch
 from pbx.dossier import Dossier, Dossiers
@@ -30,7 +32,8 @@ log = Logger()
 LONGEST_COMMENT = 2000
 
 Listener = Callable[[str, dict[str, Any]], None]
-"""Gets ("state", view), ("message", line) or ("delivered", {id, at}), all as the API shows them."""
+"""Gets ("state", view), ("message", line), ("delivered" or "read", {id, from, at}) or ("composing", {from, active}),
+all as the API shows them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ class FrontDesk:
 
     async def _new(self, contact: Contact, key: str, first: str | None) -> Contact:
         lines = []
+        if contact.channel is Channel.CHAT:
+            contact.session = token_hex(16)  # no call of the customer's brings one
         if first is not None:
             lines.append(Message(new_id("m"), contact.id, key, "customer", first, self._now()))
         self._tell_asked(contact)
@@ -141,21 +146,32 @@ class FrontDesk:
         if opening is not None:
             await asyncio.shield(opening)
 
-    async def from_phone(self, trunk: str, dialled: str, caller: str) -> Contact | None:
-        """A call came by a trunk: its contact, not open yet; None when the number is not one of ours."""
+    async def from_phone(
+        self, trunk: str, dialled: str, caller: str, *, anonymous: bool = False
+    ) -> Contact | None:
+        """A call came by a trunk: its contact, not open yet; None when the number is not one of ours.
+
+        `anonymous`: the number serves to find whose it is, and is then forgotten.
+        """
         dossier = await self._dossiers.for_phone(dialled, caller)
         if dossier is None:
             return None
-        return self._contact(new_id("c"), Channel.VOICE, dossier, trunk=trunk, number=caller)
+        number = caller if not anonymous else ""
+        contact = self._contact(new_id("c"), Channel.VOICE, dossier, trunk=trunk, number=number)
+        contact.anonymous = anonymous
+        return contact
 
-    async def take_call(self, contact: Contact, greeting: Greeting) -> None:
+    async def take_call(
+        self, contact: Contact, greeting: Greeting, *, diverted_from: str | None = None
+    ) -> None:
         """Open the contact of a phone call whose media is settled, and answer it. OurError 503 while stopping."""
         self._let_in()
         present = self._contacts.of_customer(contact.facts.customer_id or "")
         if present is not None:
             # They have one open in the app: this call is another, and cannot be both. It keeps its own place.
             contact.facts = _without_customer(contact.facts)
-        self._tell_asked(contact)
+        contact.session = greeting.leg.call.session_id
+        self._tell_asked(contact, diverted_from=diverted_from)
         await self._contacts.add(contact)
         await self._calls.arrive(contact, greeting)
 
@@ -181,7 +197,7 @@ class FrontDesk:
         )
         return Contact(facts, needs=dossier.inference.skills)
 
-    def _tell_asked(self, contact: Contact) -> None:
+    def _tell_asked(self, contact: Contact, *, diverted_from: str | None = None) -> None:
         facts = contact.facts
         self._events.write(
             "contact.requested",
@@ -194,6 +210,9 @@ class FrontDesk:
             article=facts.article_id,
             trunk=facts.trunk,
             number=facts.number,
+            anonymous=contact.anonymous,
+            diverted_from=diverted_from,
+            session=contact.session,
         )
         self._events.write(
             "contact.skills_inferred",
@@ -280,6 +299,22 @@ class FrontDesk:
             raise TheirError("There is no such chat.", 404)
         return (await self._chats.say(contact, "customer", key, text)).id
 
+    def composing(self, contact_id: str, by: str, active: bool) -> None:
+        """In a page somebody ("customer" or "agent") writes, or not any more. Nothing in a chat that is not joined."""
+        contact = self._contacts.get(contact_id)
+        if contact is not None:
+            self._chats.composing(contact, by, active, PAGE_LASTS_S)
+
+    def writing(self, contact_id: str) -> Sequence[str]:
+        """Who writes in this chat now: "customer", "agent", both or nobody."""
+        return self._chats.writing(contact_id)
+
+    def seen(self, contact_id: str, by: str, message_id: str) -> None:
+        """A page has shown its reader ("customer" or "agent") every line up to that one; an unknown one is nothing."""
+        contact = self._contacts.get(contact_id)
+        if contact is not None:
+            self._chats.seen(contact, by, message_id)
+
     async def end(self, contact_id: str, by: str) -> None:
         """End a contact; `by` is "customer" or "agent". Durable when this returns; ending it twice is nothing."""
         contact = self._contacts.get(contact_id)
@@ -309,8 +344,13 @@ class FrontDesk:
                 listener("state", self.view(what))
             elif kind == "message":
                 listener("message", line_view(what))
+            elif kind == "composing":
+                side, active = what
+                listener("composing", {"from": side, "active": active})
+            elif kind == "read":
+                listener("read", {"id": what.id, "from": what.sender, "at": what.read_at})
             else:
-                listener("delivered", {"id": what.id, "at": what.delivered_at})
+                listener("delivered", {"id": what.id, "from": what.sender, "at": what.delivered_at})
 
         return self._contacts.listen(contact_id, tell)
 
@@ -419,6 +459,7 @@ def line_view(line: Message) -> dict[str, Any]:
         "at": line.at,
         "key": line.key if line.sender == "customer" else None,
         "delivered": line.delivered_at is not None,
+        "read": line.read_at is not None,
     }
 
 

@@ -66,6 +66,7 @@ message_table = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("delivered_to", sa.String),
     sa.Column("delivered_at", sa.Float),
+    sa.Column("read_at", sa.Float),
     # A page or a phone that says a line again, not having heard that it was taken, says it once.
     sa.UniqueConstraint("contact_id", "sender", "key", name="message_said_once"),
 )
@@ -96,6 +97,7 @@ class Message:
     at: float
     delivered_to: str | None = None
     delivered_at: float | None = None
+    read_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,11 @@ _DELIVERED = (
     message_table.update()
     .where(message_table.c.id == sa.bindparam("its_id"))
     .values(delivered_to=sa.bindparam("delivered_to"), delivered_at=sa.bindparam("delivered_at"))
+)
+_READ = (
+    message_table.update()
+    .where(message_table.c.id == sa.bindparam("its_id"))
+    .values(read_at=sa.bindparam("read_at"))
 )
 
 
@@ -228,6 +235,10 @@ class PbxStore:
         return self._database.write(
             (_DELIVERED, {"its_id": message_id, "delivered_to": agent_id, "delivered_at": at})
         )
+
+    def read(self, message_id: str, at: float) -> asyncio.Future[None]:
+        """Store when the line was shown to whom it was said."""
+        return self._database.write((_READ, {"its_id": message_id, "read_at": at}))
 
     async def messages(self, contact_id: str) -> list[Message]:
         """All lines of a contact in the order they were said."""

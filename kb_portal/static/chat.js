@@ -3,11 +3,15 @@
 import { ApiError, post } from "./api.js";
 
 const RETRY_MS = [1000, 2000, 4000, 8000];
+// What may become of a line that is stored, in its order: news that come late take nothing back.
+const MARKS = ["sent", "delivered", "read"];
 
 export class Chat {
-  constructor(log, { agentName }) {
+  constructor(log, { agentName, inSight }) {
     this.log = log;
     this.agentName = agentName;
+    this.inSight = inSight; // whether the customer can see the lines now
+    this.unseen = null; // the last line of the agent that the server does not know to be shown
     this.contact = null;
     this.known = new Map(); // id of the server -> line
     this.outbox = []; // lines of ours the server has not acknowledged, in the order typed
@@ -20,6 +24,7 @@ export class Chat {
     this.known.clear();
     this.log.replaceChildren();
     this.outbox = [];
+    this.unseen = null;
     for (const { key, text } of this.#kept()) this.#queue(key, text);
     this.#send();
   }
@@ -39,7 +44,7 @@ export class Chat {
 
   // A line as the server has it: from us, the agent or the house.
   heard(message) {
-    if (this.known.has(message.id)) return message.delivered && this.delivered(message.id);
+    if (this.known.has(message.id)) return this.#marks(message);
     if (message.from === "customer") {
       const ours = this.outbox.find((line) => line.key === message.key);
       if (ours) this.#stored(ours, message.id);
@@ -48,15 +53,35 @@ export class Chat {
       const line = this.#show(message.from, message.text, message.at, { stored: true });
       line.id = message.id;
       this.known.set(message.id, line);
-      if (message.from === "customer") this.#mark(line, "sent", "sent");
+      if (message.from === "customer") this.marked(message.id, "sent");
+      if (message.from === "agent" && !message.read) this.unseen = message.id;
     }
-    if (message.delivered) this.delivered(message.id);
+    this.#marks(message);
+    this.look();
   }
 
-  // The agent's phone has taken a line of ours.
-  delivered(id) {
+  // What became of a line of ours: the agent's phone has it ("delivered"), the agent has seen it ("read").
+  marked(id, mark) {
     const line = this.known.get(id);
-    if (line?.element.dataset.from === "customer") this.#mark(line, "delivered", "delivered");
+    if (line?.element.dataset.from !== "customer") return;
+    if (MARKS.indexOf(mark) > MARKS.indexOf(line.element.dataset.delivery)) this.#mark(line, mark, mark);
+  }
+
+  // The customer sees the chat now: whoever wrote in it may know.
+  async look() {
+    const id = this.unseen;
+    if (!id || !this.contact || !this.inSight()) return;
+    this.unseen = null;
+    try {
+      await post(`/api/contacts/${this.contact}/seen`, { message: id });
+    } catch (error) {
+      if (error instanceof ApiError && error.passing) this.unseen ??= id;
+    }
+  }
+
+  #marks(message) {
+    if (message.delivered) this.marked(message.id, "delivered");
+    if (message.read) this.marked(message.id, "read");
   }
 
   #queue(key, text) {
@@ -98,7 +123,7 @@ export class Chat {
     // The live stream was quicker than the answer to our post, and has shown it already.
     if (twin && twin !== line) return line.element.remove();
     this.known.set(id, line);
-    this.#mark(line, "sent", "sent");
+    this.marked(id, "sent");
   }
 
   #leave(line) {

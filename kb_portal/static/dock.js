@@ -71,6 +71,12 @@ export function trouble(text, actions = []) {
   );
 }
 
+// Said politely to who listens instead of looking: the element is there from the start, only its words change.
+export function composing(text) {
+  const element = byId("chat-composing");
+  if (element.textContent !== text) element.textContent = text;
+}
+
 export function asking(text) {
   byId("help-asking").textContent = text;
 }

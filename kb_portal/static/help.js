@@ -3,6 +3,7 @@
 import { ApiError, get, getHtml, post } from "./api.js";
 import { CALLED_AGAIN, Call, NoMedia, openMedia } from "./call.js";
 import { Chat } from "./chat.js";
+import { Writing } from "./composing.js";
 import * as view from "./dock.js";
 
 const REFRESH_CHOICES_MS = 10000;
@@ -22,7 +23,11 @@ let stream = null;
 let redials = 0;
 let releaseTab = null;
 
-const chat = new Chat(byId("chat-log"), { agentName: firstName });
+const chat = new Chat(byId("chat-log"), {
+  agentName: firstName,
+  inSight: () => view.isOpen() && document.visibilityState === "visible",
+});
+const writing = new Writing();
 
 function firstName() {
   return contact?.agent?.name?.split(" ")[0] ?? "Agent";
@@ -44,6 +49,7 @@ const isOpenContact = () => contact !== null && contact.state !== "ended";
 
 async function openSheet() {
   view.open();
+  chat.look();
   if (contact) return;
   view.show("choosing");
   view.trouble(null);
@@ -187,11 +193,18 @@ function follow() {
     const message = JSON.parse(event.data);
     if (contact?.id !== id) return;
     chat.heard(message);
+    if (message.from === "agent") view.composing("");
     if (!view.isOpen() && message.from !== "customer") view.oneMoreUnread();
   });
-  live.addEventListener("delivered", (event) => contact?.id === id && chat.delivered(JSON.parse(event.data).id));
+  for (const mark of ["delivered", "read"]) {
+    live.addEventListener(mark, (event) => contact?.id === id && chat.marked(JSON.parse(event.data).id, mark));
+  }
+  live.addEventListener("composing", (event) => {
+    if (contact?.id === id) view.composing(JSON.parse(event.data).active ? `${firstName()} is writing…` : "");
+  });
   live.addEventListener("error", () => {
     if (contact?.id !== id || !isOpenContact()) return;
+    view.composing(""); // what is true now is told again when we are back
     // A call that is joined does not need us to go on. All else does, and nobody must wait for news that cannot come.
     if (contact.state !== "connected" || contact.channel === "chat") view.status("Connection lost. Trying again…");
     // While it is CONNECTING the browser tries again by itself; CLOSED means the server said no, and we ask why.
@@ -303,6 +316,8 @@ function finish() {
 function letGo() {
   live?.close();
   live = null;
+  view.composing("");
+  writing.over();
   const ending = call;
   call = null;
   ending?.hangup();
@@ -445,6 +460,7 @@ byId("chat-form").addEventListener("submit", (event) => {
   const text = input.value.trim();
   if (!text || !isOpenContact()) return;
   chat.say(text);
+  writing.over();
   input.value = "";
   input.style.height = "";
   input.focus();
@@ -460,7 +476,11 @@ byId("chat-input").addEventListener("keydown", (event) => {
 byId("chat-input").addEventListener("input", (event) => {
   event.target.style.height = "";
   event.target.style.height = `${Math.min(event.target.scrollHeight, 140)}px`;
+  if (contact?.state === "connected") writing.typed(contact.id, event.target.value);
 });
+
+document.addEventListener("visibilitychange", () => chat.look());
+window.addEventListener("pagehide", () => writing.stopped());
 
 byId("feedback-more").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -1,11 +1,11 @@
-"""One contact as it happens, told to the customer's page: `state`, `message` and `delivered` events.
+"""One contact as it happens, told to the customer's page: `state`, `message`, `delivered`, `read`, `composing` events.
 
 Listening starts before the past is read, and what is told twice is dropped by its id, so nothing falls in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -33,7 +33,7 @@ async def follow_contact(
     """Tell `request` about `contact` until it has ended, its reader goes, or is no longer logged in.
 
     Without a Last-Event-ID all messages so far are told; with one those after it, and which of those before have
-    reached the agent's phone.
+    reached the agent's phone and were read there.
     """
     last_id = (request.getHeader(b"last-event-id") or b"").decode("utf-8", "replace")
     if last_id == ENDED and not contact.open:
@@ -52,11 +52,9 @@ async def follow_contact(
         before = known.index(last_id) + 1 if last_id in told else 0
         last_state = _state(desk, contact)
         stream.send("state", last_state, id=None if contact.open else ENDED)
-        for message in past[:before]:
-            if message["from"] == "customer" and message["delivered"]:
-                stream.send("delivered", {"id": message["id"]})
-        for message in past[before:]:
-            stream.send("message", message, id=message["id"])
+        _send_past(stream, past, before)
+        if "agent" in desk.writing(contact.id):
+            stream.send("composing", {"from": "agent", "active": True})
         beats = 0
         while contact.open or len(inbox):
             news = await inbox.take()
@@ -70,8 +68,8 @@ async def follow_contact(
             if kind == "message" and data["id"] not in told:
                 told.add(data["id"])
                 stream.send("message", dict(data), id=data["id"])
-            elif kind == "delivered":
-                stream.send("delivered", dict(data))
+            elif kind in ("delivered", "read") or (kind == "composing" and data["from"] == "agent"):
+                stream.send(kind, dict(data))
             # Whatever the news, the state is told as it is now; the end only when nothing is left to tell before it.
             state = _state(desk, contact)
             if state != last_state and (contact.open or not len(inbox)):
@@ -84,6 +82,16 @@ async def follow_contact(
     finally:
         unsubscribe()
         stream.close()
+
+
+def _send_past(stream: EventStream, past: Sequence[Mapping[str, Any]], before: int) -> None:
+    for message in past[:before]:
+        if message["from"] == "customer":
+            for mark in ("delivered", "read"):
+                if message[mark]:
+                    stream.send(mark, {"id": message["id"]})
+    for message in past[before:]:
+        stream.send("message", message, id=message["id"])
 
 
 def _state(desk: CustomerDesk, contact: Contact) -> dict[str, Any]:

@@ -4,8 +4,10 @@
     POST /api/contacts                    ask for help                          201
     GET  /api/contacts/current            the contact that is still open        200, 204
     GET  /api/contacts/<id>               with its messages                     200
-    GET  /api/contacts/<id>/live          server-sent events: state, message, delivered
+    GET  /api/contacts/<id>/live          server-sent events: state, message, delivered, read, composing
     POST /api/contacts/<id>/messages      say a line; stored before answered    201
+    POST /api/contacts/<id>/composing     active: the customer writes, or not   200
+    POST /api/contacts/<id>/seen          message: shown, and all before it     200
     POST /api/contacts/<id>/end                                                 200
     POST /api/contacts/<id>/feedback                                            200
     POST /api/sip-credentials             a few minutes of being a SIP phone    200
@@ -61,6 +63,7 @@ class Limits:
 
     contacts: tuple[float, float] = (10, 1 / 6)
     messages: tuple[float, float] = (20, 2)
+    signs: tuple[float, float] = (20, 1)
     credentials: tuple[float, float] = (20, 1 / 3)
 
 
@@ -85,6 +88,7 @@ class Api:
         self._clock = clock
         self._new_contacts = RateLimit(*limits.contacts, clock.seconds)
         self._new_messages = RateLimit(*limits.messages, clock.seconds)
+        self._new_signs = RateLimit(*limits.signs, clock.seconds)
         self._new_credentials = RateLimit(*limits.credentials, clock.seconds)
         self.streams = StreamCount(MAX_STREAMS)
 
@@ -187,6 +191,30 @@ class Api:
             return json_answer({"id": await self._desk.say(contact.id, key, text)}, 201)
 
         return self._settle(request, work, to_the_end=True)
+
+    @app.route("/api/contacts/<contact_id>/composing", methods=["POST"])
+    def composing(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            login = await self._customer(request, acting=True)
+            contact = await self._own(login, contact_id)
+            active = Body.of(request).flag("active")
+            self._new_signs.take(login.subject, "That is a lot of signs of writing.")
+            self._desk.composing(contact.id, "customer", active)
+            return json_answer({"heard": True})
+
+        return self._settle(request, work)
+
+    @app.route("/api/contacts/<contact_id>/seen", methods=["POST"])
+    def seen(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            login = await self._customer(request, acting=True)
+            contact = await self._own(login, contact_id)
+            message_id = Body.of(request).id("message")
+            self._new_signs.take(login.subject, "That is a lot of signs of reading.")
+            self._desk.seen(contact.id, "customer", message_id)
+            return json_answer({"heard": True})
+
+        return self._settle(request, work)
 
     @app.route("/api/contacts/<contact_id>/end", methods=["POST"])
     def end(self, request: Request, contact_id: str) -> Deferred[bytes]:

@@ -1,4 +1,7 @@
-"""The stream behind an agent's page: `panel` events replace a part of the page, `message` events add to a chat."""
+"""The stream behind an agent's page: `panel` events replace a part of the page, `message` events add to a chat.
+
+`mark` says what became of a line, `composing` whether the customer is writing.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,9 @@ GATHER_S = 0.05
 """Changes come in bursts (an event, a state, a contact); they are gathered this long and shown once."""
 BEATS_PER_LOGIN_CHECK = 4
 
+# What happens in a chat, and the event of the page that tells it.
+_EVENTS = {"message": "message", "delivered": "mark", "read": "mark", "composing": "composing"}
+
 Panels = Callable[[], Awaitable[Mapping[str, "Panel"]]]
 
 
@@ -34,9 +40,12 @@ class _Look:
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Happened:
+    """Something in a chat, as FrontDesk.listen tells it."""
+
     contact_id: str
-    message: Mapping[str, Any]
+    kind: str
+    data: Mapping[str, Any]
 
 
 class AgentPageStream:
@@ -50,7 +59,7 @@ class AgentPageStream:
         clock: IReactorTime,
         panels: Panels,
         contact_ids: Callable[[], set[str]],
-        draw_line: Callable[[str, Mapping[str, Any]], str],
+        draw: Callable[[str, str, Mapping[str, Any]], Mapping[str, Any] | None],
         watch: Callable[[Callable[[], None]], Callable[[], None]],
         still_logged_in: Callable[[], Awaitable[bool]],
     ) -> None:
@@ -59,10 +68,10 @@ class AgentPageStream:
         self._clock = clock
         self._panels = panels
         self._contact_ids = contact_ids
-        self._draw_line = draw_line
+        self._draw = draw
         self._watch = watch
         self._still_logged_in = still_logged_in
-        self._inbox: Inbox[_Look | _Said] = Inbox()
+        self._inbox: Inbox[_Look | _Happened] = Inbox()
         self._listening: dict[str, Callable[[], None]] = {}
         self._shown: dict[str, object] = {}
         self._look: IDelayedCall | None = None
@@ -88,12 +97,9 @@ class AgentPageStream:
                 elif isinstance(news, _Look):
                     await self._show(stream)
                 else:
-                    message = news.message
-                    html = self._draw_line(news.contact_id, message)
-                    if html:
-                        stream.send(
-                            "message", {"contact": news.contact_id, "id": message["id"], "html": html}
-                        )
+                    drawn = self._draw(news.contact_id, news.kind, news.data)
+                    if drawn is not None:
+                        stream.send(_EVENTS[news.kind], {"contact": news.contact_id, **drawn})
         except Lagging:
             stream.abort()
             return STREAMED
@@ -118,11 +124,13 @@ class AgentPageStream:
             self._listening.pop(contact_id)()
         for contact_id in wanted - self._listening.keys():
             self._listening[contact_id] = self._desk.listen(contact_id, self._listener(contact_id))
+            if "customer" in self._desk.writing(contact_id):
+                self._inbox.put(_Happened(contact_id, "composing", {"from": "customer", "active": True}))
 
     def _listener(self, contact_id: str) -> Callable[[str, Mapping[str, Any]], None]:
         def heard(kind: str, data: Mapping[str, Any]) -> None:
-            if kind == "message":
-                self._inbox.put(_Said(contact_id, data))
+            if kind in _EVENTS:
+                self._inbox.put(_Happened(contact_id, kind, data))
             else:
                 self._changed()
 

@@ -166,4 +166,22 @@ def line(message: Mapping[str, Any], caller: str) -> dict[str, Any]:
         "text": message["text"],
         "time": words.clock_time(message["at"]),
         "iso": words.iso(message["at"]),
+        "mark": mark(sender, delivered=message["delivered"], read=message["read"]),
     }
+
+
+def mark(sender: str, *, delivered: bool, read: bool) -> str:
+    """What became of a line, as far as the agent cares: theirs was read, the customer's is on their phone."""
+    if sender == "agent":
+        return "read" if read else "sent"
+    return "on phone" if sender == "customer" and delivered else ""
+
+
+def sign(contact: Contact, kind: str, data: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What happened in a chat ("delivered", "read", "composing") as agent.js shows it; None when it does not."""
+    sender = str(data["from"])
+    if kind == "composing":
+        words_now = f"{contact.facts.caller} is writing…" if data["active"] else ""
+        return {"words": words_now} if sender == "customer" else None
+    now = mark(sender, delivered=kind == "delivered", read=kind == "read")
+    return {"id": data["id"], "words": now} if now else None

@@ -2,11 +2,13 @@
 
     GET  /agent                            state, phones, contacts
     GET  /agent/login   POST /agent/login   POST /agent/logout
-    GET  /agent/live                       server-sent events: panel, message
+    GET  /agent/live                       server-sent events: panel, message, mark, composing
     POST /agent/state                      state=ready|not-ready
     POST /agent/devices/<id>/capability    channel=video, can=yes|no|auto
     POST /agent/devices/<id>/password      a new SIP password, shown this once
     POST /agent/contacts/<id>/messages     key, text
+    POST /agent/contacts/<id>/composing    active=yes|no
+    POST /agent/contacts/<id>/seen         message: it, and all before it, were shown
     POST /agent/contacts/<id>/end
     GET  /context/<contact id>             who asks, what, and why you
     GET  /agent/static/<name>
@@ -65,6 +67,7 @@ from pbx.pages.panels import (
     contact_panel,
     device_panel,
     line,
+    sign,
     state_panel,
 )
 
@@ -206,7 +209,7 @@ class AgentPages:
                 clock=self._clock,
                 panels=lambda: self._panels(agent.id, login.csrf),
                 contact_ids=lambda: {contact.id for contact in self._desk.contacts_of(agent.id)},
-                draw_line=lambda contact_id, message: self._line(agent.id, contact_id, message),
+                draw=lambda contact_id, kind, data: self._happened(agent.id, contact_id, kind, data),
                 watch=lambda callback: self.news.watch(agent.id, callback),
                 still_logged_in=still_logged_in,
             )
@@ -273,6 +276,33 @@ class AgentPages:
             return self._done(request)
 
         return self._settle(request, work, to_the_end=True)
+
+    @app.route("/agent/contacts/<contact_id>/composing", methods=["POST"])
+    def composing(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            agent, _ = await self._agent(request, acting=True)
+            contact = self._own_contact(agent, contact_id)
+            active = argument(request, "active")
+            if active not in ("yes", "no"):
+                raise TheirError("You are writing, yes or no.", 422)
+            self._desk.composing(contact.id, "agent", active == "yes")
+            return self._done(request)
+
+        return self._settle(request, work)
+
+    @app.route("/agent/contacts/<contact_id>/seen", methods=["POST"])
+    def seen(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            agent, _ = await self._agent(request, acting=True)
+            contact = self._own_contact(agent, contact_id)
+            message_id = identifier(argument(request, "message"), "message")
+            if message_id is None:
+                raise TheirError("Which line was shown?", 422)
+            if contact.state is State.CONNECTED:
+                self._desk.seen(contact.id, "agent", message_id)
+            return self._done(request)
+
+        return self._settle(request, work)
 
     @app.route("/agent/contacts/<contact_id>/end", methods=["POST"])
     def end(self, request: Request, contact_id: str) -> Deferred[bytes]:
@@ -379,11 +409,15 @@ class AgentPages:
             "devices": Panel(self._drawing.draw("panel_devices.html", csrf=csrf, devices=devices), devices),
         }
 
-    def _line(self, agent_id: str, contact_id: str, message: Mapping[str, Any]) -> str:
+    def _happened(
+        self, agent_id: str, contact_id: str, kind: str, data: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
         for contact in self._desk.contacts_of(agent_id):
             if contact.id == contact_id:
-                return self._drawing.line(line(message, contact.facts.caller))
-        return ""
+                if kind != "message":
+                    return sign(contact, kind, data)
+                return {"id": data["id"], "html": self._drawing.line(line(data, contact.facts.caller))}
+        return None
 
     # --- what they share
 

@@ -132,8 +132,9 @@
   const addLines = (log, lines) => {
     const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
     for (const line of lines) {
-      if (log.querySelector(`[data-message="${CSS.escape(line.dataset.message)}"]`)) continue;
-      log.append(line);
+      const known = log.querySelector(`[data-message="${CSS.escape(line.dataset.message)}"]`);
+      if (known) known.querySelector(".line-mark").textContent = line.querySelector(".line-mark").textContent;
+      else log.append(line);
     }
     showTimes(log);
     if (atEnd) toTheEnd(log);
@@ -175,12 +176,17 @@
     else document.getElementById(`panel-${name}`)?.replaceChildren(fresh);
     showTimes(document);
     showTitle();
+    tell("lines");
   });
 
   const onMessage = ({ contact, html }) => {
     const log = document.querySelector(`[data-contact="${CSS.escape(contact)}"] [data-part=log]`);
     if (log) addLines(log, [...parsed(html).children]);
+    tell("lines");
   };
+
+  // Signs of writing and reading are chat.js's.
+  const tell = (name, detail) => document.dispatchEvent(new CustomEvent(`live-${name}`, { detail }));
 
   // --- staying connected -----------------------------------------------------------------------------------------
 
@@ -208,8 +214,10 @@
     source.addEventListener("open", () => { wait = 1000; showLive("on", "Live"); });
     source.addEventListener("panel", (event) => onPanel(JSON.parse(event.data)));
     source.addEventListener("message", (event) => { if (event.data) onMessage(JSON.parse(event.data)); });
+    for (const name of ["mark", "composing"]) source.addEventListener(name, (event) => tell(name, JSON.parse(event.data)));
     source.addEventListener("error", async () => {
       showLive("off", "Reconnecting");
+      tell("silence");
       if (source.readyState !== EventSource.CLOSED) return; // the browser tries by itself
       if (!(await stillLoggedIn())) { location.assign("/agent/login"); return; }
       clearTimeout(again);

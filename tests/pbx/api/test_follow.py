@@ -83,6 +83,36 @@ async def test_one_who_comes_back_is_told_what_has_been_delivered_meanwhile(rig:
     assert [(line.id, line.data["delivered"]) for line in stream.events("message")] == [("m_3", True)]
 
 
+async def test_it_is_told_when_the_agent_writes_and_never_that_the_customer_does(rig: Rig) -> None:
+    stream = await rig.maria.follow(LIVE)
+    for side in ("agent", "customer"):
+        for active in (True, False):
+            rig.desk.tell("c_1", "composing", {"from": side, "active": active})
+    await settle()
+    assert [event.data for event in stream.events("composing")] == [
+        {"from": "agent", "active": True},
+        {"from": "agent", "active": False},
+    ]
+    assert all(event.id is None for event in stream.events("composing"))
+
+
+async def test_one_who_comes_while_the_agent_writes_is_told_so(rig: Rig) -> None:
+    rig.desk.writers["c_1"] = ("customer", "agent")
+    stream = await rig.maria.follow(LIVE)
+    assert [event.data for event in stream.events("composing")] == [{"from": "agent", "active": True}]
+
+
+async def test_that_a_line_was_read_is_told_now_and_to_one_who_comes_back(rig: Rig) -> None:
+    stream = await rig.maria.follow(LIVE)
+    rig.desk.line("c_1", "customer", "is it the valve?")
+    rig.desk.deliver("c_1", "m_1")
+    rig.desk.show("c_1", "m_1")
+    await settle()
+    assert [event.data["id"] for event in stream.events("read")] == ["m_1"]
+    again = await rig.maria.follow(LIVE, Last_Event_ID="m_1")
+    assert [event.name for event in again.events()] == ["state", "delivered", "read"]
+
+
 async def test_a_line_said_while_the_past_is_read_is_told_once(rig: Rig) -> None:
     inner = rig.desk.messages
 

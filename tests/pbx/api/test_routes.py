@@ -74,6 +74,7 @@ async def test_the_open_contact_is_found_again_and_none_is_204(rig: Rig) -> None
             "text": "Hello",
             "at": pytest.approx(1767225660),
             "delivered": False,
+            "read": False,
         }
     ]
     rig.desk.finish(contact)
@@ -107,6 +108,8 @@ async def test_ending_and_feedback(rig: Rig) -> None:
         ("GET", "/api/contacts/c_1/live"),
         ("POST", "/api/contacts"),
         ("POST", "/api/contacts/c_1/messages"),
+        ("POST", "/api/contacts/c_1/composing"),
+        ("POST", "/api/contacts/c_1/seen"),
         ("POST", "/api/contacts/c_1/end"),
         ("POST", "/api/contacts/c_1/feedback"),
         ("POST", "/api/sip-credentials"),
@@ -120,7 +123,15 @@ async def test_a_stranger_is_told_to_log_in(rig: Rig, method: str, path: str) ->
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/contacts", "/api/contacts/c_1/messages", "/api/contacts/c_1/end", "/api/sip-credentials"]
+    "path",
+    [
+        "/api/contacts",
+        "/api/contacts/c_1/messages",
+        "/api/contacts/c_1/composing",
+        "/api/contacts/c_1/seen",
+        "/api/contacts/c_1/end",
+        "/api/sip-credentials",
+    ],
 )
 @pytest.mark.parametrize("csrf", [None, "wrong"])
 async def test_nothing_is_done_without_the_csrf_token(rig: Rig, path: str, csrf: str | None) -> None:
@@ -130,10 +141,36 @@ async def test_nothing_is_done_without_the_csrf_token(rig: Rig, path: str, csrf:
     assert rig.desk.asked == []
     assert rig.desk.ended_by == []
     assert not rig.desk.said["c_1"]
+    assert rig.desk.signs == []
     assert not rig.credentials._known
 
 
-@pytest.mark.parametrize("rest", ["", "/live", "/messages", "/end", "/feedback"])
+async def test_signs_of_writing_and_reading_are_taken_in_measure(rig: Rig) -> None:
+    rig.desk.make("c_1")
+    for active in (True, False):
+        assert (await rig.maria.post("/api/contacts/c_1/composing", {"active": active})).status == 200
+    assert (await rig.maria.post("/api/contacts/c_1/seen", {"message": "m_1"})).status == 200
+    assert rig.desk.signs == [
+        ("c_1", "customer", True),
+        ("c_1", "customer", False),
+        ("c_1", "customer", "m_1"),
+    ]
+    for path, value in (
+        ("composing", {"active": "yes"}),
+        ("composing", {}),
+        ("seen", {}),
+        ("seen", {"message": 3}),
+    ):
+        assert (await rig.maria.post(f"/api/contacts/c_1/{path}", value)).status in (400, 422)
+    statuses = [
+        (await rig.maria.post("/api/contacts/c_1/composing", {"active": True})).status for _ in range(30)
+    ]
+    assert statuses[0] == 200
+    assert statuses[-1] == 429
+    assert (await rig.maria.post("/api/contacts/c_1/messages", {"key": "k", "text": "t"})).status == 201
+
+
+@pytest.mark.parametrize("rest", ["", "/live", "/messages", "/composing", "/seen", "/end", "/feedback"])
 async def test_somebody_elses_contact_looks_like_none_at_all(rig: Rig, rest: str) -> None:
     rig.desk.make("c_1", "maria")
     value = {"key": "k", "text": "t", "helped": True}

@@ -161,6 +161,8 @@ ACTS = [
     ("/agent/devices/d_ana/capability", {"channel": "video", "can": "yes"}),
     ("/agent/devices/d_ana/password", {}),
     ("/agent/contacts/c_1/messages", {"key": "k", "text": "t"}),
+    ("/agent/contacts/c_1/composing", {"active": "yes"}),
+    ("/agent/contacts/c_1/seen", {"message": "m_1"}),
     ("/agent/contacts/c_1/end", {}),
     ("/agent/logout", {}),
 ]
@@ -180,6 +182,7 @@ async def test_nothing_is_done_without_the_csrf_token(
     assert rig.state("ana") is AgentState.NOT_READY
     assert rig.people.roster.device("d_ana") == before
     assert rig.desk.agent_said == []
+    assert rig.desk.signs == []
     assert rig.desk.ended_by == []
 
 
@@ -334,7 +337,25 @@ async def test_a_contact_that_still_rings_cannot_be_ended_here(rig: Rig) -> None
     assert rig.desk.ended_by == []
 
 
-@pytest.mark.parametrize("path", ["messages", "end"])
+async def test_writing_and_reading_here_are_told_of_a_chat_that_is_joined(rig: Rig) -> None:
+    await rig.people.hire()
+    contact = rig.desk.make("c_1")
+    rig.desk.ring(contact, "ana")
+    assert (await rig.ana.submit("/agent/contacts/c_1/seen", {"message": "m_1"}, Accept=JSON)).status == 200
+    assert rig.desk.signs == [], "what rings is not the agent's yet"
+    contact.join(AT)
+    for path, fields in (
+        ("composing", {"active": "yes"}),
+        ("composing", {"active": "no"}),
+        ("seen", {"message": "m_1"}),
+    ):
+        assert (await rig.ana.submit(f"/agent/contacts/c_1/{path}", fields, Accept=JSON)).status == 200
+    assert rig.desk.signs == [("c_1", "agent", True), ("c_1", "agent", False), ("c_1", "agent", "m_1")]
+    assert (await rig.ana.submit("/agent/contacts/c_1/composing", {"active": "perhaps"})).status == 422
+    assert (await rig.ana.submit("/agent/contacts/c_1/seen", {})).status == 422
+
+
+@pytest.mark.parametrize("path", ["messages", "composing", "seen", "end"])
 async def test_another_agents_contact_looks_like_none_at_all(rig: Rig, path: str) -> None:
     await rig.people.hire()
     rig.desk.connect(rig.desk.make("c_1"), "bo")
@@ -476,6 +497,31 @@ async def test_the_page_follows_state_phones_contacts_and_lines(rig: Rig) -> Non
     assert "&lt;i&gt;hi&lt;/i&gt;" in said["html"]
 
 
+async def test_the_page_shows_who_writes_and_what_became_of_lines(rig: Rig) -> None:
+    await rig.people.hire()
+    rig.desk.connect(rig.desk.make("c_1"), "ana")
+    rig.desk.line("c_1", "customer", "hi")
+    rig.desk.line("c_1", "agent", "hello")
+    rig.desk.writers["c_1"] = ("customer",)
+    stream = await rig.ana.follow("/agent/live")
+    assert [event.data["words"] for event in stream.events("composing")] == ["Maria Lopez is writing…"]
+    assert '<span class="line-mark">sent</span>' in panels(stream, "contacts")[-1]
+    rig.desk.tell("c_1", "composing", {"from": "customer", "active": False})
+    rig.desk.tell("c_1", "composing", {"from": "agent", "active": True})
+    rig.desk.deliver("c_1", "m_1")
+    rig.desk.show("c_1", "m_2")
+    rig.desk.show("c_1", "m_1")
+    await changes(rig)
+    assert [event.data["words"] for event in stream.events("composing")][1:] == [""]
+    assert [(event.data["id"], event.data["words"]) for event in stream.events("mark")] == [
+        ("m_1", "on phone"),
+        ("m_2", "read"),
+    ]
+    page = (await rig.ana.get("/agent")).body
+    assert '<span class="line-mark">on phone</span>' in page
+    assert '<span class="line-mark">read</span>' in page
+
+
 async def test_nothing_is_sent_when_nothing_changed_and_nothing_of_others(rig: Rig) -> None:
     await rig.people.hire()
     stream = await rig.ana.follow("/agent/live")
@@ -557,6 +603,7 @@ def test_the_real_front_desk_is_what_the_pages_ask_for() -> None:
         "connect",
         "ring",
         "deliver",
+        "show",
         "tell",
     }
 
