@@ -38,10 +38,34 @@ class SettingsError(OurError):
 
 @dataclass(frozen=True, slots=True)
 class TrunkSettings:
-    """A carrier or an existing PBX whose calls are let in: from these peers (``address`` or ``address:port``) only."""
+    """A carrier or an existing PBX whose calls are let in, from these peers (``address`` or ``address:port``) only, and
+    which may be called through.
+
+    dial: prefixes of the numbers (E.164) that may be called through it; none: no number may.
+    via: where calls out go, ``host``, ``host:port`` or either with ``;transport=udp``, ``tcp`` or ``tls``; a host alone
+    is looked up with SRV; empty: the first peer. username, password: for its digest challenges. options_s: seconds
+    between the OPTIONS by which it is known to be up; 0: none are sent, and it counts as up. caller_id: the number
+    calls out come from (E.164). extensions: whether its callers may dial our agents' user names.
+    """
 
     name: str
     peers: tuple[str, ...]
+    dial: tuple[str, ...] = ()
+    via: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    options_s: float = 60.0
+    caller_id: str = ""
+    extensions: bool = False
+
+    def shown(self) -> dict[str, Any]:
+        """What was set of it, to be shown: without its password."""
+        told = {
+            each.name: getattr(self, each.name)
+            for each in dataclasses.fields(self)
+            if getattr(self, each.name) != each.default
+        }
+        return told | {"password": "***"} if self.password else told
 
 
 def _setting(default: Any, meaning: str) -> Any:
@@ -53,11 +77,19 @@ class Settings:
     """Every setting. Its key in warmline.toml is its name; its variable is ``WARMLINE_`` and its name in capitals."""
 
     data: Path = _setting(Path("var"), "folder of the database, certificates and prompts")
-    host: str = _setting("127.0.0.1", "address listened on; 0.0.0.0 opens the server to the network")
+    host: str = _setting(
+        "127.0.0.1",
+        "address listened on; 0.0.0.0 opens the server to the network, :: to IPv6 too (media stays IPv4)",
+    )
     public_host: str = _setting(
         "",
         "address or name that phones and browsers reach the server by; "
-        "default: host, or this machine's address in its network where host is 0.0.0.0",
+        "default: host, or this machine's address in its network where host is 0.0.0.0 or ::",
+    )
+    public_host6: str = _setting(
+        "",
+        "IPv6 address that phones with IPv6 reach SIP by, where public_host is an IPv4 address; "
+        "default: this machine's where host is ::",
     )
     domain: str = _setting("", "the SIP domain, the part after @ in SIP addresses; default: public_host")
     realm: str = _setting("warmline", "realm of SIP passwords; changing it makes every stored one useless")
@@ -80,6 +112,10 @@ class Settings:
         "", "path of a PEM certificate with its chain; empty = one of our own authority"
     )
     private_key: str = _setting("", "path of the certificate's PEM private key")
+    trusted_authorities: str = _setting(
+        "",
+        "path of PEM certificates of the authorities that may vouch for trunks called by TLS; empty = the system's",
+    )
 
     sample_data: bool = _setting(
         True, "whether providers, customers and agents to try out, with known passwords, are added: on or off"
@@ -96,9 +132,23 @@ class Settings:
     chats_per_agent: int = _setting(2, "chats one agent can have at a time")
     drain_s: float = _setting(10.0, "seconds that ending calls may take when the server stops")
 
+    guard_exempt: str = _setting(
+        "127.0.0.1, ::1",
+        "addresses and networks whose rates the guard does not limit; behind a proxy on this machine, empty",
+    )
+    metrics_token: str = _setting(
+        "", "what /metrics asks for as Authorization: Bearer; empty = it answers this machine alone"
+    )
+    hep: str = _setting("", "host:port that gets a copy of every SIP message by HEP version 3; empty = off")
+    hep_id: int = _setting(0, "our number at that capture server")
+    hep_password: str = _setting("", "the capture server's password")
+    hep_masked: bool = _setting(True, "whether secrets and texts are masked in those copies: on or off")
+
     trunks: tuple[TrunkSettings, ...] = _setting(
         (TrunkSettings("sample-carrier", ("127.0.0.1:5070",)),),
-        "trunks whose calls are let in: [[trunks]] with name and peers (as a variable: JSON)",
+        "trunks whose calls are let in: [[trunks]] with name and peers, and to call out through one dial (prefixes as "
+        "+49), via, username, password, options_s, caller_id; extensions = true lets its callers dial agents' "
+        "user names (as a variable: JSON)",
     )
 
     @property
@@ -110,6 +160,28 @@ class Settings:
     def here(self) -> str:
         """The address by which this machine itself reaches the server."""
         return "127.0.0.1" if self.anywhere else self.host
+
+    @property
+    def url_host(self) -> str:
+        """public_host as it stands in a URL, and wherever a port follows it."""
+        return f"[{self.public_host}]" if ":" in self.public_host else self.public_host
+
+    @property
+    def sip_hosts(self) -> tuple[str, ...]:
+        """The addresses SIP listens on: both families each by a socket of its own, so that an IPv4 peer is one."""
+        return ("0.0.0.0", "::") if self.host == "::" else (self.host,)  # noqa: S104
+
+    @property
+    def media_host(self) -> str:
+        """The address media listens on: IPv4 whatever SIP speaks."""
+        return {"::": "0.0.0.0", "::1": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+
+    @property
+    def media_public_host(self) -> str:
+        """The address media is sent to."""
+        if ":" not in self.public_host:
+            return self.public_host
+        return "127.0.0.1" if self.public_host == "::1" else own_address()
 
     @classmethod
     def load(cls, environ: Mapping[str, str], toml_path: Path | None = None) -> Settings:
@@ -133,7 +205,9 @@ class Settings:
             self,
             data=self.data.absolute(),
             public_host=public_host,
-            domain=self.domain or public_host,
+            public_host6=self.public_host6 or (own_address6() if self.host == "::" else ""),
+            # sip:ana@[::1] is a domain few phones can be told.
+            domain=self.domain or ("localhost" if ":" in public_host else public_host),
             database_url=self.database_url or f"sqlite:///{self.data.absolute() / 'warmline.sqlite3'}",
         )
 
@@ -151,6 +225,16 @@ def own_address() -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return "127.0.0.1"
+
+
+def own_address6() -> str:
+    """This machine's IPv6 address in its network, or ::1."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.connect(("2001:db8::1", 9))  # RFC 3849: an address that is nobody's
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "::1"
 
 
 def _given(
@@ -206,6 +290,14 @@ def _host(raw: Any) -> str:
         if not _HOST.fullmatch(text) or text.replace(".", "").isdigit():
             raise ValueError(f"{text!r} is neither an address nor a name") from None
         return text.lower()
+
+
+def _host6(raw: Any) -> str:
+    text = _text(raw)
+    try:
+        return str(ipaddress.IPv6Address(text)) if text else ""
+    except ValueError:
+        raise ValueError(f"{text!r} is no IPv6 address") from None
 
 
 def _realm(raw: Any) -> str:
@@ -299,7 +391,7 @@ def _trunks(raw: Any) -> tuple[TrunkSettings, ...]:
 def _trunk(raw: Any, place: int) -> TrunkSettings:
     if not isinstance(raw, dict):
         raise ValueError(f"trunk {place} should be a table with name and peers")
-    strange = raw.keys() - {"name", "peers"}
+    strange = raw.keys() - {each.name for each in dataclasses.fields(TrunkSettings)}
     if strange:
         raise ValueError(f"trunk {place} has the unknown keys {', '.join(sorted(map(str, strange)))}")
     name, peers = raw.get("name"), raw.get("peers")
@@ -307,7 +399,79 @@ def _trunk(raw: Any, place: int) -> TrunkSettings:
         raise ValueError(f"trunk {place} has no name")
     if not isinstance(peers, list) or not peers:
         raise ValueError(f"trunk {name!r} has no list of peers")
-    return TrunkSettings(name, tuple(_peer(name, peer) for peer in peers))
+    try:
+        optional = {key: _TRUNK_READERS[key](raw[key]) for key in _TRUNK_READERS if key in raw}
+    except ValueError as error:
+        raise ValueError(f"trunk {name!r}: {error}") from None
+    trunk = TrunkSettings(name, tuple(_peer(name, peer) for peer in peers), **optional)
+    if bool(trunk.username) != bool(trunk.password):
+        raise ValueError(f"trunk {name!r}: username and password are set together or not at all")
+    return trunk
+
+
+def _dial(raw: Any) -> tuple[str, ...]:
+    if not isinstance(raw, list) or not all(
+        isinstance(each, str) and re.fullmatch(r"\+[0-9]{0,15}", each) for each in raw
+    ):
+        raise ValueError(
+            f"dial {raw!r} should be a list of prefixes of numbers, as +49 (+ alone: every number)"
+        )
+    return tuple(raw)
+
+
+def _via(raw: Any) -> str:
+    text = _text(raw)
+    found = re.fullmatch(
+        r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:;]+)(?::([0-9]{1,5}))?(?:;transport=(?:udp|tcp|tls))?", text
+    )
+    try:
+        if found is None or not 0 < int(found[2] or 5060) <= 65535:
+            raise ValueError
+        _host(found[1].strip("[]"))
+    except ValueError:
+        raise ValueError(f"via {text!r} should be host, host:port or host:port;transport=tcp") from None
+    return text
+
+
+def _digest_text(raw: Any) -> str:
+    # What is wrong with a password is not said by showing it.
+    if not isinstance(raw, str) or not raw.isprintable():
+        raise ValueError("username and password should be printable text")
+    return raw
+
+
+def _caller_id(raw: Any) -> str:
+    text = _text(raw)
+    if text and not re.fullmatch(r"\+[1-9][0-9]{6,14}", text):
+        raise ValueError(f"caller_id {text!r} should be a number as +15550100")
+    return text
+
+
+def _options_s(raw: Any) -> float:
+    seconds = _seconds(raw)
+    if 0 < seconds < 5:
+        raise ValueError(f"options_s {raw!r} should be 0 or at least 5 seconds")
+    return seconds
+
+
+def _networks(raw: Any) -> str:
+    text = ", ".join(_text(raw).replace(",", " ").split())
+    for each in text.split(", ") if text else []:
+        ipaddress.ip_network(each, strict=False)
+    return text
+
+
+def _capture(raw: Any) -> str:
+    text = _text(raw)
+    if text and (";" in text or not re.search(r":[0-9]+\Z", _via(text))):
+        raise ValueError(f"{text!r} should be host:port")
+    return text
+
+
+def _truth(raw: Any) -> bool:
+    if not isinstance(raw, bool):
+        raise ValueError(f"extensions {raw!r} should be true or false")
+    return raw
 
 
 def _peer(name: str, raw: Any) -> str:
@@ -326,10 +490,21 @@ def _peer(name: str, raw: Any) -> str:
     return str(raw)
 
 
+_TRUNK_READERS: dict[str, Callable[[Any], Any]] = {
+    "dial": _dial,
+    "via": _via,
+    "username": _digest_text,
+    "password": _digest_text,
+    "options_s": _options_s,
+    "caller_id": _caller_id,
+    "extensions": _truth,
+}
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "data": _data,
     "host": _host,
     "public_host": _host,
+    "public_host6": _host6,
     "domain": _host,
     "realm": _realm,
     "http_port": _whole(0, 65535),
@@ -341,6 +516,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "redis_url": _redis_url,
     "certificate": _text,
     "private_key": _text,
+    "trusted_authorities": _text,
     "sample_data": _switch,
     "robot_agent": _switch,
     "ring_s": _seconds,
@@ -350,6 +526,12 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "chat_idle_s": _seconds,
     "chats_per_agent": _whole(1, 20),
     "drain_s": _seconds,
+    "guard_exempt": _networks,
+    "metrics_token": _digest_text,
+    "hep": _capture,
+    "hep_id": _whole(0, 2**32 - 1),
+    "hep_password": _digest_text,
+    "hep_masked": _switch,
     "trunks": _trunks,
 }
 
@@ -372,10 +554,14 @@ def _contradictions(settings: Settings) -> list[str]:
         faults.append(f"sip_port {settings.sip_port} lies among the rtp_ports {first}-{last}")
     if bool(settings.certificate) != bool(settings.private_key):
         faults.append("certificate and private_key are set together or not at all")
-    for name in ("certificate", "private_key"):
+    for name in ("certificate", "private_key", "trusted_authorities"):
         path = getattr(settings, name)
         if path and not Path(path).is_file():
             faults.append(f"{name}: there is no file {path}")
+    if ":" in settings.domain:
+        faults.append(f"domain {settings.domain} is an IPv6 address: it must be a name, or an IPv4 address")
+    if settings.public_host6 == "::":
+        faults.append("public_host6 :: is no address that anyone could reach")
     if settings.public_host in _ANYWHERE:
         faults.append(f"public_host {settings.public_host} is no address that anyone could reach")
     return faults

@@ -39,8 +39,8 @@ def start_text(s: Settings, numbers: Sequence[ProviderNumber], took_s: float) ->
     lines += [
         "",
         "A softphone (Linphone, baresip, Zoiper …):",
-        f"  domain {s.domain}, server {s.public_host}:{s.sip_port}, transport UDP or TCP"
-        + (f" (TLS: {s.public_host}:{s.sips_port})" if s.sips_port else ""),
+        f"  domain {s.domain}, server {s.url_host}:{s.sip_port}, transport UDP or TCP"
+        + (f" (TLS: {s.url_host}:{s.sips_port})" if s.sips_port else ""),
         "  dial "
         + ", ".join(f"{code} to be {'ready' if what.ready else 'not ready'}" for code, what in CODES.items()),
     ]
@@ -56,8 +56,8 @@ def start_text(s: Settings, numbers: Sequence[ProviderNumber], took_s: float) ->
 
 def _first_address(s: Settings) -> str:
     if not s.http_port:
-        return f"https://{s.public_host}:{s.https_port}/"
-    return f"http://{s.here if s.anywhere else s.public_host}:{s.http_port}/"
+        return f"https://{s.url_host}:{s.https_port}/"
+    return f"http://{s.here if s.anywhere else s.url_host}:{s.http_port}/"
 
 
 def _addresses(s: Settings) -> list[str]:
@@ -65,10 +65,10 @@ def _addresses(s: Settings) -> list[str]:
     if s.http_port:
         lines.append(f"  {_first_address(s)}   to try it on this machine")
     if s.https_port:
-        lines.append(f"  https://{s.public_host}:{s.https_port}/   where a phone may use its camera")
+        lines.append(f"  https://{s.url_host}:{s.https_port}/   where a phone may use its camera")
         if not s.certificate:
             lines.append(
-                f"    its certificate is of our own authority: open https://{s.public_host}:{s.https_port}/trust on the"
+                f"    its certificate is of our own authority: open https://{s.url_host}:{s.https_port}/trust on the"
                 " phone, go on past the one warning, and install it"
             )
     if s.host == "127.0.0.1":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from secrets import token_hex
 
 from twisted.logger import Logger
@@ -43,7 +43,7 @@ class Flow:
 class Connection(Flow):
     """A flow that is a connection, TCP, TLS or web socket; `write` and `drop` are its protocol's."""
 
-    __slots__ = ("_drop", "_write")
+    __slots__ = ("_drop", "_write", "wires")
 
     def __init__(
         self, transport: str, peer: tuple[str, int], write: Callable[[bytes], None], drop: Callable[[], None]
@@ -51,10 +51,14 @@ class Connection(Flow):
         super().__init__(transport, peer, f"{transport.lower()}-{token_hex(12)}")
         self._write = write
         self._drop = drop
+        self.wires: Sequence[Wire] = ()
 
     def send(self, data: bytes) -> None:
-        if self.alive:
-            self._write(data)
+        if not self.alive:
+            return
+        if self.wires:
+            tell(self.wires, True, self, data)
+        self._write(data)
 
     def close(self) -> None:
         if self.alive:
@@ -71,3 +75,16 @@ class Connection(Flow):
                 callback(self)
             except Exception:
                 log.failure("The end of {flow!r} could not be dealt with", flow=self)
+
+
+Wire = Callable[[bool, Flow, bytes], None]
+"""Hears every message: whether we sent it, its flow, its bytes as they stood on the wire. Keep-alives are none."""
+
+
+def tell(wires: Sequence[Wire], sent: bool, flow: Flow, data: bytes) -> None:
+    """Let the wires hear one message; one of them that fails harms neither the message nor the others."""
+    for wire in list(wires):
+        try:
+            wire(sent, flow, data)
+        except Exception:
+            log.failure("A listener on the wire failed over a message of {flow!r}", flow=flow)

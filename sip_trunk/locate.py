@@ -5,20 +5,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import random
-import socket
 from dataclasses import dataclass
 from typing import Protocol
-
-import dns.asyncresolver
-import dns.exception
-from dns.rdtypes.IN.NAPTR import NAPTR
-from dns.rdtypes.IN.SRV import SRV
-from twisted.logger import Logger
 
 from sip_trunk.sip.errors import SipFault
 from sip_trunk.sip.uri import SipUri
 
-log = Logger()
+MOST_HOPS = 16
+"""What a name may lead to is somebody else's choice, and each hop may cost us a wait."""
 
 DEFAULT_PORTS = {"UDP": 5060, "TCP": 5060, "TLS": 5061, "WS": 80, "WSS": 443}
 # RFC 3263 s4.1, RFC 7118: what a NAPTR record's service field stands for, of what we can open ourselves.
@@ -66,56 +60,6 @@ class Resolver(Protocol):
     async def addresses(self, name: str) -> list[str]: ...
 
 
-class DnsResolver:
-    """NAPTR and SRV by dnspython, which caches; addresses by the system, which knows /etc/hosts, in a thread."""
-
-    def __init__(self, *, timeout_s: float = 3.0) -> None:
-        self._timeout_s = timeout_s
-        self._resolver: dns.asyncresolver.Resolver | None = None
-
-    async def _ask(self, name: str, kind: str) -> list[object]:
-        try:
-            if self._resolver is None:
-                self._resolver = dns.asyncresolver.Resolver()
-                self._resolver.cache = dns.resolver.LRUCache(10_000)
-            answer = await self._resolver.resolve(name, kind, lifetime=self._timeout_s)
-        except (dns.exception.DNSException, OSError) as error:
-            log.debug("DNS: no {kind} for {name}: {error}", kind=kind, name=name, error=str(error))
-            return []
-        return list(answer)
-
-    async def naptr(self, name: str) -> list[Naptr]:
-        return [
-            Naptr(
-                record.order,
-                record.preference,
-                record.flags.decode("ascii", "replace").lower(),
-                record.service.decode("ascii", "replace").upper(),
-                record.replacement.to_text(omit_final_dot=True),
-            )
-            for record in await self._ask(name, "NAPTR")
-            if isinstance(record, NAPTR)
-        ]
-
-    async def srv(self, name: str) -> list[Srv]:
-        return [
-            Srv(record.priority, record.weight, record.port, record.target.to_text(omit_final_dot=True))
-            for record in await self._ask(name, "SRV")
-            if isinstance(record, SRV)
-        ]
-
-    async def addresses(self, name: str) -> list[str]:
-        loop = asyncio.get_running_loop()
-        try:
-            found = await asyncio.wait_for(
-                loop.getaddrinfo(name, None, type=socket.SOCK_DGRAM), self._timeout_s
-            )
-        except (OSError, TimeoutError, UnicodeError) as error:
-            log.debug("DNS: no address for {name}: {error}", name=name, error=str(error))
-            return []
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
 def is_numeric(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
@@ -158,7 +102,7 @@ async def locate(uri: SipUri, resolver: Resolver) -> list[Hop]:
         hops = await _by_srv(host, transport, uri.scheme == "sips", resolver)
     if not hops:
         raise SipFault("Unreachable", 503)
-    return hops
+    return hops[:MOST_HOPS]
 
 
 async def _by_srv(host: str, transport: str | None, secure: bool, resolver: Resolver) -> list[Hop]:
@@ -175,13 +119,18 @@ async def _by_srv(host: str, transport: str | None, secure: bool, resolver: Reso
         if not names:
             kinds = ("TLS",) if secure else ("UDP", "TCP")
             names = [(kind, f"{_PREFIXES[kind]}.{host}") for kind in kinds]
-    hops: list[Hop] = []
-    for kind, name in names:
-        for record in in_order(await resolver.srv(name)):
-            found = await resolver.addresses(record.target)
-            hops += [Hop(kind, address, record.port, host) for address in found]
-    if hops:
-        return hops
+    answers = await asyncio.gather(*(resolver.srv(name) for _, name in names[:MOST_HOPS]))
+    targets = [
+        (kind, record) for (kind, _), found in zip(names, answers, strict=False) for record in in_order(found)
+    ][:MOST_HOPS]
+    if any(answers):
+        # RFC 2782: whoever has SRV records is nowhere else; a lone "." says that there is no such service.
+        addresses = await asyncio.gather(*(resolver.addresses(record.target) for _, record in targets))
+        return [
+            Hop(kind, address, record.port, host)
+            for (kind, record), found in zip(targets, addresses, strict=True)
+            for address in found
+        ]
     kind = transport or ("TLS" if secure else "UDP")
     return [Hop(kind, address, DEFAULT_PORTS[kind], host) for address in await resolver.addresses(host)]
 
@@ -191,7 +140,7 @@ def in_order(records: list[Srv], chance: random.Random | None = None) -> list[Sr
     pick = chance or random
     ordered: list[Srv] = []
     for priority in sorted({record.priority for record in records}):
-        left = [record for record in records if record.priority == priority and record.target]
+        left = [record for record in records if record.priority == priority and record.target.strip(".")]
         while left:
             chosen = pick.choices(left, [record.weight or 0.01 for record in left])[0]
             left.remove(chosen)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer
+from cryptography import x509
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHandshakeListener, IPushProducer
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sip_trunk.flow import Connection
+from sip_trunk.flow import Connection, tell
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.parser import KeepAlive, StreamParser
 
@@ -21,6 +24,10 @@ log = Logger()
 
 CLOSING_S = 4.0
 """A connection we end is cut after this, whether or not the peer has taken the rest and, by TLS, our good-bye."""
+PING_EVERY_S = 95.0
+"""RFC 5626 s4.4.1: a connection we opened gets a ping after at most this, and after four fifths of it at least."""
+PONG_S = 10.0
+"""A peer that has ever answered a ping and does not answer one within this is gone."""
 
 
 @implementer(IPushProducer)
@@ -50,9 +57,11 @@ class Backlog:
         self.stuck = True
 
 
+@implementer(IHandshakeListener)
 class StreamProtocol(Protocol):
-    """Reads messages off a connection. It ends the connection when that brings no whole message for `quiet_s`, is
-    silent for `idle_s`, or does not take what we send."""
+    """Reads messages off a connection. It ends the connection when that brings no whole message for `quiet_s` (a TLS
+    handshake that never ends is no message either), is silent for `idle_s`, or does not take what we send. One that we
+    opened is kept open by pings, and ended when no message has passed for `unused_s`."""
 
     flow: Connection | None = None
 
@@ -63,14 +72,19 @@ class StreamProtocol(Protocol):
         self._spoke = False
         self._backlog = Backlog(transports.limits.unsent)
         self._heard_at = self._whole_at = transports.reactor.seconds()
+        self._used_at = self._heard_at
         self._check: IDelayedCall | None = None
+        self._ping_timer: IDelayedCall | None = None
+        self._ponged = False
+        self._secured = False
+        self._on_secured: Callable[[], None] | None = None
         # The transport; no one interface of Twisted's has all of what a TCP or TLS one can do.
         self._wire: Any = None
 
     def connectionMade(self) -> None:
         self._wire = self.transport
         address = self._wire.getPeer()
-        flow = Connection(self._name, (address.host, address.port), self._write, self._drop)
+        flow = Connection(self._name, (plain_host(address.host), address.port), self._send, self._drop)
         if not self._transports.opened(flow):
             self._wire.abortConnection()
             return
@@ -104,24 +118,78 @@ class StreamProtocol(Protocol):
             if isinstance(item, KeepAlive):
                 if item is KeepAlive.PING:
                     self._write(KeepAlive.PONG.value)
+                else:
+                    self._ponged = True
             elif isinstance(item, BadMessage):
+                if flow.wires:
+                    # What could not be framed has no bounds to be cut out by: the piece that ended it is shown.
+                    tell(flow.wires, False, flow, data)
                 self._transports.refuse(item, flow)
             else:
                 self._spoke = True
+                self._used_at = self._heard_at
+                if flow.wires:
+                    tell(flow.wires, False, flow, item.to_bytes())
                 self._transports.deliver(item, flow)
         if self._parser.broken:
             self._drop()
 
     def spoken_to(self) -> None:
-        """We opened this connection: the peer may wait for us to speak first."""
+        """We opened this connection: the peer may wait for us to speak first, and it is ours to keep open."""
         self._spoke = True
+        self._ping_later()
+
+    def _ping_later(self) -> None:
+        wait = random.uniform(0.8, 1) * PING_EVERY_S
+        self._ping_timer = self._transports.reactor.callLater(wait, self._ping)
+
+    def _ping(self) -> None:
+        self._ping_timer = None
+        now = self._transports.reactor.seconds()
+        if now - self._used_at >= self._transports.limits.unused_s:
+            self._drop()
+            return
+        self._write(KeepAlive.PING.value)
+        if self._ponged:
+            self._ping_timer = self._transports.reactor.callLater(PONG_S, self._pong_due, now)
+        else:
+            self._ping_later()
+
+    def _pong_due(self, asked_at: float) -> None:
+        self._ping_timer = None
+        if self._heard_at < asked_at:
+            log.info("{flow!r} answers no ping", flow=self.flow)
+            self._wire.abortConnection()
+            return
+        self._ping_later()
+
+    def handshakeCompleted(self) -> None:
+        self._secured = True
+        if self._on_secured is not None:
+            self._on_secured()
+
+    def when_secured(self, then: Callable[[], None]) -> None:
+        """Call `then` once the TLS handshake is over, which may be now."""
+        self._on_secured = then
+        if self._secured:
+            then()
+
+    def peer_certificate(self) -> x509.Certificate | None:
+        """What the other end showed of itself by TLS, its chain checked."""
+        certificate = self._wire.getPeerCertificate()
+        return certificate.to_cryptography() if certificate is not None else None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._check is not None:
-            self._check.cancel()
-            self._check = None
+        for timer in (self._check, self._ping_timer):
+            if timer is not None:
+                timer.cancel()
+        self._check = self._ping_timer = None
         if self.flow is not None:
             self._transports.closed(self.flow)
+
+    def _send(self, data: bytes) -> None:
+        self._used_at = self._transports.reactor.seconds()
+        self._write(data)
 
     def _write(self, data: bytes) -> None:
         if not self._backlog.add(len(data)):
@@ -144,6 +212,14 @@ class StreamProtocol(Protocol):
     def _cut(self) -> None:
         self._check = None
         self._wire.abortConnection()
+
+
+def plain_host(host: str) -> str:
+    """A peer's address as it is otherwise called: a socket for both families gives IPv4 ones as ::ffff:192.0.2.1, and
+    link-local ones with a zone, which is good on this machine alone."""
+    if host.startswith("::ffff:") and "." in host:
+        return host[7:]
+    return host.partition("%")[0]
 
 
 class StreamFactory(Factory):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import socket
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,25 +16,24 @@ from typing import Any, Literal, overload
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import maybeDeferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, ConnectionClosed, MessageLengthError
-from twisted.internet.interfaces import IListeningPort, IOpenSSLContextFactory, IStreamClientEndpoint
-from twisted.internet.protocol import DatagramProtocol
-from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.interfaces import IListeningPort, IOpenSSLContextFactory
 from twisted.logger import Logger
 
 from config.bridge import as_future
-from sip_trunk.flow import Connection, Flow
-from sip_trunk.locate import DnsResolver, Hop, Resolver, is_numeric, locate
+from sip_trunk.connector import Connector
+from sip_trunk.flow import Connection, Flow, Wire
+from sip_trunk.locate import Hop, Resolver, is_numeric
+from sip_trunk.resolver import DnsResolver
 from sip_trunk.sip.errors import BadMessage, SipError, SipFault
 from sip_trunk.sip.message import Message, Request
-from sip_trunk.sip.parser import LIMITS, Limits, is_keep_alive, parse
-from sip_trunk.sip.uri import SipUri, parse_sip_uri
-from sip_trunk.stream import StreamFactory, StreamProtocol
+from sip_trunk.sip.parser import LIMITS, Limits
+from sip_trunk.sip.uri import SipUri
+from sip_trunk.stream import StreamFactory
+from sip_trunk.udp import UdpFlow, UdpPort
 
 log = Logger()
 
-__all__ = ["Connection", "Flow", "TransportLimits", "Transports"]
+__all__ = ["Connection", "Flow", "TransportLimits", "Transports", "Wire"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +42,9 @@ class TransportLimits:
 
     connections, per_address: how many may be open; unless told, half of the files we may open, for the database and
     the web site need some too. quiet_s: how long a message may take to come whole, and a new
-    connection to bring its first. idle_s: how long a connection may be silent. unsent: octets kept for a peer that does
-    not take them. connect_s: how long opening a connection may take.
+    connection to bring its first. idle_s: how long a connection may be silent. unused_s: how long one that we opened is
+    kept without a message. unsent: octets kept for a peer that does not take them. connect_s: how long opening a
+    connection may take, and its TLS handshake again.
     """
 
     message: Limits = LIMITS
@@ -53,66 +52,16 @@ class TransportLimits:
     per_address: int = 5_000
     quiet_s: float = 32.0
     idle_s: float = 7_500.0
+    unused_s: float = 3_600.0
     unsent: int = 1 << 20
     connect_s: float = 4.0
-
-
-class UdpFlow(Flow):
-    __slots__ = ("port",)
-
-    def __init__(self, port: UdpPort, peer: tuple[str, int]) -> None:
-        super().__init__("UDP", peer, f"udp|{port.host}|{port.number}|{peer[0]}|{peer[1]}")
-        self.port = port
-
-    def send(self, data: bytes) -> None:
-        transport = self.port.transport
-        if transport is None:
-            return
-        try:
-            transport.write(data, self.peer)
-        except (OSError, MessageLengthError, ValueError, OverflowError) as error:
-            # A full buffer, no route, too long: to the transaction above it is a datagram that got lost.
-            log.info(
-                "{flow!r} did not take {size} octets: {error}", flow=self, size=len(data), error=str(error)
-            )
-
-
-class UdpPort(DatagramProtocol):
-    """One UDP socket of ours."""
-
-    # A flow holds no state, so the table is only there to save making it anew, and may be emptied at any time.
-    _KNOWN = 20_000
-
-    def __init__(self, transports: Transports, host: str) -> None:
-        self._transports = transports
-        self.host = host
-        self.number = 0
-        self._flows: dict[tuple[str, int], UdpFlow] = {}
-
-    def flow(self, peer: tuple[str, int]) -> UdpFlow:
-        flow = self._flows.get(peer)
-        if flow is None:
-            if len(self._flows) >= self._KNOWN:
-                self._flows.clear()
-            flow = self._flows[peer] = UdpFlow(self, peer)
-        return flow
-
-    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        if is_keep_alive(datagram):
-            return
-        flow = self.flow(addr)
-        try:
-            message = parse(datagram, self._transports.limits.message)
-        except BadMessage as error:
-            self._transports.refuse(error, flow)
-            return
-        self._transports.deliver(message, flow)
 
 
 class Transports:
     """Every way in and out.
 
-    public_host: what we call ourselves in Via and Contact.
+    public_host: what we call ourselves in Via and Contact; public_host6: to IPv6 peers, where public_host is an IPv4
+    address. tls: the context of connections we open by TLS; unless set, the system's authorities are trusted.
     on_message(message, flow): each message, its source noted on the top Via of a request.
     admits(message, flow): asked before anything is done about a message, good or bad; False drops it unanswered.
     on_bad(error, flow): told of each message that could not be read; the answer is given here.
@@ -123,45 +72,43 @@ class Transports:
         reactor: Any,
         *,
         public_host: str,
+        public_host6: str = "",
         resolver: Resolver | None = None,
         limits: TransportLimits | None = None,
-        trust_root: Any = None,
     ) -> None:
         self.reactor = reactor
         self.public_host = public_host
+        self._public_host6 = public_host6 if _is_ipv4(public_host) else ""
         self.limits = limits or TransportLimits()
         self.on_message: Callable[[Message, Flow], None] = _unheard
         self.admits: Callable[[Message | BadMessage, Flow], bool] = _all
         self.on_bad: Callable[[BadMessage, Flow], None] | None = None
+        self.wires: list[Wire] = []
+        """Who hears all that is sent and received, read or unreadable, admitted or not."""
         self.ports: dict[str, int] = {}
         """What we listen on, by transport; the web site that mounts /sip may note its own as "WS" and "WSS"."""
-        self._resolver = resolver or DnsResolver()
-        self._trust_root = trust_root
+        self.connector = Connector(self, resolver or DnsResolver())
         self._udp: list[UdpPort] = []
         self._listening: list[IListeningPort] = []
         self._by_token: dict[str, Connection] = {}
         self._by_peer: dict[tuple[str, str, int], Connection] = {}
         self._per_address: dict[str, int] = {}
-        self._opening: dict[tuple[str, str, int, str], asyncio.Task[Flow]] = {}
 
     # Listening.
 
     def listen_udp(self, host: str, port: int) -> int:
-        """Returns the port number, which matters when 0 was asked for. Raises CannotListenError."""
-        protocol = UdpPort(self, host)
-        listening = self.reactor.listenUDP(port, protocol, interface=host, maxPacketSize=65_535)
-        # A burst of registrations must fit while one message is being dealt with.
-        listening.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        return self.add_udp(protocol, listening)
+        """Returns the port number, which matters when 0 was asked for; "::" is IPv6 alone. Raises CannotListenError."""
+        udp = UdpPort.open(self, host, port)
+        # Not by the reactor, whose log context around each datagram costs as much as parsing it.
+        asyncio.get_running_loop().add_reader(udp.fileno(), udp.doRead)
+        return self.add_udp(udp)
 
-    def add_udp(self, protocol: UdpPort, listening: IListeningPort) -> int:
-        protocol.number = _number(listening)
-        self._udp.append(protocol)
-        self._listening.append(listening)
-        self.ports.setdefault("UDP", protocol.number)
-        return protocol.number
+    def add_udp(self, udp: UdpPort) -> int:
+        self._udp.append(udp)
+        return self.ports.setdefault("UDP", udp.number)
 
     def listen_tcp(self, host: str, port: int) -> int:
+        """As `listen_udp`, but "::" is both families."""
         listening = self.reactor.listenTCP(port, StreamFactory(self, "TCP"), interface=host, backlog=1024)
         return self._stream_port("TCP", listening)
 
@@ -179,12 +126,14 @@ class Transports:
         listening, self._listening = self._listening, []
         for flow in list(self._by_token.values()):
             flow.close()
-        for task in self._opening.values():
-            task.cancel()
+        self.connector.stop()
+        for udp in self._udp:
+            asyncio.get_running_loop().remove_reader(udp.fileno())
+            udp.connectionLost()
+        self._udp.clear()
         await asyncio.gather(
             *(as_future(maybeDeferred(port.stopListening)) for port in listening), return_exceptions=True
         )
-        self._udp.clear()
 
     # What the protocols tell us.
 
@@ -197,6 +146,7 @@ class Transports:
             flow.alive = False
             return False
         self._per_address[host] = here + 1
+        flow.wires = self.wires
         self._by_token[flow.token] = flow
         self._by_peer[(flow.transport, *flow.peer)] = flow
         return True
@@ -268,82 +218,68 @@ class Transports:
 
     def _udp_flow(self, peer: tuple[str, int]) -> UdpFlow | None:
         for port in self._udp:
-            if isIPv6Address(port.host) == isIPv6Address(peer[0]):
+            if port.ipv6 == (":" in peer[0]):
                 return port.flow(peer)
         return None
 
     @overload
-    def flow_to_address(self, transport: Literal["UDP"], host: str, port: int) -> Flow: ...
+    def flow_to_address(
+        self, transport: Literal["UDP"], host: str, port: int, *, name: str | None = None
+    ) -> Flow: ...
 
     @overload
-    def flow_to_address(self, transport: str, host: str, port: int) -> Flow | None: ...
+    def flow_to_address(
+        self, transport: str, host: str, port: int, *, name: str | None = None
+    ) -> Flow | None: ...
 
-    def flow_to_address(self, transport: str, host: str, port: int) -> Flow | None:
+    def flow_to_address(
+        self, transport: str, host: str, port: int, *, name: str | None = None
+    ) -> Flow | None:
         """The way to a numeric host at once: by UDP, or by a connection that is open already (else None).
 
+        By TLS only one whose certificate was checked for `name` (unless told, the host itself) will do: what another
+        claims in its Via (RFC 5923's alias) is no proof of who it is, and we ask nobody who connects for a certificate.
         Raises SipFault 503 when we have no UDP port of that address family.
         """
-        if transport != "UDP":
-            return self._by_peer.get((transport, host, port))
-        flow = self._udp_flow((host, port))
-        if flow is None:
-            raise SipFault("Unreachable", 503)
+        if transport == "UDP":
+            udp = self._udp_flow((host, port))
+            if udp is None:
+                raise SipFault("Unreachable", 503)
+            return udp
+        flow = self._by_peer.get((transport, host, port))
+        if flow is not None and transport == "TLS" and flow.tags.get("checked name") != (name or host):
+            return None
         return flow
 
     async def flow_to(self, where: SipUri | str | Hop) -> Flow:
         """The way to a URI or a hop, resolved, and connected if it is one for a connection; failing over from hop to
         hop (RFC 3263 s4.3). Raises SipFault 503 when nobody is there, BadMessage for a URI that is none."""
-        if isinstance(where, Hop):
-            hops = [where]
-        else:
-            uri = where if isinstance(where, SipUri) else parse_sip_uri(where)
-            hops = await locate(uri, self._resolver)
-        for hop in hops:
-            try:
-                return await self._reach(hop)
-            except SipFault as fault:
-                log.debug("No way to {hop}: {fault}", hop=hop, fault=str(fault))
-        raise SipFault("Unreachable", 503)
+        hops = [where] if isinstance(where, Hop) else await self.connector.hops(where)
+        return await self.connector.first(hops)
 
-    async def _reach(self, hop: Hop) -> Flow:
-        if not is_numeric(hop.host):
-            raise SipFault("Unreachable", 503)
-        flow = self.flow_to_address(hop.transport, hop.host, hop.port)
-        # RFC 5923 s5: a TLS connection is only good for the name its certificate was checked for.
-        if flow is not None and (hop.transport != "TLS" or flow.tags.get("checked name") == hop.name):
-            return flow
-        if hop.transport not in ("TCP", "TLS"):
-            # RFC 7118 s1: a browser cannot be connected to.
-            raise SipFault("Unreachable", 503)
-        key = (hop.transport, hop.host, hop.port, hop.name)
-        task = self._opening.get(key)
-        if task is None:
-            task = self._opening[key] = asyncio.ensure_future(self._open(hop))
-            task.add_done_callback(lambda _: self._opening.pop(key, None))
-        return await asyncio.shield(task)
+    async def hops(self, where: SipUri | str) -> list[Hop]:
+        """Everywhere a URI may lead to, best first. Raises SipFault 503, BadMessage for a URI that is none."""
+        return await self.connector.hops(where)
 
-    async def _open(self, hop: Hop) -> Flow:
-        kind = TCP6ClientEndpoint if isIPv6Address(hop.host) else TCP4ClientEndpoint
-        endpoint: IStreamClientEndpoint = kind(
-            self.reactor, hop.host, hop.port, timeout=self.limits.connect_s
-        )
-        if hop.transport == "TLS":
-            endpoint = wrapClientTLS(optionsForClientTLS(hop.name or hop.host, self._trust_root), endpoint)
-        try:
-            protocol = await as_future(endpoint.connect(StreamFactory(self, hop.transport)))
-        except (ConnectError, ConnectionClosed, OSError, ValueError) as error:
-            raise SipFault("Unreachable", 503) from error
-        if not isinstance(protocol, StreamProtocol) or protocol.flow is None:
-            raise SipFault("Too many connections", 503)
-        protocol.spoken_to()
-        protocol.flow.tags["checked name"] = hop.name
-        return protocol.flow
+    async def first_of(self, hops: list[Hop]) -> Flow:
+        """The way to the first of them that can be reached; it and those before it are taken off the list. Raises
+        SipFault 503."""
+        return await self.connector.first(hops)
+
+    def stream_instead(
+        self, peer: tuple[str, int], then: Callable[[Flow], None], not_: Callable[[], None]
+    ) -> None:
+        """Call `then` with a TCP connection to a peer known by UDP, `not_` when it takes none; perhaps at once."""
+        self.connector.stream_instead(peer, then, not_)
 
     # What we say of ourselves.
 
     def via(self, flow: Flow) -> tuple[str, str, int | None]:
         """Transport, host (an IPv6 one without brackets) and port for the Via of a request down this flow."""
-        return flow.transport, self.public_host, self._port(flow)
+        return flow.transport, self._host(flow), self._port(flow)
+
+    def _host(self, flow: Flow) -> str:
+        return self._public_host6 if self._public_host6 and ":" in flow.peer[0] else self.public_host
 
     def _port(self, flow: Flow) -> int | None:
         return flow.port.number if isinstance(flow, UdpFlow) else self.ports.get(flow.transport)
@@ -353,13 +289,17 @@ class Transports:
         transport = {"UDP": "", "WSS": ";transport=ws"}.get(
             flow.transport, f";transport={flow.transport.lower()}"
         )
-        uri = SipUri(user=user or None, host=self.public_host, port=self._port(flow))
+        uri = SipUri(user=user or None, host=self._host(flow), port=self._port(flow))
         return f"{uri}{transport}"
 
 
 def _files() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft != resource.RLIM_INFINITY else 1 << 20
+
+
+def _is_ipv4(host: str) -> bool:
+    return is_numeric(host) and not isIPv6Address(host)
 
 
 def _number(listening: IListeningPort) -> int:

@@ -1,4 +1,4 @@
-"""Trunks: the carriers and exchanges we take calls from, and the numbers they bring."""
+"""Trunks: the carriers and exchanges we take calls from and call out through, and the numbers they bring."""
 
 from __future__ import annotations
 
@@ -10,32 +10,64 @@ from config.settings import TrunkSettings
 from sip_trunk.flow import Flow
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.message import Request
-from sip_trunk.sip.uri import TelUri, Uri, parse_uri
+from sip_trunk.sip.uri import SipUri, TelUri, Uri, bracketed, parse_sip_uri, parse_uri
+from sip_trunk.user_agent import Target
 
 _SEPARATORS = str.maketrans("", "", "-.() \u00a0")
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _LOCAL = re.compile(r"[0-9*#]{1,32}")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Trunk:
-    """One carrier or exchange. Peers are numeric addresses; one without a port may send from any."""
+    """One carrier or exchange. Peers are numeric addresses; one without a port may send from any.
+
+    dial: prefixes of the numbers that may be called through it; via: where those calls go, as a sip: URI without a
+    user; credentials: user name and password for its digest challenges; caller_id: the number our calls come from;
+    options_s: seconds between our OPTIONS; extensions: its callers may dial our agents' user names. `up`: it has
+    answered lately, or has not been asked yet.
+    """
 
     name: str
     peers: frozenset[tuple[str, int | None]] = field(default_factory=frozenset)
+    dial: tuple[str, ...] = ()
+    via: SipUri = field(default_factory=SipUri)
+    credentials: tuple[str, str] | None = field(default=None, repr=False)
+    caller_id: str | None = None
+    options_s: float = 0.0
+    extensions: bool = False
+    up: bool = True
+
+    def target(self, number: str) -> Target:
+        """Where a call to this number (E.164) goes."""
+        # RFC 3261 §19.1.1: user=phone says that the user part is a number; not every gateway guesses.
+        params = (*self.via.params, ("user", "phone"))
+        return Target(self.via.replace(user=number, params=params))
 
 
 class TrunkTable:
-    """Which trunk a message came from, by its source address: nothing it says of itself counts."""
+    """Which trunk a message came from, by its source address (nothing it says of itself counts), and which one a
+    number is called through."""
 
     def __init__(self, trunks: Iterable[TrunkSettings]) -> None:
         self.trunks: dict[str, Trunk] = {}
         self._by_peer: dict[tuple[str, int | None], Trunk] = {}
         for settings in trunks:
-            trunk = Trunk(settings.name, frozenset(_peer(text) for text in settings.peers))
+            trunk = _trunk(settings)
             self.trunks[trunk.name] = trunk
             for peer in trunk.peers:
                 self._by_peer[peer] = trunk
+
+    def for_number(self, number: str) -> Trunk | None:
+        """The trunk that is up with the longest prefix of this number (E.164); None: nobody may, or can, call it."""
+        if not _E164.fullmatch(number):
+            return None
+        best: tuple[int, Trunk] | None = None
+        for trunk in self.trunks.values():
+            length = max((len(prefix) for prefix in trunk.dial if number.startswith(prefix)), default=0)
+            if trunk.up and length and (best is None or length > best[0]):
+                best = length, trunk
+        return best[1] if best is not None else None
 
     @property
     def addresses(self) -> frozenset[str]:
@@ -46,6 +78,24 @@ class TrunkTable:
         """The trunk at the other end of a flow, or at an address."""
         host, port = peer if isinstance(peer, tuple) else peer.peer
         return self._by_peer.get((host, port)) or self._by_peer.get((host, None))
+
+
+def _trunk(settings: TrunkSettings) -> Trunk:
+    return Trunk(
+        settings.name,
+        frozenset(_peer(text) for text in settings.peers),
+        settings.dial,
+        parse_sip_uri(f"sip:{settings.via or _host_of_peer(settings.peers[0])}"),
+        (settings.username, settings.password) if settings.username else None,
+        settings.caller_id or None,
+        settings.options_s,
+        settings.extensions,
+    )
+
+
+def _host_of_peer(text: str) -> str:
+    host, port = _peer(text)
+    return bracketed(host) if port is None else f"{bracketed(host)}:{port}"
 
 
 def _peer(text: str) -> tuple[str, int | None]:

@@ -127,7 +127,7 @@ class UserAgent:
         self.methods: dict[str, Callable[[IncomingRequest], None]] = {"OPTIONS": self.answer_options}
         self.screen: Screen | None = None
         self.extensions: set[str] = {"100rel", "norefersub", "replaces", "timer"}
-        self.accept = ACCEPT
+        self.accept: tuple[str, ...] = ACCEPT
         self.session_expires_s = int(session_expires_s)
         self.min_se_s = int(min_se_s)
         self.session_headers = sessions.asking(self.session_expires_s, self.min_se_s)

@@ -17,10 +17,10 @@ from twisted.internet.interfaces import IDelayedCall, ISSLTransport
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
-from sip_trunk.flow import Connection
+from sip_trunk.flow import Connection, tell
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.parser import KeepAlive, is_keep_alive, parse
-from sip_trunk.stream import Backlog
+from sip_trunk.stream import Backlog, plain_host
 from sip_trunk.transport import Transports
 
 log = Logger()
@@ -53,7 +53,7 @@ class SipWebSocket(WebSocketServerProtocol):
         address = self.transport.getPeer()
         assert isinstance(address, IPv4Address | IPv6Address)
         name = "WSS" if ISSLTransport.providedBy(self.transport) else "WS"
-        flow = Connection(name, (address.host, address.port), self._write, self._drop)
+        flow = Connection(name, (plain_host(address.host), address.port), self._write, self._drop)
         if not transports.opened(flow):
             self.sendClose(1000, "Too many connections")
             return
@@ -89,6 +89,8 @@ class SipWebSocket(WebSocketServerProtocol):
             if payload == KeepAlive.PING.value:
                 self._write(KeepAlive.PONG.value)
             return
+        if flow.wires:
+            tell(flow.wires, False, flow, payload)
         transports = self.factory.transports
         try:
             message = parse(payload, transports.limits.message)

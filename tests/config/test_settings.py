@@ -126,3 +126,91 @@ def test_whatever_stands_in_a_variable_is_read_or_refused(name: str, value: str)
     # Anything but a SettingsError is a traceback at start.
     with contextlib.suppress(SettingsError):
         Settings.load({f"WARMLINE_{name.upper()}": value})
+
+
+FULL = {
+    "name": "carrier",
+    "peers": ["192.0.2.8"],
+    "dial": ["+49", "+1555"],
+    "via": "sip.carrier.example;transport=tls",
+    "username": "warmline",
+    "password": "s3cret",
+    "options_s": 30,
+    "caller_id": "+15550100",
+    "extensions": True,
+}
+
+
+def test_a_trunk_to_call_through_is_read_whole() -> None:
+    (trunk,) = Settings.load({"WARMLINE_TRUNKS": json.dumps([FULL])}).trunks
+    assert trunk == TrunkSettings(
+        "carrier", ("192.0.2.8",), ("+49", "+1555"), "sip.carrier.example;transport=tls", "warmline", "s3cret", 30.0,
+        "+15550100", True,
+    )  # fmt: skip
+
+
+def test_a_trunks_password_is_never_shown() -> None:
+    (trunk,) = Settings.load({"WARMLINE_TRUNKS": json.dumps([FULL])}).trunks
+    assert "s3cret" not in repr(trunk) + str(trunk.shown())
+    assert trunk.shown()["username"] == "warmline"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("dail", ["+49"], "unknown keys dail"),
+        ("dial", "+49", "list of prefixes"),
+        ("dial", ["0049"], "list of prefixes"),
+        ("via", "host:0", "host:port;transport=tcp"),
+        ("via", "host:5060;transport=sctp", "host:port;transport=tcp"),
+        ("via", "[x]:5060", "host:port;transport=tcp"),
+        ("via", "a b", "host:port;transport=tcp"),
+        ("password", "", "together"),
+        ("username", "", "together"),
+        ("password", "s3cret\n", "printable"),
+        ("password", ["s3cret"], "printable"),
+        ("options_s", 1, "at least 5"),
+        ("options_s", "often", "number of seconds"),
+        ("caller_id", "0301234567", "+15550100"),
+        ("extensions", "yes", "true or false"),
+    ],
+)
+def test_a_wrong_trunk_says_what_is_wrong_and_no_secret(key: str, value: object, part: str) -> None:
+    (fault,) = faults({"WARMLINE_TRUNKS": json.dumps([{**FULL, key: value}])})
+    assert part in fault
+    assert "s3cret" not in fault
+
+
+def test_both_families_are_listened_on_and_media_stays_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "own_address", lambda: "192.0.2.9")
+    monkeypatch.setattr(module, "own_address6", lambda: "2001:db8::9")
+    both = Settings.load({"WARMLINE_HOST": "::"})
+    assert (both.sip_hosts, both.anywhere) == (("0.0.0.0", "::"), True)
+    assert (both.public_host, both.public_host6) == ("192.0.2.9", "2001:db8::9")
+    assert (both.media_host, both.media_public_host) == ("0.0.0.0", "192.0.2.9")
+    six = Settings.load({"WARMLINE_HOST": "::1"})
+    assert (six.sip_hosts, six.public_host, six.media_host, six.media_public_host) == (
+        ("::1",), "::1", "127.0.0.1", "127.0.0.1",
+    )  # fmt: skip
+    four = Settings.load({})
+    assert (four.sip_hosts, four.media_host, four.public_host6) == (("127.0.0.1",), "127.0.0.1", "")
+
+
+def test_an_ipv6_address_is_no_domain_and_has_brackets_where_a_port_follows() -> None:
+    six = Settings.load({"WARMLINE_HOST": "::1"})
+    assert (six.domain, six.url_host) == ("localhost", "[::1]")
+    assert Settings.load({}).url_host == "127.0.0.1"
+    assert "must be a name" in faults({"WARMLINE_DOMAIN": "::1"})[0]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("192.0.2.1"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FULL)), JSON))
+def test_whatever_stands_in_a_trunk_is_read_or_refused(changes: dict[str, object]) -> None:
+    with contextlib.suppress(SettingsError):
+        Settings.load({"WARMLINE_TRUNKS": json.dumps([{**FULL, **changes}])})

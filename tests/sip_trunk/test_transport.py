@@ -7,18 +7,19 @@ import resource
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import Clock
-from twisted.internet.testing import FakeDatagramTransport, StringTransportWithDisconnection
-from zope.interface import implementer
+from twisted.internet.testing import StringTransportWithDisconnection
 
 from sip_trunk.flow import Flow
 from sip_trunk.locate import Hop
 from sip_trunk.sip.errors import BadMessage, SipFault
 from sip_trunk.sip.message import Message, Request
 from sip_trunk.stream import CLOSING_S, StreamFactory, StreamProtocol
-from sip_trunk.transport import TransportLimits, Transports, UdpPort
+from sip_trunk.transport import TransportLimits, Transports
+from sip_trunk.udp import UdpPort
 
 PEER = ("192.0.2.7", 4711)
 
@@ -32,26 +33,26 @@ def options(call_id: str = "c1", transport: str = "UDP") -> bytes:
     ).encode()
 
 
-@implementer(IListeningPort)
-class Port:
-    def __init__(self, number: int) -> None:
-        self.number = number
+class Socket:
+    """A UDP socket: `written` went out, `coming` is what there is to be read."""
 
-    def startListening(self) -> None: ...
+    def __init__(self) -> None:
+        self.written: list[tuple[bytes, tuple[str, int]]] = []
+        self.coming: list[tuple[bytes, tuple[str, int]] | OSError] = []
+        self.fault: Exception | None = None
 
-    def stopListening(self) -> None: ...
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("UDP", "127.0.0.1", self.number)
-
-
-class Datagrams(FakeDatagramTransport):
-    fault: Exception | None = None
-
-    def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
+    def sendto(self, data: bytes, address: tuple[str, int]) -> None:
         if self.fault is not None:
             raise self.fault
-        super().write(packet, addr)
+        self.written.append((data, address))
+
+    def recvfrom(self, size: int) -> tuple[bytes, tuple[str, int]]:
+        if not self.coming:
+            raise BlockingIOError
+        item = self.coming.pop(0)
+        if isinstance(item, OSError):
+            raise item
+        return item
 
 
 class Wire(StringTransportWithDisconnection):
@@ -79,10 +80,9 @@ class Fixture:
         self.transports = Transports(self.clock, public_host="198.51.100.1", limits=TransportLimits(**limits))
         self.heard: list[tuple[Message, Flow]] = []
         self.transports.on_message = lambda message, flow: self.heard.append((message, flow))
-        self.udp = UdpPort(self.transports, "127.0.0.1")
-        self.datagrams = Datagrams()
-        self.udp.transport = self.datagrams
-        self.transports.add_udp(self.udp, Port(5060))
+        self.datagrams = Socket()
+        self.udp = UdpPort(self.transports, "127.0.0.1", self.datagrams, 5060)
+        self.transports.add_udp(self.udp)
         self.transports.ports["TCP"] = 5060
 
     def connect(self, peer: tuple[str, int] = PEER) -> tuple[StreamProtocol, Wire]:
@@ -98,7 +98,7 @@ class Fixture:
 
 def test_a_request_arrives_with_its_source_noted_and_is_answered_there() -> None:
     it = Fixture()
-    it.udp.datagramReceived(options(), PEER)
+    it.udp.received(options(), PEER)
     ((message, flow),) = it.heard
     assert isinstance(message, Request)
     assert (message.top_via.received, message.top_via.rport) == PEER
@@ -111,7 +111,7 @@ def test_a_bad_request_is_answered_with_what_was_wrong_to_its_source() -> None:
     it = Fixture()
     told: list[str] = []
     it.transports.on_bad = lambda error, flow: told.append(error.reason)
-    it.udp.datagramReceived(options().replace(b"Call-ID: c1\r\n", b""), PEER)
+    it.udp.received(options().replace(b"Call-ID: c1\r\n", b""), PEER)
     ((data, where),) = it.sent
     assert data.startswith(b"SIP/2.0 400 Missing Call-ID\r\n")
     assert b";received=192.0.2.7" in data
@@ -131,15 +131,15 @@ def test_a_bad_request_is_answered_with_what_was_wrong_to_its_source() -> None:
 )
 def test_keep_alives_garbage_bad_acks_and_bad_responses_are_not_answered(data: bytes) -> None:
     it = Fixture()
-    it.udp.datagramReceived(data, PEER)
+    it.udp.received(data, PEER)
     assert (it.heard, it.sent) == ([], [])
 
 
 def test_what_is_not_admitted_is_neither_heard_nor_answered() -> None:
     it = Fixture()
     it.transports.admits = lambda message, flow: False
-    it.udp.datagramReceived(options(), PEER)
-    it.udp.datagramReceived(options().replace(b"Call-ID: c1\r\n", b""), PEER)
+    it.udp.received(options(), PEER)
+    it.udp.received(options().replace(b"Call-ID: c1\r\n", b""), PEER)
     assert (it.heard, it.sent) == ([], [])
 
 
@@ -152,8 +152,8 @@ def test_one_message_that_cannot_be_dealt_with_does_not_stop_the_next() -> None:
         raise RuntimeError("no")
 
     it.transports.on_message = fail
-    it.udp.datagramReceived(options("c1"), PEER)
-    it.udp.datagramReceived(options("c2"), PEER)
+    it.udp.received(options("c1"), PEER)
+    it.udp.received(options("c2"), PEER)
     assert calls == ["c1", "c2"]
 
 
@@ -164,7 +164,25 @@ def test_a_datagram_that_cannot_be_sent_is_lost_and_nothing_else(fault: Exceptio
     it = Fixture()
     it.datagrams.fault = fault
     it.transports.flow_to_address("UDP", *PEER).send(b"x")
-    assert it.sent == []
+    assert (it.sent, it.udp.unsent) == ([], 1)
+
+
+def test_a_burst_is_read_in_turns_so_that_timers_have_theirs() -> None:
+    it = Fixture()
+    it.datagrams.coming += [(options(f"c{number}"), PEER) for number in range(2)]
+    it.udp.doRead()
+    assert len(it.heard) == 1
+    it.udp.doRead()
+    it.udp.doRead()
+    assert len(it.heard) == 2
+
+
+def test_a_socket_that_tells_of_an_earlier_failure_is_read_on() -> None:
+    it = Fixture()
+    it.datagrams.coming += [ConnectionRefusedError(), (options(), PEER)]
+    it.udp.doRead()
+    it.udp.doRead()
+    assert len(it.heard) == 1
 
 
 def test_a_udp_flow_is_made_again_from_its_token() -> None:
@@ -315,3 +333,168 @@ def test_the_way_to_a_numeric_uri_needs_no_dns_and_a_browser_has_none() -> None:
         assert caught.value.status == 503
     with pytest.raises(BadMessage):
         way(it, "mailto:ana@example.com")
+
+
+def test_wires_hear_all_that_comes_and_goes_by_udp_readable_or_not() -> None:
+    it = Fixture()
+    seen: list[tuple[bool, str, bytes]] = []
+    it.transports.wires.append(lambda sent, flow, data: seen.append((sent, flow.transport, data)))
+    it.udp.received(options(), PEER)
+    it.udp.received(b"\r\n\r\n", PEER)
+    it.udp.received(b"garbage\r\n\r\n", PEER)
+    it.udp.received(options("c2").replace(b"CSeq: 1 OPTIONS\r\n", b""), PEER)
+    assert [(sent, data[:9]) for sent, _, data in seen] == [
+        (False, b"OPTIONS s"),
+        (False, b"garbage\r\n"),
+        (False, b"OPTIONS s"),
+        (True, b"SIP/2.0 4"),
+    ]
+    assert seen[0] == (False, "UDP", options())
+
+
+def test_wires_hear_a_connections_messages_as_they_came() -> None:
+    it = Fixture()
+    protocol, _ = it.connect()
+    seen: list[tuple[bool, bytes]] = []
+    it.transports.wires.append(lambda sent, flow, data: seen.append((sent, data)))
+    data = options("c1", "TCP")
+    protocol.dataReceived(data[:50])
+    protocol.dataReceived(data[50:] + b"\r\n\r\n")
+    protocol.dataReceived(options("c2", "TCP").replace(b"Content-Length: 0\r\n", b""))
+    assert seen[0] == (False, data)
+    assert [(sent, data[:7]) for sent, data in seen] == [
+        (False, b"OPTIONS"),
+        (False, b"OPTIONS"),
+        (True, b"SIP/2.0"),
+    ]
+
+
+def test_a_wire_that_fails_harms_nobody() -> None:
+    it = Fixture()
+    seen: list[bytes] = []
+
+    def fail(sent: bool, flow: Flow, data: bytes) -> None:
+        raise RuntimeError("no")
+
+    it.transports.wires += [fail, lambda sent, flow, data: seen.append(data)]
+    it.udp.received(options(), PEER)
+    assert (len(it.heard), len(seen)) == (1, 1)
+
+
+def opened_by_us(it: Fixture) -> tuple[StreamProtocol, Wire]:
+    protocol, wire = it.connect()
+    protocol.spoken_to()
+    return protocol, wire
+
+
+def test_a_connection_we_opened_is_kept_open_by_pings_while_it_is_used() -> None:
+    it = Fixture(unused_s=1000.0, quiet_s=30.0)
+    protocol, wire = opened_by_us(it)
+    assert protocol.flow is not None
+    for _ in range(30):
+        it.clock.advance(95)
+        protocol.flow.send(b"")
+    assert wire.connected
+    assert 30 <= wire.value().count(b"\r\n\r\n") <= 38
+    # A pong is no message: it keeps nothing open that nobody uses.
+    for _ in range(12):
+        it.clock.advance(95)
+        if wire.connected:
+            protocol.dataReceived(b"\r\n")
+            it.clock.advance(1)
+            protocol.dataReceived(b"\r\n")
+    assert not wire.connected
+    assert it.clock.getDelayedCalls() == []
+
+
+def test_a_peer_that_answered_pings_and_stopped_is_gone() -> None:
+    it = Fixture()
+    protocol, wire = opened_by_us(it)
+    it.clock.advance(95)
+    protocol.dataReceived(b"\r\n")
+    protocol.dataReceived(options())
+    it.clock.pump([1] * 12)
+    assert wire.connected
+    it.clock.advance(95)
+    it.clock.pump([1] * 11)
+    assert wire.aborted
+
+
+def test_a_peer_that_never_answered_a_ping_is_not_blamed_for_it() -> None:
+    it = Fixture()
+    _, wire = opened_by_us(it)
+    it.clock.pump([95] * 20)
+    assert wire.connected
+
+
+def test_a_connection_of_theirs_gets_no_pings() -> None:
+    it = Fixture()
+    protocol, wire = it.connect()
+    protocol.dataReceived(options())
+    it.clock.pump([95] * 20)
+    assert wire.value() == b""
+
+
+def test_an_ipv4_peer_of_a_socket_for_both_families_is_called_by_its_own_address() -> None:
+    it = Fixture()
+    protocol, _ = it.connect(("::ffff:192.0.2.7", 4711))
+    assert protocol.flow is not None
+    assert protocol.flow.peer == PEER
+    protocol, _ = it.connect(("fe80::1%eth0", 4711))
+    assert protocol.flow is not None
+    assert protocol.flow.peer == ("fe80::1", 4711)
+
+
+def test_a_link_local_phone_is_reached_by_its_zone_and_not_told_of_it() -> None:
+    it = Fixture()
+    socket = Socket()
+    six = UdpPort(it.transports, "::", socket, 5060)  # type: ignore[arg-type]
+    it.transports.add_udp(six)
+    socket.coming.append((options(), ("fe80::1%eth0", 4711, 0, 2)))  # type: ignore[arg-type]
+    six.doRead()
+    ((message, flow),) = it.heard
+    assert isinstance(message, Request)
+    assert (flow.peer, message.top_via.received) == (("fe80::1", 4711), "fe80::1")
+    again = it.transports.flow_by_token(flow.token)
+    assert again is not None
+    again.send(b"x")
+    assert socket.written == [(b"x", ("fe80::1%eth0", 4711))]
+
+
+def test_each_family_has_its_own_socket_and_its_own_name_of_ours() -> None:
+    it = Fixture()
+    with pytest.raises(SipFault):
+        it.transports.flow_to_address("UDP", "2001:db8::1", 5060)
+    it.transports.add_udp(UdpPort(it.transports, "::", Socket(), 5060))
+    it.transports._public_host6 = "2001:db8::9"
+    six = it.transports.flow_to_address("UDP", "2001:db8::1", 5060)
+    four = it.transports.flow_to_address("UDP", *PEER)
+    assert it.transports.via(six) == ("UDP", "2001:db8::9", 5060)
+    assert it.transports.via(four) == ("UDP", "198.51.100.1", 5060)
+    assert it.transports.contact_uri(six, "us") == "sip:us@[2001:db8::9]:5060"
+
+
+def test_a_stun_ping_is_answered_on_the_sip_port_and_seen_by_nobody_else() -> None:
+    it = Fixture()
+    seen: list[bytes] = []
+    it.transports.wires.append(lambda sent, flow, data: seen.append(data))
+    it.udp.received(b"\0\x01\0\0\x21\x12\xa4\x42" + b"0123456789ab", PEER)
+    ((answer, where),) = it.sent
+    assert (answer[:2], answer[8:20], where) == (b"\x01\x01", b"0123456789ab", PEER)
+    assert (it.heard, seen) == ([], [])
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.builds(
+            lambda junk, at: options()[:at] + junk + options()[at:],
+            st.binary(max_size=6),
+            st.integers(0, 200),
+        ),
+    ),
+    st.ip_addresses().map(str),
+)
+def test_no_datagram_from_anywhere_stops_a_port(datagram: bytes, host: str) -> None:
+    it = Fixture()
+    it.udp.received(datagram, (host, 5060))

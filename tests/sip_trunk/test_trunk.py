@@ -67,3 +67,59 @@ def test_a_malformed_assertion_is_passed_over() -> None:
 def test_the_called_number_is_the_request_uris_or_else_tos() -> None:
     assert called_number(request("sip:+4930111222@x")) == "+4930111222"
     assert called_number(request("sip:account@x")) == "+4989777666"
+
+
+OUT = TrunkTable(
+    [
+        TrunkSettings("pbx", ("10.0.0.1:5070",), dial=("+49",), caller_id="+49301"),
+        TrunkSettings(
+            "carrier", ("192.0.2.1",), dial=("+4930", "+1"), via="sip.example.net;transport=tcp",
+            username="us", password="s3cret",
+        ),
+        TrunkSettings("in only", ("[2001:db8::1]:5080",)),
+    ]
+)  # fmt: skip
+
+
+@pytest.fixture
+def all_up() -> None:
+    for trunk in OUT.trunks.values():
+        trunk.up = True
+
+
+@pytest.mark.usefixtures("all_up")
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        ("+49891234567", "pbx"),
+        ("+49301234567", "carrier"),
+        ("+15550100999", "carrier"),
+        ("+33123456789", None),
+        ("0301234567", None),
+        ("+49", None),
+        ("+4930;x", None),
+        ("", None),
+    ],
+)
+def test_the_longest_prefix_chooses_the_trunk(number: str, name: str | None) -> None:
+    trunk = OUT.for_number(number)
+    assert (trunk.name if trunk else None) == name
+
+
+@pytest.mark.usefixtures("all_up")
+def test_a_trunk_that_is_down_is_never_chosen() -> None:
+    OUT.trunks["carrier"].up = False
+    trunk = OUT.for_number("+49301234567")
+    assert trunk is OUT.trunks["pbx"]
+    assert OUT.for_number("+15550100999") is None
+
+
+def test_a_trunk_says_where_its_calls_go_and_as_whom() -> None:
+    carrier, pbx = OUT.trunks["carrier"], OUT.trunks["pbx"]
+    assert (
+        str(carrier.target("+15550100999").uri) == "sip:+15550100999@sip.example.net;transport=tcp;user=phone"
+    )
+    assert str(pbx.target("+49301").uri) == "sip:+49301@10.0.0.1:5070;user=phone"
+    assert str(OUT.trunks["in only"].via) == "sip:[2001:db8::1]:5080"
+    assert (carrier.credentials, pbx.credentials, pbx.caller_id) == (("us", "s3cret"), None, "+49301")
+    assert "s3cret" not in repr(carrier)

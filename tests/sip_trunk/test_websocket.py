@@ -202,3 +202,14 @@ def test_our_contact_for_a_browser_is_by_web_socket() -> None:
     assert browser.protocol.flow is not None
     assert browser.transports.contact_uri(browser.protocol.flow, "c_1") == "sip:c_1@198.51.100.1;transport=ws"
     assert browser.transports.via(browser.protocol.flow) == ("WS", "198.51.100.1", None)
+
+
+def test_wires_hear_a_browsers_messages_both_ways_and_the_unreadable() -> None:
+    browser = Browser()
+    seen: list[tuple[bool, str, bytes]] = []
+    browser.transports.wires.append(lambda sent, flow, data: seen.append((sent, flow.transport, data)))
+    browser.send(b"garbage")
+    browser.send(b"\r\n\r\n")
+    assert browser.protocol.flow is not None
+    browser.protocol.flow.send(b"SIP/2.0 200 OK\r\n\r\n")
+    assert seen == [(False, "WS", b"garbage"), (True, "WS", b"SIP/2.0 200 OK\r\n\r\n")]
