@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import gc
-import io
 import json
 import os
 import re
@@ -20,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import FILE_VARIABLE, Settings, SettingsError
+from pbx import onlooker_commands
+from pbx.events_command import read_events
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,9 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     robot = commands.add_parser("robot-agent", help="a phone that answers by itself, in a process of its own")
     robot.add_argument("--until-eof", action="store_true", help="end when standard input is closed")
     events = commands.add_parser("events", help="read the event log")
-    events.add_argument("--contact", metavar="ID", help="only what concerns this contact")
+    whose = events.add_mutually_exclusive_group()
+    whose.add_argument("--contact", metavar="ID", help="only what concerns this contact")
+    whose.add_argument("--session", metavar="ID", help="only what concerns the call with this Session-ID")
     events.add_argument("--json", action="store_true", help="one JSON object a line")
     events.add_argument("--follow", action="store_true", help="go on with what happens from now on")
+    onlooker_commands.add_commands(commands)
     commands.add_parser("migrate", help="bring the database to the newest revision")
     commands.add_parser("settings", help="say what can be set, and what is")
     options = parser.parse_args(arguments)
@@ -51,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read us has gone (`| head`); Python would complain once more when it flushes at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except onlooker_commands.NotRunning as error:
+        print(f"warmline: {error}", file=sys.stderr)
+        return 1
     except Exception as error:  # a data folder that is a file, a database that does not answer
         _complain(error)
         return 1
@@ -63,7 +69,17 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
         case "robot-agent":
             return robot_agent(settings, until_eof=options.until_eof)
         case "events":
-            return read_events(settings, contact=options.contact, as_json=options.json, follow=options.follow)
+            return read_events(
+                settings,
+                contact=options.contact,
+                session=options.session,
+                as_json=options.json,
+                follow=options.follow,
+            )
+        case "sip":
+            return onlooker_commands.trace(settings, options)
+        case "guard":
+            return onlooker_commands.guard(settings, options)
         case "migrate":
             return migrate(settings)
     return show_settings(settings)
@@ -177,68 +193,13 @@ def robot_agent(settings: Settings, *, until_eof: bool) -> int:
     return robot.run(settings.here, settings.sip_port, ROBOT_USERNAME, password, settings.domain)
 
 
-def read_events(settings: Settings, *, contact: str | None, as_json: bool, follow: bool) -> int:
-    """Print the event log, oldest first; with `follow`, until Ctrl-C."""
-    from config.database import Database
-    from config.events import Event, EventLog
-
-    # What a stranger sent may not be valid UTF-8, and is told all the same.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-    day = ""
-
-    def show(event: Event) -> None:
-        if as_json:
-            facts = {
-                "seq": event.seq, "at": event.at, "kind": event.kind, "contact": event.contact,
-                "visit": event.visit, "agent": event.agent, "facts": event.facts,
-            }  # fmt: skip
-            print(json.dumps(facts, ensure_ascii=False), flush=follow)
-            return
-        nonlocal day
-        if (today := time.strftime("%A, %d %B %Y (%Z)", time.localtime(event.at))) != day:
-            day = today
-            print(day, flush=follow)
-        seconds = time.strftime("%H:%M:%S", time.localtime(event.at)) + f".{int(event.at * 1000) % 1000:03d}"
-        who = " ".join(filter(None, (event.contact, event.agent, event.visit)))
-        facts_text = "  ".join(
-            f"{name}={_short(value)}" for name, value in event.facts.items() if value is not None
-        )
-        print(f"{seconds}  {event.kind:24} {who:28}  {facts_text}", flush=follow)
-
-    async def run() -> int:
-        database = Database.open(settings.database_url)
-        log = EventLog(database, time.time)
-        seen = 0
-        try:
-            while True:
-                found = await log.read(contact=contact, after_seq=seen, limit=500)
-                for event in found:
-                    show(event)
-                    seen = event.seq
-                if not found:
-                    if not follow:
-                        return seen
-                    await asyncio.sleep(0.3)
-        finally:
-            await database.close()
-
-    try:
-        seen = asyncio.run(run())
-    except KeyboardInterrupt:
-        return 0
-    if contact is not None and not seen:
-        print(f"warmline: there is no contact {contact}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def show_settings(settings: Settings) -> int:
     from config.settings import PREFIX, meanings
 
     for name, (default, meaning) in meanings().items():
         value = getattr(settings, name)
+        if name in ("hep_password", "metrics_token") and value:
+            value = "***"
         mark = "" if value == default or not default else f"  [default {_as_typed(default)}]"
         print(f"{PREFIX + name.upper():28} {_as_typed(value):32} {meaning}{mark}")
     return 0
@@ -252,15 +213,10 @@ def _as_typed(value: object) -> str:
         case (int() as first, int() as last):
             return f"{first}-{last}"
         case tuple():
-            return json.dumps([dataclasses.asdict(each) for each in value])
+            return json.dumps([each.shown() for each in value])
         case str():
             return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", value)
     return str(value)
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 500 else text[:497] + "..."
 
 
 def _raise_file_limit() -> None:

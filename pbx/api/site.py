@@ -161,12 +161,20 @@ class WarmlineSite(Site):
 
 
 def build_root(
-    *, api: IResource, pages: IResource, portal: IResource, sip: IResource | None, hsts: bool = True
+    *,
+    api: IResource,
+    pages: IResource,
+    portal: IResource,
+    sip: IResource | None,
+    metrics: IResource | None = None,
+    hsts: bool = True,
 ) -> Root:
-    """The one root resource: `/api`, `/agent`, `/context`, `/sip`, and the portal for everything else."""
+    """The one root resource: `/api`, `/agent`, `/context`, `/sip`, `/metrics`, and the portal for everything else."""
     parts = {"api": api, "agent": pages, "context": pages}
     if sip is not None:
         parts["sip"] = sip
+    if metrics is not None:
+        parts["metrics"] = metrics
     return Root(parts, portal, hsts=hsts)
 
 
