@@ -69,6 +69,7 @@ MOVES: dict[tuple[AgentState, Move], AgentState] = {
     (AgentState.OFFLINE, Move.ARRIVED): AgentState.NOT_READY,
     (AgentState.OFFLINE, Move.RETURNED): AgentState.READY,
     (AgentState.NOT_READY, Move.READY): AgentState.READY,
+    (AgentState.NOT_READY, Move.RESERVED): AgentState.RESERVED,  # by name: a colleague passes a contact on
     (AgentState.NOT_READY, Move.LEFT): AgentState.OFFLINE,
     (AgentState.READY, Move.NOT_READY): AgentState.NOT_READY,
     (AgentState.READY, Move.RESERVED): AgentState.RESERVED,
@@ -86,6 +87,7 @@ MOVES: dict[tuple[AgentState, Move], AgentState] = {
     (AgentState.TALKING, Move.FREED_GONE): AgentState.OFFLINE,
     (AgentState.WRAP_UP, Move.READY): AgentState.READY,
     (AgentState.WRAP_UP, Move.NOT_READY): AgentState.NOT_READY,
+    (AgentState.WRAP_UP, Move.RESERVED): AgentState.RESERVED,  # by name
     (AgentState.WRAP_UP, Move.FREED): AgentState.READY,
     (AgentState.WRAP_UP, Move.FREED_AWAY): AgentState.NOT_READY,
     (AgentState.WRAP_UP, Move.LEFT): AgentState.OFFLINE,
@@ -283,10 +285,18 @@ class AgentStates:
             await written
         return self.of(agent_id)
 
-    async def reserve(self, agent_id: str, contact_id: str, *, channel: str, lease_s: float) -> bool:
-        """Hold an agent for a contact for at most `lease_s` seconds; False when someone else was quicker."""
+    async def reserve(
+        self, agent_id: str, contact_id: str, *, channel: str, lease_s: float, named: bool = False
+    ) -> bool:
+        """Hold an agent for a contact for at most `lease_s` seconds; False when someone else was quicker.
+
+        `named`: a colleague asks for this very agent, who may then be on a break or writing up.
+        """
         record = self.of(agent_id)
-        if contact_id in record.active or not record.free_for(channel, self._chats):
+        may = record.free_for(channel, self._chats)
+        if named and record.state in (AgentState.NOT_READY, AgentState.WRAP_UP):
+            may = record.present
+        if contact_id in record.active or not may:
             return False
         now = self._now()
         held = moved(
@@ -296,6 +306,7 @@ class AgentStates:
             active=MappingProxyType({**record.active, contact_id: channel}),
             reserved_for=contact_id,
             lease_until=now + lease_s,
+            wrap_up_until=None,
         )
         # A conversation that a crash cuts is resolved by `load`, whatever was stored of it: nobody waits for the disk.
         # Held in memory before the shared state is asked: whoever comes while we wait there finds the agent taken.
@@ -327,6 +338,22 @@ class AgentStates:
         log_failure(self._change(record, talking, "accepted", contact_id))
         # The claim covers the race to reserve; who is talking only this server, which has the dialogs, can say.
         await self._shared.release(_claim(agent_id), contact_id)
+        return True
+
+    def hand_over(self, contact_id: str, giver: str | None, taker: str, *, wrap_up_s: float) -> bool:
+        """The taker, held for the contact, talks, and the giver is let go of: both at once.
+
+        False, and nothing is changed, when the taker is no longer held for it.
+        """
+        record = self.of(taker)
+        if record.reserved_for != contact_id:
+            return False
+        talking = moved(record, Move.ACCEPTED, self._now(), reserved_for=None, lease_until=None)
+        log_failure(self._change(record, talking, "taken over", contact_id))
+        self._unclaim(taker, contact_id)
+        if giver is not None and contact_id in (before := self.of(giver)).active:
+            free = self._without(before, contact_id, wrap_up_s)
+            log_failure(self._change(before, free, "handed over", contact_id))
         return True
 
     async def release(

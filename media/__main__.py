@@ -34,8 +34,11 @@ class Control(Framed):
 
     def serve(self, relay: Relay) -> None:
         self._methods = {
-            "answer": lambda call, branch, offer, kinds: to_text(
-                relay.answer(call, branch, to_bytes(offer), kinds=ALL_KINDS.intersection(kinds))
+            "answer": lambda call, branch, offer, kinds, like: to_text(
+                relay.answer(call, branch, to_bytes(offer), kinds=ALL_KINDS.intersection(kinds), like=like)
+            ),
+            "answer_joined": lambda call, branch, offer, peer, answer: to_text(
+                relay.answer_joined(call, branch, to_bytes(offer), peer=peer, answer=to_bytes(answer))
             ),
             "offer": lambda call, branch, profile, like, kinds: to_text(
                 relay.offer(

@@ -35,9 +35,16 @@ class RemoteMedia(ABC):
         """Said at once, so that requests go out in the order they were made, whoever awaits them when."""
 
     async def answer(
-        self, call: str, branch: str, offer: bytes, *, kinds: frozenset[str] = ALL_KINDS
+        self,
+        call: str,
+        branch: str,
+        offer: bytes,
+        *,
+        kinds: frozenset[str] = ALL_KINDS,
+        like: str | None = None,
     ) -> bytes:
-        return to_bytes(await self._ask("answer", call, branch, to_text(offer), kinds=sorted(kinds)))
+        answer = self._ask("answer", call, branch, to_text(offer), kinds=sorted(kinds), like=like)
+        return to_bytes(await answer)
 
     async def offer(
         self,
@@ -53,6 +60,10 @@ class RemoteMedia(ABC):
 
     async def accept(self, call: str, branch: str, answer: bytes) -> None:
         await self._ask("accept", call, branch, to_text(answer))
+
+    async def answer_joined(self, call: str, branch: str, offer: bytes, *, peer: str, answer: bytes) -> bytes:
+        ours = self._ask("answer_joined", call, branch, to_text(offer), peer=peer, answer=to_text(answer))
+        return to_bytes(await ours)
 
     async def compatible(self, call: str, a: str, b: str) -> bool:
         return bool(await self._ask("compatible", call, a, b))

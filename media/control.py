@@ -17,6 +17,7 @@ from typing import Any, cast
 
 MAX_MESSAGE = 1 << 20
 _LENGTH = struct.Struct("!I")
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def to_text(description: bytes) -> str:
@@ -33,6 +34,8 @@ class Framed(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self._pending = b""
+        self._unsent: list[bytes] = []
+        self._reading = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A stream transport; uvloop's is no subclass of asyncio's.
@@ -41,6 +44,7 @@ class Framed(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         pending = self._pending + data if self._pending else data
         at = 0
+        self._reading = True
         while len(pending) - at >= 4:
             (size,) = _LENGTH.unpack_from(pending, at)
             if size > MAX_MESSAGE:
@@ -50,11 +54,21 @@ class Framed(asyncio.Protocol):
             self.message(json.loads(pending[at + 4 : at + 4 + size]))
             at += 4 + size
         self._pending = pending[at:]
+        self._reading = False
+        self._flush()
 
     def say(self, message: list[Any]) -> None:
-        if self.transport is not None and not self.transport.is_closing():
-            body = json.dumps(message, separators=(",", ":")).encode()
-            self.transport.write(_LENGTH.pack(len(body)) + body)
+        """What is said in one turn of the loop, or in answer to what came in one piece, is sent in one piece: to send
+        and to wake the other side costs more than all that is done about a message."""
+        if not self._unsent and not self._reading:
+            asyncio.get_running_loop().call_soon(self._flush)
+        body = _encode(message).encode()
+        self._unsent += (_LENGTH.pack(len(body)), body)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and self.transport is not None and not self.transport.is_closing():
+            self.transport.write(b"".join(unsent))
 
     def message(self, message: list[Any]) -> None:
         raise NotImplementedError

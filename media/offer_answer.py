@@ -310,6 +310,20 @@ def _distinct(codecs: Sequence[Payload], taken: set[int]) -> tuple[Payload, ...]
     return tuple(distinct)
 
 
+def narrowed(lines: Sequence[Line], like: Sequence[Line]) -> tuple[Line, ...]:
+    """An offer's lines, with no more taken of it than `like` has. Raises TheirError(488) when that is nothing."""
+    wanted = [(line.kind, line.ours, line.ptime) for line in like if line.accepted]
+    kept: list[Line] = []
+    for line in lines:
+        try:
+            kept.append(_narrow(line, wanted, False))
+        except TheirError:  # this medium is refused, the others may do
+            kept.append(replace(line, accepted=False))
+    if not any(line.accepted for line in kept):
+        raise TheirError("No common codec", 488)
+    return tuple(kept)
+
+
 def _narrow(line: Line, wanted: Sequence[tuple[str, tuple[Payload, ...], int | None]], own: bool) -> Line:
     if not line.accepted or own:
         return line

@@ -104,9 +104,19 @@ class Relay:
         self._frame_timer: asyncio.Handle | None = None
         self._sweep_timer = loop.call_later(SWEEP_S, self._sweep)
 
-    def answer(self, call: str, branch: str, offer: bytes, *, kinds: frozenset[str] = ALL_KINDS) -> bytes:
+    def answer(
+        self,
+        call: str,
+        branch: str,
+        offer: bytes,
+        *,
+        kinds: frozenset[str] = ALL_KINDS,
+        like: str | None = None,
+    ) -> bytes:
         description = sdp.parse(offer)
         profile, lines = offer_answer.read_offer(description, kinds)
+        if like is not None:
+            lines = offer_answer.narrowed(lines, self._leg(call, like).lines)
         leg = self._calls.get(call, {}).get(branch)
         new = leg is None
         if leg is None:
@@ -160,6 +170,12 @@ class Relay:
         lines = offer_answer.read_answer(leg.offered, description, leg.profile)
         self._check_addresses(leg, lines, description.media)
         self._agreed(leg, lines, description.media)
+
+    def answer_joined(self, call: str, branch: str, offer: bytes, *, peer: str, answer: bytes) -> bytes:
+        self.accept(call, peer, answer)
+        ours = self.answer(call, branch, offer, like=peer)
+        self.join(call, branch, peer)
+        return ours
 
     def compatible(self, call: str, a: str, b: str) -> bool:
         return offer_answer.can_hear(self._leg(call, a).lines, self._leg(call, b).lines)

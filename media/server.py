@@ -29,9 +29,18 @@ class MediaServer(Protocol):
     """(call, branch, why): nothing more will come of this branch: consent lost, DTLS failed or closed, silence."""
 
     async def answer(
-        self, call: str, branch: str, offer: bytes, *, kinds: frozenset[str] = ALL_KINDS
+        self,
+        call: str,
+        branch: str,
+        offer: bytes,
+        *,
+        kinds: frozenset[str] = ALL_KINDS,
+        like: str | None = None,
     ) -> bytes:
-        """The answer to a peer's offer: on a new branch, or a re-offer. Media not in `kinds` are refused."""
+        """The answer to a peer's offer: on a new branch, or a re-offer. Media not in `kinds` are refused.
+
+        With `like` only what that branch has agreed on is taken: the two can then be joined as they are.
+        """
 
     async def offer(
         self,
@@ -50,6 +59,10 @@ class MediaServer(Protocol):
 
     async def accept(self, call: str, branch: str, answer: bytes) -> None:
         """The peer's answer to our latest offer."""
+
+    async def answer_joined(self, call: str, branch: str, offer: bytes, *, peer: str, answer: bytes) -> bytes:
+        """In one step what a callee's answer asks for: `peer` has sent `answer` to our latest offer, `branch` gets its
+        answer to `offer` like that, and the two are joined."""
 
     async def compatible(self, call: str, a: str, b: str) -> bool:
         """False: `a` must be re-offered like `b` before the two can hear each other."""

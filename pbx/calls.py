@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -23,6 +24,9 @@ from pbx.leg import Gone, Leg, LegEvent, Plugged, Unplugged, tidy
 from pbx.open_contacts import OpenContacts
 from pbx.prompt import Taken
 from sip_trunk import user_agent as sip
+
+if TYPE_CHECKING:
+    from sip_trunk.refer import Refer
 
 log = Logger()
 
@@ -47,7 +51,11 @@ class Greeting:
 
     leg: Leg
     session: bytes
-    offered: bool
+    offer: bytes  # empty: they left it to us to offer
+
+    @property
+    def offered(self) -> bool:
+        return bool(self.offer)
 
 
 @dataclass(slots=True)
@@ -59,6 +67,8 @@ class _Line:
     legs: int = 0
     timer: IDelayedCall | None = None
     music: IDelayedCall | None = None
+    # While the agent passes the contact on the customer hears music; this is told when the agent goes before that.
+    aside: Callable[[], None] | None = None
 
 
 def kinds_of(channel: Channel) -> frozenset[str]:
@@ -85,6 +95,10 @@ class Calls:
         self._now = now
         self._patience = patience or Patience()
         self._lines: dict[str, _Line] = {}
+        self.on_transfer: Callable[[Contact, Leg, Refer], None] | None = None
+        """An agent's phone asks that its contact be transferred; whoever hears it answers the REFER."""
+        self.shared: Callable[[str], bool] = lambda contact_id: False
+        """Whether other calls have branches in a contact's media: then those stay when the contact ends."""
         contacts.on_ended.append(self._contact_ended)
 
     def expect(self, contact: Contact, *, after_restart: bool = False) -> None:
@@ -106,7 +120,7 @@ class Calls:
             number = line.legs
         kinds, profile = kinds_of(channel), _profile(call)
         leg = Leg(call, self._media, contact_id, f"customer-{number}", profile=profile, kinds=kinds)
-        offer = call.request.body
+        offer = call.offer
         try:
             if offer:
                 session = await self._media.answer(contact_id, leg.branch, offer, kinds=kinds)
@@ -116,7 +130,7 @@ class Calls:
         except WarmlineError:
             self._drop(contact_id, leg.branch)
             raise
-        return Greeting(leg, session, offered=bool(offer))
+        return Greeting(leg, session, offer)
 
     async def arrive(self, contact: Contact, greeting: Greeting) -> None:
         """The customer's INVITE, the first or a later one: a page that was loaded again calls its contact again."""
@@ -127,20 +141,27 @@ class Calls:
         line = self._lines.setdefault(contact.id, _Line(contact, legs=1))
         before, line.customer = line.customer, leg
         self._found(line)
+        if contact.session is None:
+            contact.session = leg.call.session_id
         self._events.write(
             "contact.invited",
             contact=contact.id,
             call_id=leg.call.id,
             again=before is not None,
-            video=_has_video(leg.call.request.body),
+            video=_has_video(greeting.offer),
+            session=contact.session,
         )
         if before is not None:
             before.on_event = None
             before.end("called again")
         leg.on_event = lambda event: self._customer_event(line, leg, event)
+        leg.on_transfer = _not_theirs
         if not leg.alive:
             return
         leg.answer(greeting.session, offered=greeting.offered)
+        if line.aside is not None:
+            await self._entertain(line, leg, "music")
+            return
         if line.agent is not None and line.agent.alive and contact.state is State.CONNECTED:
             await self._rejoin(line, leg, line.agent)
             return
@@ -162,14 +183,9 @@ class Calls:
             return False
         self._stop_music(line)
         line.agent = agent
-        agent.on_event = lambda event: self._agent_event(line, agent, event)
-        line.bridge = bridge = Bridge(self._media, contact.id, line.customer, agent)
+        self._listen(line, agent)
         try:
-            joined = await bridge.join()
-            if not joined and agent.alive and contact.open and line.customer is not bridge.customer:
-                # The page was loaded again in this very moment; its new leg is the one to join.
-                line.bridge = bridge = Bridge(self._media, contact.id, line.customer, agent)
-                joined = await bridge.join()
+            joined = await self._bridge(line, agent)
         except WarmlineError as error:
             log.warn("Contact {id} could not be joined: {error}", id=contact.id, error=error.reason)
             if agent.alive and contact.open:
@@ -179,7 +195,12 @@ class Calls:
         if not contact.open:
             return True
         if joined:
-            self._contacts.join(contact, customer_call_id=line.customer.call.id, agent_call_id=agent.call.id)
+            self._contacts.join(
+                contact,
+                customer_call_id=line.customer.call.id,
+                agent_call_id=agent.call.id,
+                session=contact.session,
+            )
             if line.customer.unplugged:
                 self._await_customer(line, self._patience.talking_s)
             return True
@@ -190,6 +211,100 @@ class Calls:
             await self._entertain(line, line.customer, "music")
         return False
 
+    def _listen(self, line: _Line, agent: Leg) -> None:
+        agent.on_event = lambda event: self._agent_event(line, agent, event)
+        agent.on_transfer = lambda refer: self._transfer_asked(line, agent, refer)
+
+    async def _bridge(self, line: _Line, agent: Leg) -> bool:
+        """Join the customer with this agent's leg. False: one of them was gone. Raises WarmlineError."""
+        contact = line.contact
+        assert line.customer is not None
+        line.bridge = bridge = Bridge(self._media, contact.id, line.customer, agent)
+        joined = await bridge.join()
+        if not joined and agent.alive and contact.open and line.customer is not bridge.customer:
+            # The page was loaded again in this very moment; its new leg is the one to join.
+            line.bridge = bridge = Bridge(self._media, contact.id, line.customer, agent)
+            joined = await bridge.join()
+        return joined
+
+    # A contact that goes from one agent's leg to another
+
+    def agent_leg(self, contact_id: str) -> Leg | None:
+        line = self._lines.get(contact_id)
+        return line.agent if line is not None else None
+
+    def contact_of(self, call: sip.Call) -> Contact | None:
+        """The contact in which this call is the agent's leg."""
+        for line in self._lines.values():
+            if line.agent is not None and line.agent.call is call:
+                return line.contact
+        return None
+
+    def set_aside(self, contact: Contact, agent_gone: Callable[[], None]) -> None:
+        """From now on the agent may hang up without ending the contact: `agent_gone` is told of it.
+
+        It ends with `take_over`, `give_back`, `back_to_queue` or the contact.
+        """
+        line = self._lines.get(contact.id)
+        if line is not None:
+            line.aside = agent_gone
+
+    async def play_music(self, contact: Contact) -> None:
+        """Something to hear for a customer who is being passed on."""
+        line = self._lines.get(contact.id)
+        if line is not None and line.customer is not None:
+            line.bridge = None
+            await self._entertain(line, line.customer, "music")
+
+    async def give_back(self, contact: Contact) -> None:
+        """The customer hears the agent again who wanted to pass them on."""
+        line = self._lines.get(contact.id)
+        if line is None or line.aside is None:
+            return
+        line.aside = None
+        if line.customer is not None and line.agent is not None:
+            await self._rejoin(line, line.customer, line.agent)
+
+    def back_to_queue(self, contact: Contact) -> None:
+        """The agent has gone and nobody took it: the customer waits again, in the old place."""
+        line = self._lines.get(contact.id)
+        if line is not None and line.customer is not None:
+            line.aside = line.bridge = None
+            spawn(self._entertain(line, line.customer, "music"), f"music for {contact.id}")
+        self._contacts.back(contact)
+
+    async def take_over(self, contact: Contact, leg: Leg, decide: Callable[[], bool]) -> bool:
+        """Join the customer with another leg in place of the agent's. Nothing has changed when it is False.
+
+        `decide` is asked when the two are joined, and makes it so for everybody else; the leg before is ended then.
+        """
+        line = self._lines.get(contact.id)
+        if line is None or line.customer is None:
+            return False
+        self._stop_music(line)
+        before = line.agent
+        try:
+            joined = await self._bridge(line, leg)
+        except WarmlineError as error:
+            log.warn("Contact {id} could not be joined: {error}", id=contact.id, error=error.reason)
+            joined = False
+        if not (joined and contact.open and leg.alive and decide()):
+            return False
+        line.agent, line.aside = leg, None
+        if before is not None and before is not leg:
+            before.on_event = None
+            before.end("transferred")
+        self._listen(line, leg)
+        if line.customer.unplugged:
+            self._await_customer(line, self._patience.talking_s)
+        return True
+
+    def _transfer_asked(self, line: _Line, leg: Leg, refer: Refer) -> None:
+        if line.agent is not leg or line.contact.state is not State.CONNECTED or self.on_transfer is None:
+            refer.refuse(481 if line.agent is not leg else 403)
+        else:
+            self.on_transfer(line.contact, leg, refer)
+
     def media_gone(self, contact_id: str, branch: str, why: str) -> None:
         """MediaServer: nothing comes from this branch any more."""
         line = self._lines.get(contact_id)
@@ -197,7 +312,12 @@ class Calls:
             return
         if line.customer is not None and line.customer.branch == branch:
             self._customer_lost(line)
-        elif line.agent is not None and line.agent.branch == branch and line.contact.state is State.CONNECTED:
+        elif line.agent is None or line.agent.branch != branch:
+            return
+        elif line.aside is not None:
+            line.agent.end("nothing is heard")
+            self._agent_event(line, line.agent, Gone("lost", why))
+        elif line.contact.state is State.CONNECTED:
             self._contacts.end(line.contact, Disposition.AGENT_LOST, reason=why)
 
     def media_died(self) -> None:
@@ -229,6 +349,9 @@ class Calls:
         if line.agent is not leg or line.contact.state is not State.CONNECTED:
             return  # before the two are joined it is `connect` that sees it
         match event:
+            case Gone() if line.aside is not None:
+                line.agent = None
+                line.aside()
             case Gone("lost", reason):
                 self._contacts.end(line.contact, Disposition.AGENT_LOST, reason=reason)
             case Gone(_, reason):
@@ -343,7 +466,12 @@ class Calls:
             if leg is not None:
                 leg.on_event = None
                 leg.end(reason)
-        tidy(self._media.delete(contact.id), f"deleting the media of {contact.id}")
+        if not self.shared(contact.id):
+            tidy(self._media.delete(contact.id), f"deleting the media of {contact.id}")
+
+
+def _not_theirs(refer: Refer) -> None:
+    refer.refuse(403, "Customers Are Not Transferred By Themselves")
 
 
 def _lost(contact: Contact) -> Disposition:

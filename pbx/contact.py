@@ -30,6 +30,7 @@ class Move(StrEnum):
     RING = "ring"  # an agent is held for this contact and rung
     BACK = "back"  # that agent is not to be had: waiting again, in the old place
     JOIN = "join"  # the customer hears (or reads) the agent
+    TRANSFER = "transfer"  # the customer hears somebody else, to whom the agent has passed them on
     END = "end"
 
 
@@ -37,7 +38,10 @@ MOVES: dict[tuple[State, Move], State] = {
     (State.WAITING, Move.RING): State.RINGING,
     (State.RINGING, Move.BACK): State.WAITING,
     (State.RINGING, Move.JOIN): State.CONNECTED,
-    (State.CONNECTED, Move.BACK): State.WAITING,  # a chat that outlived its server
+    # A chat that outlived its server; a call whose agent passed it on and left before anybody took it.
+    (State.CONNECTED, Move.BACK): State.WAITING,
+    (State.CONNECTED, Move.TRANSFER): State.CONNECTED,
+    (State.RINGING, Move.TRANSFER): State.CONNECTED,
     (State.WAITING, Move.END): State.ENDED,
     (State.RINGING, Move.END): State.ENDED,
     (State.CONNECTED, Move.END): State.ENDED,
@@ -118,6 +122,8 @@ class Contact:
     disposition: Disposition | None = None
     attempts: int = 0
     refusals: dict[str, float] = field(default_factory=dict)  # agent -> when they last did not take it
+    session: str | None = None  # the Session-ID of all its legs (RFC 7989): the first caller's, a chat's its own
+    anonymous: bool = False  # a phone caller who wants nobody to be told who they are (RFC 3323)
 
     @property
     def id(self) -> str:
@@ -140,7 +146,8 @@ class Contact:
         except KeyError:
             raise OurError(f"contact {self.id} is {self.state}: it cannot {move}") from None
 
-    def ring(self, agent_id: str) -> None:
+    def ring(self, agent_id: str | None) -> None:
+        """None: a number outside is rung."""
         self._move(Move.RING)
         self.agent_id = agent_id
         self.attempts += 1
@@ -158,6 +165,13 @@ class Contact:
     def join(self, now: float) -> None:
         self._move(Move.JOIN)
         self.connected_at = now
+
+    def pass_on(self, agent_id: str | None, now: float) -> None:
+        """Whom it was transferred to has it from now on; None: somebody outside."""
+        self._move(Move.TRANSFER)
+        self.agent_id = agent_id
+        if self.connected_at is None:
+            self.connected_at = now
 
     def end(self, disposition: Disposition, now: float) -> None:
         if self.state is State.RINGING:

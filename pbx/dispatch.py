@@ -126,6 +126,30 @@ class Dispatch:
         """1: the next one of those who need the same agents. None: not waiting in the queue."""
         return self.floor.queue.position(contact_id)
 
+    # Contacts that one agent passes on to another
+
+    async def hold(self, contact: Contact, agent_id: str) -> Reservation | None:
+        """Hold an agent whom a colleague has named; None: they are not to be had."""
+        return await Reservation.hold(
+            self._states, contact.id, agent_id, contact.channel, lease_s=self._lease_s, named=True
+        )
+
+    def hand_over(self, contact: Contact, taker: Reservation | None) -> bool:
+        """The contact is the taker's (None: somebody's outside), and who had it writes up. False: nothing changed."""
+        giver = self._held.get(contact.id)
+        if taker is not None:
+            if not taker.take_over(giver, wrap_up_s=self._wrap_up_s):
+                return False
+            self._held[contact.id] = taker
+        else:
+            self.let_go(contact)
+        self._limits.pop(contact.id, None)
+        return True
+
+    def let_go(self, contact: Contact) -> None:
+        """Who talked to this contact has left it, and writes up."""
+        self._release(self._held.pop(contact.id, None), talked=True)
+
     # News
 
     def agent_changed(self, agent_id: str) -> None:
@@ -283,7 +307,7 @@ class Dispatch:
             raise
 
     def _tell(self, offer: _Offer, outcome: Outcome) -> None:
-        kind, facts = _as_event(outcome)
+        kind, facts = as_event(outcome)
         if kind:
             self._events.write(kind, contact=offer.contact.id, agent=offer.agent_id, **facts)
 
@@ -332,7 +356,8 @@ def group_of(contact: Contact) -> Group:
     return Group(contact.facts.provider_id, contact.channel.value, required)
 
 
-def _as_event(outcome: Outcome) -> tuple[str, dict[str, Any]]:
+def as_event(outcome: Outcome) -> tuple[str, dict[str, Any]]:
+    """The event that tells of an outcome, and its facts; "" where there is nothing to tell."""
     match outcome:
         case Taken(leg, phone):
             return "contact.accepted", {"device": phone.device_id, "call_id": leg.call.id}
@@ -340,7 +365,7 @@ def _as_event(outcome: Outcome) -> tuple[str, dict[str, Any]]:
             return "contact.declined", {"device": phone.device_id, "status": status}
         case NoAnswer():
             return "contact.no_answer", {}
-        case Unreachable(why):
+        case Unreachable(why, _):
             return "contact.unreachable", {"phones": dict(why)}
         case Withdrawn():
             return "", {}

@@ -48,7 +48,7 @@ class FeatureCodes:
         )
         leg = Leg(call, self._media, media_call, "phone", profile=profile, kinds=AUDIO_ONLY)
         try:
-            offer = call.request.body
+            offer = call.offer
             session = (
                 await self._media.answer(media_call, "phone", offer, kinds=AUDIO_ONLY)
                 if offer

@@ -1,8 +1,11 @@
 """Every INVITE that comes from outside a dialog, by whom it is from:
 
 from a trunk              to one of our numbers           a phone caller's contact        `_from_trunk`
+                          to an agent, where it may       a direct call                   `_from_trunk`
 from a customer's page    to its contact's own address    that contact's customer leg     `_from_app`
 from an agent's phone     to a feature code               ready, not ready                `_from_phone`
+                          to an agent, or a number        a direct call                   `_from_phone`
+                          in place of another phone       the same call, at this phone    `_from_phone`
 anything else                                             a clear refusal                 `_refuse`
 """
 
@@ -13,7 +16,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from agent_presence.roster import Roster
+from agent_presence.roster import Agent, Roster
 from config.bridge import spawn
 from config.errors import WarmlineError
 from config.events import EventLog
@@ -21,16 +24,25 @@ from pbx.agent_message import Authenticate
 from pbx.app_credentials import AppCredentials
 from pbx.calls import Calls
 from pbx.contact import Channel
+from pbx.destination import Destinations
+from pbx.direct_calls import Caller, DirectCalls
 from pbx.feature_codes import FeatureCodes
 from pbx.front_desk import FrontDesk
+from pbx.invitation import plain
 from pbx.open_contacts import OpenContacts
+from pbx.transfer import Transfers
 from sip_trunk.authentication import Challenge
+from sip_trunk.identity import CallerIdentity, identity_of
+from sip_trunk.sip.headers import quote_string
 from sip_trunk.sip.message import Request
 from sip_trunk.sip.uri import SipUri
-from sip_trunk.trunk import Trunk, TrunkTable, called_number, caller_number
+from sip_trunk.trunk import Trunk, TrunkTable, called_number
 from sip_trunk.user_agent import IncomingCall
 
 log = Logger()
+
+# RFC 3323 s4.1.1.3
+ANONYMOUS = "anonymous.invalid"
 
 
 class Inbound:
@@ -49,7 +61,13 @@ class Inbound:
         events: EventLog,
         *,
         domain: str,
+        destinations: Destinations,
+        direct_calls: DirectCalls,
+        transfers: Transfers,
     ) -> None:
+        self._destinations = destinations
+        self._direct_calls = direct_calls
+        self._transfers = transfers
         self._desk = desk
         self._contacts = contacts
         self._calls = calls
@@ -69,6 +87,10 @@ class Inbound:
         browser = call.flow.transport in ("WS", "WSS")
         trunk = None if browser else self._trunks.by_peer(call.flow)
         if trunk is not None:
+            if call.replaces is not None:
+                # RFC 3891 s9: who may name a dialog may steal it; no trunk has any business in one of ours.
+                self._refuse(call, 403, "Only Agents Replace Calls")
+                return
             self._serve(call, self._from_trunk(call, trunk))
             return
         if not (browser or self._says_ours(call.request)):
@@ -78,30 +100,44 @@ class Inbound:
         if isinstance(who, Challenge):
             call.refuse(who.status, who.reason, headers=who.headers)
             return
-        customer_id = self._app_credentials.customer_of(who)
-        if customer_id is not None:
-            self._serve(call, self._from_app(call, customer_id))
-            return
         agent = self._roster.agent_of_username(who)
         if agent is not None:
-            self._serve(call, self._from_phone(call, agent.id))
+            self._serve(call, self._from_phone(call, agent, who))
+            return
+        customer_id = self._app_credentials.customer_of(who)
+        if customer_id is not None and call.replaces is None:
+            self._serve(call, self._from_app(call, customer_id))
             return
         self._refuse(call, 403, "Nobody Known")
 
     async def _from_trunk(self, call: IncomingCall, trunk: Trunk) -> None:
         """The called number says whose customer it is; the caller's, when they have proved it, which customer."""
-        dialled, caller = called_number(call.request) or "", caller_number(call.request, trunk) or ""
+        dialled, caller = called_number(call.request) or "", identity_of(call.request, trunk)
         contact = None
         # Some carriers leave out the plus of E.164.
-        for number in (dialled, f"+{dialled}"):
-            contact = contact or await self._desk.from_phone(trunk.name, number, caller)
+        for number in (dialled, f"+{dialled}") if dialled else ():
+            contact = contact or await self._desk.from_phone(
+                trunk.name, number, caller.number or "", anonymous=caller.anonymous
+            )
         if contact is None:
-            self._refuse(call, 404, "Not One Of Our Numbers", dialled=dialled, trunk=trunk.name)
+            if trunk.extensions and not self._desk.draining:
+                await self._to_extension(call, trunk, caller)
+            else:
+                self._refuse(call, 404, "Not One Of Our Numbers", dialled=dialled, trunk=trunk.name)
             return
         greeting = await self._calls.greet(contact.id, Channel.VOICE, call)
         if not greeting.leg.alive:  # hung up before there was anything
             return
-        await self._desk.take_call(contact, greeting)
+        await self._desk.take_call(contact, greeting, diverted_from=caller.diverted_from)
+
+    async def _to_extension(self, call: IncomingCall, trunk: Trunk, caller: CallerIdentity) -> None:
+        """An enterprise's own exchange calls an agent by name; nobody calls out from a trunk."""
+        destination = self._destinations.find(call.request.uri, numbers=False)
+        shown = f"<sip:anonymous@{ANONYMOUS}>"
+        if not caller.anonymous:
+            shown = f"{quote_string(plain(caller.name))} <sip:{caller.number or 'unknown'}@{self._domain}>"
+        who = "anonymous" if caller.anonymous else caller.number or "unknown"
+        await self._direct_calls.place(call, Caller(who, shown, trunk=trunk.name), destination)
 
     async def _from_app(self, call: IncomingCall, customer_id: str) -> None:
         """A page calls its contact's address: for the first time, or again after it was lost."""
@@ -117,12 +153,18 @@ class Inbound:
         else:
             await self._calls.arrive(contact, await self._calls.greet(contact.id, contact.channel, call))
 
-    async def _from_phone(self, call: IncomingCall, agent_id: str) -> None:
+    async def _from_phone(self, call: IncomingCall, agent: Agent, username: str) -> None:
+        """A feature code, a colleague, a number; or another of their phones, that a call goes on at."""
         dialled = call.request.uri.user or ""
-        if self._feature_codes.knows(dialled):
-            await self._feature_codes.dialled(agent_id, dialled, call)
+        if call.replaces is not None:
+            await self._transfers.replace(call, agent.id, call.replaces)
+        elif self._feature_codes.knows(dialled):
+            await self._feature_codes.dialled(agent.id, dialled, call)
         else:
-            self._refuse(call, 404, "No Such Feature Code", agent=agent_id)
+            destination = self._destinations.find(call.request.uri, numbers=True)
+            address = f"sip:{username}@{self._domain}"
+            caller = Caller(address, f"{quote_string(agent.name)} <{address}>", agent.id)
+            await self._direct_calls.place(call, caller, destination)
 
     def _says_ours(self, request: Request) -> bool:
         """Whether they claim to be one of us: only then is there a password to ask for. No name of ours is a number."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -10,8 +11,8 @@ from config.events import EventLog
 from media.server import AUDIO_ONLY, MediaServer
 from pbx.calls import kinds_of
 from pbx.contact import Channel, Contact
-from pbx.prompt import Invitation, Prompt
-from pbx.staffing import Staffing
+from pbx.prompt import Invitation, Note, Prompt
+from pbx.staffing import Phone, Staffing
 from sip_trunk.sip.headers import quote_string
 from sip_trunk.user_agent import UserAgent
 
@@ -20,7 +21,7 @@ _SHOWN = 120
 
 
 class Ringer:
-    """Makes the Prompt of a contact for an agent.
+    """Makes the Prompt of a contact for an agent, or for a number outside.
 
     `customer_branch` gives a contact's customer leg in media; `context_url` where the agent may read about it. `domain`
     is the SIP domain the contact's own address is in. Times in seconds.
@@ -52,38 +53,75 @@ class Ringer:
         self._unreachable_s = unreachable_s
 
     def __call__(self, contact: Contact, agent_id: str) -> Prompt:
-        chat = contact.channel is Channel.CHAT
-        invitation = Invitation(
-            contact_id=contact.id,
-            agent_id=agent_id,
-            from_=contact_from(contact, self._domain, product=True),
-            headers=(
+        return self._prompt(
+            contact,
+            self._staffing.phones(agent_id, contact.channel),
+            contact_from(contact, self._domain, product=True),
+            (
                 ("Subject", subject(contact)),
                 ("Call-Info", f"<{self._context_url(contact.id)}>;purpose=info"),
                 ("X-Warmline-Contact", contact.id),
             ),
+            self._note(contact, agent_id),
+        )
+
+    def outside(
+        self, contact: Contact, phone: Phone, from_: str, headers: tuple[tuple[str, str], ...]
+    ) -> Prompt:
+        """Ring a number by a trunk: nothing of what we know of the customer goes there."""
+        return self._prompt(contact, [phone], from_, headers, self._note(contact, None))
+
+    def _prompt(
+        self,
+        contact: Contact,
+        phones: Sequence[Phone],
+        from_: str,
+        headers: tuple[tuple[str, str], ...],
+        note: Note,
+    ) -> Prompt:
+        chat = contact.channel is Channel.CHAT
+        invitation = Invitation(
+            media_call=contact.id,
+            from_=from_,
+            headers=headers,
             like=None if chat else self._customer_branch(contact.id),
             kinds=AUDIO_ONLY if chat else kinds_of(contact.channel),
+            session=contact.session,
         )
         return Prompt(
             invitation,
-            self._staffing.phones(agent_id, contact.channel),
+            phones,
             user_agent=self._user_agent,
             media=self._media,
-            events=self._events,
             clock=self._clock,
             ring_s=self._ring_s,
             unreachable_s=self._unreachable_s,
-            attempt=contact.attempts,
+            prefix=f"agent-{contact.attempts}",
+            note=note,
         )
+
+    def _note(self, contact: Contact, agent_id: str | None) -> Note:
+        def note(kind: str, phone: Phone, call_id: str | None, facts: dict[str, Any]) -> None:
+            name = "device.hung_up_late" if kind == "hung_up_late" else f"contact.{kind}"
+            self._events.write(
+                name,
+                contact=contact.id,
+                agent=agent_id,
+                device=phone.device_id,
+                call_id=call_id,
+                session=contact.session,
+                **facts,
+            )
+
+        return note
 
 
 def contact_from(contact: Contact, domain: str, *, product: bool = False) -> str:
     """The From of what is sent on the contact's behalf: its own address, so that two contacts never mix."""
-    name = contact.facts.caller
+    name = contact.facts.caller if not contact.anonymous else "Anonymous"
     if product and contact.facts.product_name:
         name = f"{name} ({contact.facts.product_name})"
-    return f"{quote_string(_plain(name))} <sip:{contact.id}@{domain}>"
+    return f"{quote_string(plain(name))} <sip:{contact.id}@{domain}>"
 
 
 def subject(contact: Contact) -> str:
@@ -91,8 +129,9 @@ def subject(contact: Contact) -> str:
     facts = contact.facts
     about = facts.product_name or facts.provider_name
     trouble = f" - {facts.article_title}" if facts.article_title else ""
-    return _plain(f"{facts.channel.value.capitalize()}: {about}{trouble}")
+    return plain(f"{facts.channel.value.capitalize()}: {about}{trouble}")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text for a phone's display: printable, on one line, and short."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:_SHOWN]

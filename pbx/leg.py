@@ -7,6 +7,7 @@ of the peer's (hold, resume, a new network) is answered on its branch, whatever 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -16,9 +17,14 @@ from config.bridge import spawn
 from config.errors import WarmlineError
 from media.server import ALL_KINDS, MediaServer, Profile
 from sip_trunk import user_agent as sip
+from sip_trunk.dtmf import keys_of
+from sip_trunk.refer import Refer
 from sip_trunk.sip.headers import quote_string
 
 log = Logger()
+
+# RFC 3326 s2: what is a Reason already is passed on as it came.
+_REASON = re.compile(r"(?:SIP|Q\.850)\s*;\s*cause=[0-9]{1,3}\b[^\r\n]{0,200}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,9 @@ class Leg:
     """Set `on_event` to hear of it; what happened before is told then.
 
     `kinds` bounds what media the peer may have. A leg whose answer was not needed yet (an INVITE without an offer,
-    RFC 3261 s13.2.1) takes it from the ACK.
+    RFC 3261 s13.2.1) takes it from the ACK. `tidies` False: whoever owns the media call puts the branch away.
+
+    `on_transfer` gets a REFER and answers it; without it, none is taken. `on_keys` gets the keys pressed in an INFO.
     """
 
     def __init__(
@@ -70,10 +78,14 @@ class Leg:
         *,
         profile: Profile,
         kinds: frozenset[str] = ALL_KINDS,
+        tidies: bool = True,
     ) -> None:
         self.call = call
         self.branch = branch
         self.profile = profile
+        self.tidies = tidies
+        self.on_transfer: Callable[[Refer], None] | None = None
+        self.on_keys: Callable[[str], None] | None = None
         self._kinds = kinds
         self._media = media
         self._media_call = media_call
@@ -132,7 +144,15 @@ class Leg:
         if self._gone is None:
             self._gone = Gone("us", reason)
             self._let_go()
-            self.call.hangup(reason=f"SIP;cause=200;text={quote_string(reason)}" if reason else None)
+            self.call.hangup(reason=_as_reason(reason) if reason else None)
+
+    def refuse(self, status: int, reason: str | None = None) -> None:
+        """Refuse a caller who has not been answered."""
+        assert isinstance(self.call, sip.IncomingCall)
+        if self._gone is None:
+            self._gone = Gone("us", reason or "")
+            self._let_go()
+            self.call.refuse(status, reason)
 
     def _heard(self, event: sip.CallEvent) -> None:
         self._replugged()
@@ -155,6 +175,11 @@ class Leg:
                 self._agreed(status)
             case sip.InDialog(request):
                 self._asked(request)
+            case sip.TransferRequested(refer):
+                if self.on_transfer is not None:
+                    self.on_transfer(refer)
+                else:
+                    refer.refuse(488, "Nothing Here Can Be Transferred")
             case _:
                 pass
 
@@ -186,14 +211,20 @@ class Leg:
         if self._agreeing is not None and not self._agreeing.done():
             self._agreeing.set_result(answer)
 
-    @staticmethod
-    def _asked(request: sip.IncomingRequest) -> None:
-        # INFO carries key presses of phones that know no telephone-event (RFC 6086): taken, of no use to us yet.
+    def _asked(self, request: sip.IncomingRequest) -> None:
         # Lines of a chat come to the contact's address, not into a call.
-        if request.message.method == "INFO":
-            request.respond(200)
-        else:
+        if request.message.method != "INFO":
             request.respond(488, "Write To The Contact's Address")
+            return
+        # RFC 6086: phones that know no telephone-event say here which keys were pressed.
+        keys = keys_of(request.message)
+        kind = (request.message.headers.get("Content-Type") or "").lower()
+        if not keys and kind.startswith("application/dtmf"):
+            request.respond(400, "No Key That Is Known")
+            return
+        request.respond(200)
+        if keys and self.on_keys is not None:
+            self.on_keys(keys)
 
     def _is_gone(self, gone: Gone) -> None:
         if self._gone is not None:
@@ -205,6 +236,11 @@ class Leg:
     def _let_go(self) -> None:
         self._agreed(481)
         self._unwatch_flow()
+        if self.tidies:
+            self.drop()
+
+    def drop(self) -> None:
+        """Put the branch away: for whoever owns the media call of a leg that does not tidy."""
         tidy(self._media.drop(self._media_call, self.branch), f"dropping {self.branch} of {self._media_call}")
 
     def _tell(self, event: LegEvent) -> None:
@@ -238,3 +274,7 @@ class Leg:
         if self._unplugged and self._flow is not None and self._flow.alive:
             self._unplugged = False
             self._tell(Plugged())
+
+
+def _as_reason(reason: str) -> str:
+    return reason if _REASON.fullmatch(reason) else f"SIP;cause=200;text={quote_string(reason)}"

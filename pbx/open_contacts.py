@@ -23,7 +23,7 @@ log = Logger()
 _REMEMBERED = 1000
 
 Watcher = Callable[[str, Any], None]
-"""Gets ("state", Contact), ("message", Message) or ("delivered", Message)."""
+"""Gets ("state", Contact), ("message" or "delivered" or "read", Message) or ("composing", (side, whether))."""
 
 
 class OpenContacts:
@@ -124,6 +124,23 @@ class OpenContacts:
         )
         self._tell(contact)
 
+    def agent_left(self, contact: Contact, ringing: str | None) -> None:
+        """The agent who passes a contact on has gone before anybody took it; whoever is rung is `ringing`.
+
+        Stored as waiting: should this process die now, the contact is back in its place.
+        """
+        contact.back()
+        self._stored(self._store.moved(contact))
+        contact.ring(ringing)
+        self._tell(contact)
+
+    def transferred(self, contact: Contact, agent_id: str | None, **facts: Any) -> None:
+        """Another agent (None: somebody outside) has it now."""
+        contact.pass_on(agent_id, self._now())
+        self._stored(self._store.moved(contact))
+        self._events.write("contact.transferred", contact=contact.id, agent=agent_id, **facts)
+        self._tell(contact)
+
     def end(self, contact: Contact, disposition: Disposition, **facts: Any) -> asyncio.Future[None]:
         """The end, once: a second one, by whoever was slower, is nothing. The future resolves when it is durable."""
         if not contact.can(Move.END):
@@ -148,6 +165,7 @@ class OpenContacts:
             whose=disposition.whose,
             during=before.value,
             talked_s=talked_s,
+            session=contact.session,
             **facts,
         )
         _call_all(self.on_ended, contact)

@@ -7,8 +7,8 @@ other phone of the agent rings any more (or is being hung up on by the user agen
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -16,7 +16,6 @@ from twisted.logger import Logger
 
 from config.bridge import spawn
 from config.errors import WarmlineError
-from config.events import EventLog
 from media.server import MediaServer
 from pbx.leg import Leg, tidy
 from pbx.staffing import Phone
@@ -52,9 +51,13 @@ class NoAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """No phone of the agent could be made to ring; `why` says of each what it said or that it was silent."""
+    """No phone could be made to ring; `why` says of each what it said or that it was silent.
+
+    `status` is the SIP status that tells it best, None where nobody said one.
+    """
 
     why: dict[str, str]
+    status: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +69,23 @@ class Withdrawn:
 
 Outcome = Taken | Declined | NoAnswer | Unreachable | Withdrawn
 
+Note = Callable[[str, Phone, str | None, dict[str, Any]], None]
+"""Gets ("prompted" | "ringing" | "hung_up_late", phone, Call-ID, facts) as it happens."""
+
+Settle = Callable[[str, bytes], Awaitable[None]]
+"""Have media take a phone's answer, given its branch; a WarmlineError makes the answer one of no use."""
+
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """What the INVITE to the agent's phones says: who, what, where to read more, and in whose codecs."""
+    """What the INVITE to the phones says: who, what, where to read more, and in whose codecs."""
 
-    contact_id: str
-    agent_id: str
+    media_call: str
     from_: str
     headers: tuple[tuple[str, str], ...]
-    like: str | None  # the customer's branch; None: our own audio, for a chat
+    like: str | None  # the branch of whoever calls; None: our own audio, for a chat
     kinds: frozenset[str]
+    session: str | None = None  # the Session-ID all legs share (RFC 7989)
 
 
 @dataclass(slots=True)
@@ -90,7 +99,10 @@ class _Ringing:
 
 
 class Prompt:
-    """Times in seconds: `ring_s` for all phones, `unreachable_s` till the first provisional of each."""
+    """Times in seconds: `ring_s` for all phones, `unreachable_s` till the first provisional of each.
+
+    Branches of media are called `prefix` and a number. `tidies` is that of the leg which comes of it.
+    """
 
     def __init__(
         self,
@@ -99,24 +111,31 @@ class Prompt:
         *,
         user_agent: sip.UserAgent,
         media: MediaServer,
-        events: EventLog,
         clock: IReactorTime,
         ring_s: float,
         unreachable_s: float,
-        attempt: int,
+        prefix: str,
+        note: Note,
+        settle: Settle | None = None,
+        tidies: bool = True,
     ) -> None:
         self._invitation = invitation
         self._user_agent = user_agent
         self._media = media
-        self._events = events
         self._clock = clock
+        self._note_to = note
+        self.on_ringing: Callable[[], None] | None = None
+        """Told as each phone begins to ring."""
+        self._settling = settle or self._accept
+        self._tidies = tidies
         self._ring_s = ring_s
         self._unreachable_s = unreachable_s
         self._ringing = {
-            f"agent-{attempt}-{number}": _Ringing(phone, f"agent-{attempt}-{number}")
+            f"{prefix}-{number}": _Ringing(phone, f"{prefix}-{number}")
             for number, phone in enumerate(phones, 1)
         }
         self._why: dict[str, str] = {}
+        self._status: int | None = None
         self._any_heard = False
         self._others_reason: str | None = None
         self._decided: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -126,7 +145,11 @@ class Prompt:
         if not self._ringing:
             self._decide(Unreachable({}))
         try:
-            await asyncio.gather(*(self._invite(device) for device in tuple(self._ringing.values())))
+            devices = tuple(self._ringing.values())
+            if len(devices) == 1:
+                await self._invite(devices[0])
+            else:
+                await asyncio.gather(*(self._invite(device) for device in devices))
             if not self._decided.done():
                 self._deadline = self._clock.callLater(self._ring_s, self._limit)
             return await self._decided
@@ -142,7 +165,7 @@ class Prompt:
     def lose_agent(self, why: str) -> None:
         """The agent cannot be asked any more; what is ringing is stopped."""
         if not self._decided.done():
-            self._decide(Unreachable({**self._why, "all": why}))
+            self._decide(Unreachable({**self._why, "all": why}, self._status))
             self._stop_others()
 
     # One phone
@@ -151,14 +174,14 @@ class Prompt:
         invitation = self._invitation
         try:
             offer = await self._media.offer(
-                invitation.contact_id,
+                invitation.media_call,
                 device.branch,
                 profile=device.phone.profile,
                 like=invitation.like,
                 kinds=invitation.kinds,
             )
         except WarmlineError as error:
-            self._over(device, error.reason)
+            self._over(device, error.reason, error.status)
             return
         if self._decided.done() or device.branch not in self._ringing:  # another phone has answered meanwhile
             self._drop(device.branch)
@@ -171,13 +194,15 @@ class Prompt:
                 body=offer,
                 headers=invitation.headers,
                 on_event=lambda event: self._heard(device, event),
+                credentials=device.phone.credentials,
+                session_id=invitation.session,
             )
         except SipError as error:  # an address that cannot be called must not spoil the other phones
-            self._over(device, error.reason)
+            self._over(device, error.reason, error.status)
             return
         device.silence = self._clock.callLater(self._unreachable_s, self._silent, device)
         device.call.on_late = lambda status: self._late(device, status)
-        self._note("contact.prompted", device)
+        self._note("prompted", device)
 
     def _heard(self, device: _Ringing, event: sip.CallEvent) -> None:
         if device.branch not in self._ringing:
@@ -188,16 +213,17 @@ class Prompt:
                 _cancel(device.silence)
                 if status > 100 and not device.rang:
                     device.rang = True
-                    self._note("contact.ringing", device, status=status)
+                    self._note("ringing", device, status=status)
             case sip.Accepted(body):
                 self._won(device, body)
             case sip.Refused(status, reason):
                 if status in _DECLINES:
+                    _cancel(device.silence)
                     del self._ringing[device.branch]
                     self._drop(device.branch)
                     self._decide(Declined(status, device.phone))
                 else:
-                    self._over(device, f"{status} {reason}".strip())
+                    self._over(device, f"{status} {reason}".strip(), status)
             case sip.Ended(_, reason):
                 self._over(device, reason or "hung up")
             case _:
@@ -211,10 +237,11 @@ class Prompt:
         leg = Leg(
             device.call,
             self._media,
-            self._invitation.contact_id,
+            self._invitation.media_call,
             device.branch,
             profile=device.phone.profile,
             kinds=self._invitation.kinds,
+            tidies=self._tidies,
         )
         self._others_reason = _ANSWERED_ELSEWHERE
         self._stop_others()
@@ -222,44 +249,54 @@ class Prompt:
 
     async def _settle(self, device: _Ringing, leg: Leg, body: bytes) -> None:
         try:
-            await self._media.accept(self._invitation.contact_id, device.branch, body)
+            await self._settling(device.branch, body)
         except WarmlineError as error:
             log.info(
                 "The answer of {device} is of no use: {error}", device=device.phone.name, error=error.reason
             )
             self._why[device.phone.name] = error.reason
             leg.end("no common codec")
-            self._decide(Unreachable(self._why))
+            if not self._tidies:
+                leg.drop()
+            self._decide(Unreachable(self._why, error.status))
             return
         if self._decided.done():
             leg.end("the customer left")
+            if not self._tidies:
+                leg.drop()
         else:
             self._decide(Taken(leg, device.phone))
 
+    async def _accept(self, branch: str, body: bytes) -> None:
+        await self._media.accept(self._invitation.media_call, branch, body)
+
     def _late(self, device: _Ringing, status: int) -> None:
         """It rang or answered after we had hung up: the user agent has seen to it (CANCEL, or ACK and BYE)."""
-        self._note("device.hung_up_late", device, status=status)
+        self._note("hung_up_late", device, status=status)
 
     def _silent(self, device: _Ringing) -> None:
         self._over(device, f"silent for {self._unreachable_s:g} s")
         if device.call is not None:
             device.call.hangup(reason="no sign of life")
 
-    def _over(self, device: _Ringing, why: str) -> None:
+    def _over(self, device: _Ringing, why: str, status: int | None = None) -> None:
         """This phone will not answer; if it was the last, that is the outcome."""
         if self._ringing.pop(device.branch, None) is None:
             return
         _cancel(device.silence)
         self._drop(device.branch)
         self._why[device.phone.name] = why
+        # RFC 3261 s16.7 item 6: of several refusals the lowest class tells most.
+        if status is not None and (self._status is None or status // 100 < self._status // 100):
+            self._status = status
         if not self._ringing:
-            self._decide(Unreachable(self._why))
+            self._decide(Unreachable(self._why, self._status))
 
     # All phones
 
     def _limit(self) -> None:
         self._deadline = None
-        self._decide(NoAnswer() if self._any_heard else Unreachable(self._why))
+        self._decide(NoAnswer() if self._any_heard else Unreachable(self._why, self._status))
 
     def _decide(self, outcome: Outcome) -> None:
         if not self._decided.done():
@@ -275,20 +312,31 @@ class Prompt:
             self._drop(device.branch)
 
     def _drop(self, branch: str) -> None:
-        contact_id = self._invitation.contact_id
-        tidy(self._media.drop(contact_id, branch), f"dropping {branch} of {contact_id}")
+        media_call = self._invitation.media_call
+        tidy(self._media.drop(media_call, branch), f"dropping {branch} of {media_call}")
 
     def _note(self, kind: str, device: _Ringing, **facts: Any) -> None:
-        self._events.write(
-            kind,
-            contact=self._invitation.contact_id,
-            agent=self._invitation.agent_id,
-            device=device.phone.device_id,
-            call_id=device.call.id if device.call is not None else None,
-            **facts,
-        )
+        self._note_to(kind, device.phone, device.call.id if device.call is not None else None, facts)
+        if kind == "ringing" and self.on_ringing is not None:
+            self.on_ringing()
 
 
 def _cancel(delayed: IDelayedCall | None) -> None:
     if delayed is not None and delayed.active():
         delayed.cancel()
+
+
+def status_of(outcome: Outcome) -> int:
+    """What somebody who called, or asked for a transfer, is told of it."""
+    match outcome:
+        case Taken():
+            return 200
+        case Declined(status, _):
+            return status
+        case NoAnswer():
+            return 480
+        case Unreachable(_, status):
+            # 408 and 503 are made here for a phone that is silent: 480 says just that (RFC 3261 s21.4.18).
+            return 480 if status in (None, 408, 503) else status
+        case Withdrawn():
+            return 487

@@ -34,13 +34,15 @@ from kb_portal.store import PortalStore
 from kb_portal.tracking import Tracker
 from media.watched import WatchedMedia
 from pbx import sample as rules_sample
-from pbx.agent_message import AgentMessages
+from pbx.agent_message import ACCEPTED, AgentMessages
 from pbx.api.routes import Api
 from pbx.api.site import WarmlineSite, build_root
 from pbx.app_credentials import AppCredentials
 from pbx.calls import Calls
 from pbx.chat import Chats
 from pbx.contact import Channel, Contact
+from pbx.destination import Destinations
+from pbx.direct_calls import DirectCalls
 from pbx.dispatch import Dispatch
 from pbx.dossier import Dossiers
 from pbx.feature_codes import FeatureCodes
@@ -52,17 +54,20 @@ from pbx.pages.panels import SoftphoneSetup
 from pbx.pages.routes import AgentPages
 from pbx.prompt import Taken
 from pbx.robot_process import RobotProcess
+from pbx.seeing import Parts, Seeing
 from pbx.staffing import Staffing
 from pbx.store import PbxStore
-from pbx.tls import context_factory
+from pbx.tls import client_context, context_factory
+from pbx.transfer import Transfers
 from sip_trunk.authentication import Authenticator, Challenge
 from sip_trunk.flow import Flow
 from sip_trunk.guard import Guard
+from sip_trunk.qualify import TrunkProbe
 from sip_trunk.sip.digest import Credentials, Nonces
 from sip_trunk.sip.message import Request
 from sip_trunk.transactions import TransactionLayer
 from sip_trunk.transport import Transports
-from sip_trunk.trunk import TrunkTable
+from sip_trunk.trunk import Trunk, TrunkTable
 from sip_trunk.user_agent import Target, UserAgent
 from sip_trunk.websocket import sip_resource
 
@@ -98,11 +103,14 @@ class Service:
         self._tracker = Tracker(self.portal_store, self.events, now)
 
         # SIP on the wire.
-        self.transports = Transports(reactor, public_host=s.public_host)
+        self.transports = Transports(reactor, public_host=s.public_host, public_host6=s.public_host6)
         self._transactions = TransactionLayer(self.transports, reactor)
         trunks = TrunkTable(s.trunks)
         # A carrier's calls all come from one address; limits are for those who have to prove who they are.
-        self._guard = Guard(now, trusted=trunks.addresses)
+        self._guard = Guard(
+            now, exempt=s.guard_exempt.replace(",", " ").split(), realm=s.realm,
+            trusted=lambda flow: trunks.by_peer(flow) is not None, known=self._registered_from,
+        )  # fmt: skip
         self.transports.admits = self._guard.admits
         domains = {s.domain, s.public_host, s.host, "localhost", "127.0.0.1"}
         self._user_agent = UserAgent(self._transactions, self.transports, clock=reactor, domain_names=domains)
@@ -158,9 +166,23 @@ class Service:
             self._pbx_store, self.events, now, domain=s.domain,
         )  # fmt: skip
         feature_codes = FeatureCodes(self._states, self.media, reactor)
+        destinations = Destinations(
+            self.roster, self._staffing, self._states, trunks,
+            domain=s.domain, hosts=domains,
+            special=lambda user: feature_codes.knows(user) or self._contacts.known(user) is not None,
+        )  # fmt: skip
+        self._direct_calls = DirectCalls(
+            destinations, self._staffing, self._states, self._user_agent, self.media, self.events, reactor, now,
+            agent_changed=self._dispatch.agent_changed, ring_s=s.ring_s, unreachable_s=s.unreachable_s,
+        )  # fmt: skip
+        transfers = Transfers(
+            self._contacts, self._calls, self._direct_calls, self._dispatch, destinations, self._staffing,
+            self._states, ringer, self.media, self.events,
+        )  # fmt: skip
         self._inbound = Inbound(
             self.desk, self._contacts, self._calls, feature_codes, self.roster, self._app_credentials,
             self._authenticate, trunks, self.events, domain=s.domain,
+            destinations=destinations, direct_calls=self._direct_calls, transfers=transfers,
         )  # fmt: skip
         messages = AgentMessages(self._contacts, self._chats, self.roster, self._authenticate)
 
@@ -169,16 +191,28 @@ class Service:
         self._user_agent.on_invite = self._inbound.on_invite
         self._user_agent.methods["REGISTER"] = self._registrar.on_register
         self._user_agent.methods["MESSAGE"] = messages.on_message
+        self._user_agent.accept += tuple(kind for kind in ACCEPTED if kind not in self._user_agent.accept)
+        self._trunk_probe = TrunkProbe(
+            trunks, self._user_agent, reactor, domain=s.domain, on_change=self._trunk_changed
+        )
         self._location.on_change.append(self._phones_changed)
         self.roster.on_change.append(self._agent_changed)
-        self.media.on_gone = self._calls.media_gone
-        self.media.on_died = self._calls.media_died
+        self.media.on_gone = self._media_gone
+        self.media.on_died = self._media_died
+        self._seeing = Seeing(
+            s,
+            Parts(
+                self.transports, self._user_agent, self._guard, trunks, self.events, self.database, self.media,
+                self.roster, self._location, self._states, self._contacts,
+            ),
+            reactor, now,
+        )  # fmt: skip
 
     async def start(self) -> None:
         """Load what is stored, take up what was left open, and only then let anybody in."""
         s = self.settings
         media = self.media.start(
-            host=s.host, public=s.public_host, ports=s.rtp_ports, prompts=s.data / "prompts"
+            host=s.media_host, public=s.media_public_host, ports=s.rtp_ports, prompts=s.data / "prompts"
         )
         # The slowest part of a first start; everything else is done meanwhile.
         media_up = asyncio.ensure_future(media)
@@ -193,6 +227,7 @@ class Service:
         self._dispatch.start()
         self._listen_sip()
         self._listen_web()
+        await self._seeing.start()
         if s.robot_agent:
             self._robot = RobotProcess(s)
             self._robot.start()
@@ -200,6 +235,8 @@ class Service:
     async def stop(self) -> None:
         """Drain: no new contacts, calls get a BYE, chats stay stored; then everything closes, the database last."""
         try:
+            self.desk.draining = True
+            self._direct_calls.stop()
             await asyncio.wait_for(self.desk.drain(), self.settings.drain_s)
             await asyncio.wait_for(self._calls_over(), self.settings.drain_s)
         except TimeoutError:
@@ -211,6 +248,8 @@ class Service:
                 await part.close()
         for port in self._web:
             await as_future(_stopped(port))
+        self._trunk_probe.stop()
+        await self._seeing.stop()
         self._states.stop()
         await self._location.stop()
         self._transactions.stop()
@@ -228,10 +267,22 @@ class Service:
     def _authenticate(self, request: Request, flow: Flow) -> str | Challenge:
         who = self._authenticator.check(request)
         if isinstance(who, str):
-            self._guard.proved(flow, self._now())
+            self._guard.proved(flow, self._now(), who)
         elif who.failed:
-            self._guard.failed(flow, self._now())
+            self._guard.failed(flow, self._now(), request)
         return who
+
+    def _registered_from(self, username: str, host: str) -> bool:
+        bindings = self._location.all_bindings(self._location.aor(username))
+        return any(binding.source_ip == host for binding in bindings.values())
+
+    def _media_gone(self, call: str, branch: str, why: str) -> None:
+        self._calls.media_gone(call, branch, why)
+        self._direct_calls.media_gone(call, branch, why)
+
+    def _media_died(self) -> None:
+        self._calls.media_died()
+        self._direct_calls.media_died()
 
     async def _join(self, contact: Contact, taken: Taken) -> bool:
         return await self._calls.connect(contact, taken)
@@ -256,6 +307,9 @@ class Service:
 
         spawn(learn(), f"asking {device_id} what it can do")
 
+    def _trunk_changed(self, trunk: Trunk) -> None:
+        self.events.write("trunk.up" if trunk.up else "trunk.down", trunk=trunk.name)
+
     def _phones_changed(self, aor: str, *_: object) -> None:
         agent_id = self._staffing.agent_of_aor(aor)
         if agent_id is not None:
@@ -275,20 +329,24 @@ class Service:
         """Where a browser on another device reaches the portal; plain HTTP only where nobody else can listen."""
         s = self.settings
         if s.https_port and (s.anywhere or not s.http_port):
-            return f"https://{s.public_host}:{s.https_port}"
-        return f"http://{s.public_host}:{s.http_port}"
+            return f"https://{s.url_host}:{s.https_port}"
+        return f"http://{s.url_host}:{s.http_port}"
 
     def _listen_sip(self) -> None:
         s = self.settings
-        self.transports.listen_udp(s.host, s.sip_port)
+        for host in s.sip_hosts:
+            self.transports.listen_udp(host, s.sip_port)
         self.transports.listen_tcp(s.host, s.sip_port)
         if s.sips_port:
             self.transports.listen_tls(s.host, s.sips_port, context_factory(self._certificate()))
+        trusted = Path(s.trusted_authorities) if s.trusted_authorities else None
+        self.transports.connector.tls = client_context(trusted, self._certificate() if s.certificate else None)
+        self._trunk_probe.start()
 
     def _listen_web(self) -> None:
         s = self.settings
         certificate = self._certificate()
-        secure_url = f"https://{s.public_host}:{s.https_port}" if s.https_port else ""
+        secure_url = f"https://{s.url_host}:{s.https_port}" if s.https_port else ""
         portal = Portal(
             self.portal_store,
             self.logins,
@@ -296,7 +354,7 @@ class Service:
             ca_pem=certificate.authority.read_bytes() if not s.certificate else None,
             secure_url=secure_url,
         )
-        setup = SoftphoneSetup(s.domain, f"{s.public_host}:{s.sip_port}", ("UDP", "TCP"))
+        setup = SoftphoneSetup(s.domain, f"{s.url_host}:{s.sip_port}", ("UDP", "TCP"))
         self._api = Api(
             desk=self.desk, logins=self.logins, credentials=self._app_credentials, clock=self._reactor
         )
@@ -309,6 +367,7 @@ class Service:
             pages=self._pages.resource(),
             portal=portal.resource(),
             sip=sip_resource(self.transports),
+            metrics=self._seeing.page(),
             # A name that was once visited by https would never again be asked by http, port or no port.
             hsts=bool(s.certificate),
         )

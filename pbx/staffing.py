@@ -22,13 +22,14 @@ _WEBSOCKET = ("WS", "WSS")
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """One way to reach an agent: a device of theirs by one of its bindings."""
+    """One way to reach somebody: an agent's device by one of its bindings, or a number by a trunk."""
 
     device_id: str
     name: str
     aor: str
     target: Target
     profile: Profile
+    credentials: tuple[str, str] | None = None  # asked for by a trunk
 
 
 class Staffing:
@@ -46,6 +47,23 @@ class Staffing:
         self._location = location
         self._states = states
         self._flow_of = flow_of
+        self._in_calls: dict[str, int] = {}  # by agent: direct calls they are in
+
+    def occupy(self, agent_id: str) -> None:
+        """The agent is in a direct call: asked for no contact until `vacate`."""
+        self._in_calls[agent_id] = self._in_calls.get(agent_id, 0) + 1
+
+    def vacate(self, agent_id: str) -> None:
+        """One direct call of theirs is over."""
+        left = self._in_calls.get(agent_id, 0) - 1
+        if left > 0:
+            self._in_calls[agent_id] = left
+        else:
+            self._in_calls.pop(agent_id, None)
+
+    def direct_calls(self, agent_id: str) -> int:
+        """How many direct calls the agent is in."""
+        return self._in_calls.get(agent_id, 0)
 
     def agents(self) -> list[str]:
         return [agent.id for agent in self._roster.agents()]
@@ -61,6 +79,8 @@ class Staffing:
 
     def free_agent(self, agent_id: str) -> FreeAgent | None:
         """The agent as the router sees them; None: not to be asked for anything now."""
+        if agent_id in self._in_calls:
+            return None
         agent = self._roster.agent(agent_id)
         if agent is None:
             return None
@@ -109,7 +129,10 @@ class Staffing:
             if not self._can(agent.id, Channel(group.channel)):
                 continue
             if self._states.free_for(agent.id, group.channel):
-                return "now"
+                if agent.id not in self._in_calls:
+                    return "now"
+                best = "wait"
+                continue
             record = self._states.of(agent.id)
             if record.state not in (AgentState.OFFLINE, AgentState.NOT_READY) and record.wants_ready:
                 best = "wait"

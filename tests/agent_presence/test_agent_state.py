@@ -339,3 +339,32 @@ async def test_a_reservation_that_cannot_be_claimed_leaves_the_agent_ready(
         await reserve(ready)
     assert ready.states.of(ANA).state is AgentState.READY
     assert not ready.states.of(ANA).active
+
+
+async def test_a_contact_is_handed_over_and_both_agents_move_at_once(ready: House) -> None:
+    await ready.hire("bo")
+    await ready.bind("bo", key="sip:bo@192.0.2.8", contact_uri="sip:bo@192.0.2.8")
+    await talk(ready)
+    assert await ready.states.reserve("agent-bo", "c1", channel="voice", lease_s=60.0, named=True)
+    seen: list[tuple[AgentState, AgentState]] = []
+    ready.states.on_change.append(
+        lambda *_: seen.append((ready.states.of(ANA).state, ready.states.of("agent-bo").state))
+    )
+    assert ready.states.hand_over("c1", ANA, "agent-bo", wrap_up_s=10.0)
+    assert seen[-1] == (AgentState.WRAP_UP, AgentState.TALKING)
+    assert all(AgentState.TALKING in pair for pair in seen), "somebody has the contact all the time"
+    assert not ready.states.hand_over("c1", ANA, "agent-bo", wrap_up_s=10.0), "it is theirs already"
+
+
+async def test_an_agent_on_a_break_is_held_by_name_only_and_goes_back_to_the_break(ready: House) -> None:
+    await ready.states.not_ready(ANA)
+    assert not await reserve(ready)
+    assert await ready.states.reserve(ANA, "c1", channel="voice", lease_s=60.0, named=True)
+    assert ready.states.of(ANA).state is AgentState.RESERVED
+    assert not await ready.states.reserve(ANA, "c2", channel="voice", lease_s=60.0, named=True)
+    await ready.states.release(ANA, "c1")
+    assert ready.states.of(ANA).state is AgentState.NOT_READY
+
+
+async def test_nobody_without_a_phone_is_held_by_name(house: House) -> None:
+    assert not await house.states.reserve(ANA, "c1", channel="voice", lease_s=60.0, named=True)

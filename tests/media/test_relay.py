@@ -425,6 +425,34 @@ async def test_a_caller_is_offered_again_where_codecs_differ(house: House) -> No
     assert house.relay.compatible("c", "a", "b")
 
 
+async def test_a_caller_is_answered_in_what_the_callee_took(house: House) -> None:
+    a = house.called("a", codecs="8 0")
+    b = house.phone()
+    b.heard_answer(house.relay.offer("c", "b", profile=Profile.RTP, like="a"))
+    house.relay.accept("c", "b", plain(b.port, codecs="0"))
+    answer = parse(house.relay.answer("c", "a", plain(a.port, codecs="8 0"), like="b"))
+    assert answer.media[0].formats == ("0",)
+    assert answer.media[0].port == a.to[1]
+    assert house.relay.compatible("c", "a", "b")
+    with pytest.raises(TheirError) as nothing:
+        house.relay.answer("c", "a", plain(a.port, codecs="8"), like="b")
+    assert nothing.value.status == 488
+    assert house.relay.compatible("c", "a", "b"), "a refused re-offer changes nothing"
+
+
+async def test_a_callee_answers_and_all_that_follows_is_done_in_one_step(house: House) -> None:
+    a = house.called("a", codecs="8 0")
+    b = house.phone()
+    b.heard_answer(house.relay.offer("c", "b", profile=Profile.RTP, like="a"))
+    offer, answer = plain(a.port, codecs="8 0"), plain(b.port, codecs="0")
+    ours = parse(house.relay.answer_joined("c", "a", offer, peer="b", answer=answer))
+    assert ours.media[0].formats == ("0",)
+    a.say(b"x")
+    assert (await b.hear())[-1:] == b"x"
+    b.say(b"y")
+    assert (await a.hear())[-1:] == b"y"
+
+
 def video(port: int, direction: str = "sendrecv") -> bytes:
     offer = plain(port, direction=direction).replace(b"m=audio", b"m=video").replace(b" 0\r\n", b" 96\r\n")
     return offer + b"a=rtpmap:96 VP8/90000\r\na=rtcp-mux\r\n"

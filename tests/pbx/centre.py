@@ -10,6 +10,7 @@ from agent_presence.roster import Agent
 from config.database import Database
 from config.errors import OurError, TheirError
 from config.events import Event
+from config.settings import TrunkSettings
 from kb_portal.customer import Customer
 from kb_portal.product import Product
 from kb_portal.provider import Provider, ProviderNumber
@@ -19,19 +20,26 @@ from pbx.app_credentials import AppCredentials
 from pbx.calls import Calls, Patience
 from pbx.chat import Chats
 from pbx.contact import Channel, Contact
+from pbx.destination import Destinations
+from pbx.direct_calls import DirectCalls
 from pbx.dispatch import Dispatch
 from pbx.dossier import Dossiers
 from pbx.feature_codes import FeatureCodes
 from pbx.front_desk import FrontDesk
+from pbx.inbound import Inbound
 from pbx.invitation import Ringer
 from pbx.open_contacts import OpenContacts
 from pbx.staffing import Staffing
 from pbx.store import PbxStore
+from pbx.transfer import Transfers
 from sip_trunk import user_agent as sip
+from sip_trunk.authentication import Challenge
 from sip_trunk.flow import Flow
 from sip_trunk.sip.message import Request, Response
+from sip_trunk.trunk import TrunkTable
 from tests.agent_presence.house import DOMAIN, House
 
+NO_PROOF = Challenge(401, "Unauthorized")
 OFFER = b"offer of the caller"
 
 
@@ -44,22 +52,30 @@ class FakeMedia:
         self.playing: dict[tuple[str, str], str] = {}
         self.joined: list[tuple[str, str, str]] = []
         self.offers: list[dict[str, Any]] = []
+        self.answers: list[dict[str, Any]] = []
         self.last_packet_at: dict[str, float] = {}
         self.different = False
         self.dead = False
 
-    async def answer(self, call: str, branch: str, offer: bytes, **more: Any) -> bytes:
+    async def answer(
+        self, call: str, branch: str, offer: bytes, *, like: str | None = None, **more: Any
+    ) -> bytes:
+        if like is not None:
+            self._known(call, like)
+        self.answers.append({"branch": branch, "like": like})
         if offer == b"nothing in common":
             raise TheirError("No common codec", 488)
         self.branches[call, branch] = "answered"
         return b"answer to " + offer
 
     async def offer(self, call: str, branch: str, *, profile: Profile, **more: Any) -> bytes:
-        await asyncio.sleep(0)
         if self.dead:
             raise OurError("The media process is gone.", 503)
+        if more.get("like") is not None:
+            self._known(call, more["like"])
         self.offers.append({"branch": branch, "profile": profile, **more})
         self.branches[call, branch] = "offered"
+        await asyncio.sleep(0)
         return b"offer of ours"
 
     async def accept(self, call: str, branch: str, answer: bytes) -> None:
@@ -68,6 +84,12 @@ class FakeMedia:
             raise TheirError("No common codec", 488)
         if (call, branch) in self.branches:
             self.branches[call, branch] = "agreed"
+
+    async def answer_joined(self, call: str, branch: str, offer: bytes, *, peer: str, answer: bytes) -> bytes:
+        await self.accept(call, peer, answer)
+        ours = await self.answer(call, branch, offer, like=peer)
+        await self.join(call, branch, peer)
+        return ours
 
     async def compatible(self, call: str, a: str, b: str) -> bool:
         self._known(call, a, b)
@@ -122,6 +144,8 @@ class _Call:
 
     on_event: Callable[[sip.CallEvent], None] | None = None
     id = ""
+    answered = False
+    session_id = "session-0"
 
     def __init__(self, flow: Flow) -> None:
         self.flow: Any = flow
@@ -140,7 +164,9 @@ class _Call:
                 self.on_event(event)
 
     def hangup(self, *, reason: str | None = None, headers: Any = ()) -> None:
-        if self.over is None:
+        if self.over is None and isinstance(self, Caller) and not self.answered:
+            self.refuse(603)
+        elif self.over is None:
             self.reason = reason
             self.log.append("BYE" if self.answered else "CANCEL")
             self.tell(sip.Ended("us", "") if self.answered else sip.Cancelled(""))
@@ -205,8 +231,15 @@ class Caller(_Call, sip.IncomingCall):
         self.request = Request(
             "INVITE", to, [("From", f"<{from_}>;tag=1"), ("To", f"<{to}>"), *headers], body
         )
+        self.offer = body
+        self.replaces: sip.Call | None = None
+        self.session_id = f"session-{Caller._number}"
+        self.rung: list[int] = []
         self.accepted: bytes | None = None
         self.refused: tuple[int, str | None] | None = None
+
+    def ring(self, status: int = 180, headers: Any = (), body: bytes = b"", **more: Any) -> None:
+        self.rung.append(status)
 
     def accept(self, body: bytes, headers: Any = ()) -> None:
         self.answered = True
@@ -228,6 +261,8 @@ class FakeUserAgent:
         self.rung: list[Ringing] = []
         self.sent: list[tuple[str, str, str, str]] = []  # (to, from, text, target)
         self.answer_message: Callable[[str], int] = lambda target: 200
+        self.accepts = ""  # what phones say in OPTIONS that they read
+        self.silent_to_options = False
 
     def invite(self, target: sip.Target, *, to: str, **more: Any) -> Ringing:
         call = Ringing(len(self.rung) + 1, target, to, more)
@@ -236,6 +271,10 @@ class FakeUserAgent:
 
     async def request(self, method: str, target: sip.Target, **more: Any) -> Response:
         await asyncio.sleep(0)
+        if method == "OPTIONS":
+            if self.silent_to_options:
+                await asyncio.get_running_loop().create_future()
+            return Response(200, headers=[("Accept", self.accepts)] if self.accepts else [])
         status = self.answer_message(str(target.uri))
         if status == 200:
             self.sent.append((more["to"], more["from_"], more["body"].decode(), str(target.uri)))
@@ -313,8 +352,88 @@ class Centre:
         )
         self.app_credentials = AppCredentials(domain=DOMAIN, realm="warmline", now=now)
         self.feature_codes = FeatureCodes(house.states, media, clock)
-        self.media.on_gone = self.calls.media_gone
+        self.trunks = TrunkTable(
+            [
+                TrunkSettings(
+                    "carrier",
+                    ("192.0.2.50:5070",),
+                    dial=("+49",),
+                    caller_id="+15550100",
+                    username="us",
+                    password="x",
+                ),
+                TrunkSettings("exchange", ("192.0.2.60",), extensions=True),
+            ]
+        )
+        self.destinations = Destinations(
+            house.roster,
+            self.staffing,
+            house.states,
+            self.trunks,
+            domain=DOMAIN,
+            hosts=("127.0.0.1",),
+            special=lambda user: self.feature_codes.knows(user) or self.contacts.known(user) is not None,
+        )
+        self.direct_calls = DirectCalls(
+            self.destinations,
+            self.staffing,
+            house.states,
+            user_agent,
+            media,
+            events,
+            clock,
+            now,
+            agent_changed=self.dispatch.agent_changed,
+            ring_s=20.0,
+            unreachable_s=4.0,
+        )
+        self.transfers = Transfers(
+            self.contacts,
+            self.calls,
+            self.direct_calls,
+            self.dispatch,
+            self.destinations,
+            self.staffing,
+            house.states,
+            ringer,
+            media,
+            events,
+        )
+        self.media.on_gone = self._media_gone
         house.location.on_change.append(self._bindings_changed)
+
+    def _media_gone(self, call: str, branch: str, why: str) -> None:
+        self.calls.media_gone(call, branch, why)
+        self.direct_calls.media_gone(call, branch, why)
+
+    def inbound(self, who: str | Challenge = NO_PROOF) -> Inbound:
+        """The door, with everybody who comes being `who`."""
+        return Inbound(
+            self.desk,
+            self.contacts,
+            self.calls,
+            self.feature_codes,
+            self.house.roster,
+            self.app_credentials,
+            lambda request, flow: who,
+            self.trunks,
+            self.house.events,
+            domain=DOMAIN,
+            destinations=self.destinations,
+            direct_calls=self.direct_calls,
+            transfers=self.transfers,
+        )
+
+    async def dials(self, username: str, to: str, **more: Any) -> Caller:
+        """A phone that proves to be this user's calls a name or number here, or a whole address."""
+        address = to if ":" in to else f"sip:{to}@{DOMAIN}"
+        flow = FakeFlow("UDP", ("192.0.2.7", 5062), "udp")
+        replaces = more.pop("replaces", None)
+        caller = Caller(address, from_=f"sip:{username}@{DOMAIN}", flow=flow, **more)
+        caller.replaces = replaces
+        self.inbound(username).on_invite(caller)
+        await self.settle()
+        return caller
 
     def _bindings_changed(self, aor: str, added: Any, removed: Any) -> None:
         agent_id = self.staffing.agent_of_aor(aor)

@@ -27,6 +27,8 @@ class FakeDesk:
         self.asked: list[tuple[Any, ...]] = []
         self.breaks: Exception | None = None
         self.contexts: dict[str, Context] = {}
+        self.signs: list[tuple[str, str, bool | str]] = []  # (contact, by, active or the line seen)
+        self.writers: dict[str, tuple[str, ...]] = {}
 
     def make(
         self, contact_id: str, customer_id: str = "maria", channel: str = "chat", **facts: Any
@@ -90,6 +92,15 @@ class FakeDesk:
             self.keys[contact_id, key] = self.line(contact_id, "customer", text)
         return self.keys[contact_id, key]
 
+    def composing(self, contact_id: str, by: str, active: bool) -> None:
+        self.signs.append((contact_id, by, active))
+
+    def writing(self, contact_id: str) -> tuple[str, ...]:
+        return self.writers.get(contact_id, ())
+
+    def seen(self, contact_id: str, by: str, message_id: str) -> None:
+        self.signs.append((contact_id, by, message_id))
+
     async def end(self, contact_id: str, by: str) -> None:
         self.ended_by.append((contact_id, by))
         self.finish(self.contacts[contact_id])
@@ -142,6 +153,7 @@ class FakeDesk:
             "text": text,
             "at": AT + 60,
             "delivered": False,
+            "read": False,
         }
         self.said[contact_id].append(message)
         self.tell(contact_id, "message", dict(message))
@@ -151,7 +163,13 @@ class FakeDesk:
         for message in self.said[contact_id]:
             if message["id"] == message_id:
                 message["delivered"] = True
-                self.tell(contact_id, "delivered", {"id": message_id, "at": AT + 61})
+                self.tell(contact_id, "delivered", {"id": message_id, "from": message["from"], "at": AT + 61})
+
+    def show(self, contact_id: str, message_id: str) -> None:
+        for message in self.said[contact_id]:
+            if message["id"] == message_id:
+                message["read"] = True
+                self.tell(contact_id, "read", {"id": message_id, "from": message["from"], "at": AT + 62})
 
     def finish(self, contact: Contact) -> None:
         contact.end(Disposition.CUSTOMER_HUNG_UP, AT + 90)

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from config.settings import TrunkSettings
 from pbx.contact import Disposition, State
 from pbx.inbound import Inbound
 from sip_trunk.authentication import Challenge
 from sip_trunk.sip.message import Request
-from sip_trunk.trunk import TrunkTable
 from tests.agent_presence.house import DOMAIN
-from tests.pbx.centre import Caller, Centre, FakeFlow
+from tests.pbx.centre import NO_PROOF, Caller, Centre, FakeFlow
 
-NO_PROOF = Challenge(401, "Unauthorized")
 CARRIER = ("192.0.2.50", 5070)
 
 
-def inbound(centre: Centre, who: str | Challenge = NO_PROOF) -> Inbound:
-    return Inbound(
-        centre.desk,
-        centre.contacts,
-        centre.calls,
-        centre.feature_codes,
-        centre.house.roster,
-        centre.app_credentials,
-        lambda request, flow: who,
-        TrunkTable([TrunkSettings("carrier", ("192.0.2.50:5070",))]),
-        centre.house.events,
-        domain=DOMAIN,
-    )
-
-
 async def called(centre: Centre, caller: Caller, who: str | Challenge = NO_PROOF) -> Caller:
-    inbound(centre, who).on_invite(caller)
+    centre.inbound(who).on_invite(caller)
     await centre.settle()
     return caller
 
@@ -71,6 +53,53 @@ async def test_a_caller_who_has_proved_nothing_is_helped_without_a_name(number: 
     assert caller.accepted is not None
     (contact,) = centre.contacts
     assert contact.facts.customer_id is None
+
+
+async def test_a_caller_who_wants_privacy_is_known_to_us_and_shown_to_nobody() -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    caller = from_trunk(caller="anonymous")
+    caller.request.headers.set("From", '"Anonymous" <sip:anonymous@anonymous.invalid>;tag=1')
+    caller.request.headers.add("P-Asserted-Identity", '"Maria" <sip:+15550100001@carrier.example>')
+    caller.request.headers.add("Privacy", "id")
+    assert (await called(centre, caller)).accepted is not None
+    (contact,) = centre.contacts
+    assert contact.facts.customer_id == "maria"
+    shown = centre.phone.rung[0].more["from_"]
+    assert shown.startswith('"Anonymous (Boiler 200)" <sip:c_')
+    assert "15550100001" not in shown + centre.phone.rung[0].header("Subject")
+    assert "15550100001" not in str([event.facts for event in centre.house.told])
+
+
+async def test_who_sent_the_call_on_is_noted() -> None:
+    centre = await Centre.open()
+    caller = from_trunk()
+    caller.request.headers.add("Diversion", "<sip:+15550999@carrier.example>;reason=no-answer")
+    await called(centre, caller)
+    facts = centre.events("contact.requested")[0].facts
+    assert (facts["diverted_from"], facts["session"]) == ("+15550999", caller.session_id)
+
+
+async def test_one_session_is_on_all_legs_and_in_all_events_of_a_contact() -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    caller = await called(centre, from_trunk())
+    phone = centre.phone.rung[0]
+    assert phone.more["session_id"] == caller.session_id
+    phone.ring()
+    phone.pick_up()
+    await centre.settle()
+    caller.hang_up()
+    await centre.settle()
+    for kind in ("requested", "invited", "prompted", "ringing", "connected", "ended"):
+        assert centre.events(f"contact.{kind}")[0].facts["session"] == caller.session_id, kind
+
+
+async def test_a_trunk_replaces_nobodys_call() -> None:
+    centre = await Centre.open()
+    caller = from_trunk()
+    caller.replaces = from_trunk()
+    assert (await called(centre, caller)).refused == (403, "Only Agents Replace Calls")
 
 
 async def test_a_carrier_may_leave_out_the_plus() -> None:
@@ -186,7 +215,10 @@ async def test_an_agent_says_ready_and_not_ready_by_dialling() -> None:
 async def test_what_an_agent_dials_and_is_no_code_is_refused() -> None:
     centre = await Centre.open()
     await centre.agent()
-    assert (await called(centre, Caller(f"sip:*99@{DOMAIN}"), "ana")).refused == (404, "No Such Feature Code")
+    assert (await called(centre, Caller(f"sip:*99@{DOMAIN}"), "ana")).refused == (
+        404,
+        "Nobody Here Has That Name",
+    )
 
 
 async def test_an_unregistered_phone_cannot_make_its_agent_ready() -> None:

@@ -1,0 +1,500 @@
+"""Transfers: an agent's phone passes the other party on, blind (REFER to an address) or attended (to a call of theirs).
+
+    blind     202 -> music for the other -> the target rung -> taken: joined, NOTIFY 200, the agent's leg ends
+                                                            -> not: NOTIFY its status; as before
+    attended  202 -> the other is joined with whom the agent has asked; both legs of the agent end
+
+A phone may hang up as soon as it has seen the 202. The transfer then goes on without it; and a customer whom nobody
+took is back in the queue, in their place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+
+from agent_presence.agent_state import AgentState, AgentStates
+from config.bridge import spawn
+from config.errors import TheirError, WarmlineError
+from config.events import EventLog
+from media.server import ALL_KINDS, MediaServer, Profile
+from pbx.calls import Calls, kinds_of
+from pbx.contact import Contact, State
+from pbx.destination import Destination, Destinations
+from pbx.direct_calls import DirectCall, DirectCalls, Party
+from pbx.dispatch import Dispatch, as_event
+from pbx.invitation import Ringer
+from pbx.leg import Leg
+from pbx.open_contacts import OpenContacts
+from pbx.prompt import Outcome, Prompt, Taken, status_of
+from pbx.reservation import Reservation
+from pbx.staffing import Phone, Staffing
+from sip_trunk import user_agent as sip
+
+if TYPE_CHECKING:
+    from sip_trunk.refer import Refer
+
+log = Logger()
+
+
+@dataclass(slots=True, eq=False)
+class _Transfer:
+    """One that is under way. `giver` is the agent who asked for it."""
+
+    refer: Refer
+    giver: str | None
+    prompt: Prompt | None = None
+    taker: str | None = None
+    over: bool = False  # whoever was to be passed on has gone
+
+    def give_up(self, why: str) -> None:
+        self.over = True
+        if self.prompt is not None:
+            self.prompt.withdraw(why)
+
+
+class Transfers:
+    """Gives `Calls`, `DirectCalls` and the user agent's INVITEs with Replaces what they ask for."""
+
+    def __init__(
+        self,
+        contacts: OpenContacts,
+        calls: Calls,
+        direct_calls: DirectCalls,
+        dispatch: Dispatch,
+        destinations: Destinations,
+        staffing: Staffing,
+        states: AgentStates,
+        ringer: Ringer,
+        media: MediaServer,
+        events: EventLog,
+    ) -> None:
+        self._contacts = contacts
+        self._calls = calls
+        self._direct_calls = direct_calls
+        self._dispatch = dispatch
+        self._destinations = destinations
+        self._staffing = staffing
+        self._states = states
+        self._ringer = ringer
+        self._media = media
+        self._events = events
+        self._under_way: dict[str, _Transfer] = {}  # by contact or direct call
+        calls.on_transfer = self.of_contact
+        calls.shared = direct_calls.shared
+        direct_calls.on_transfer = self.of_direct_call
+        contacts.on_ended.append(lambda contact: self._gone(contact.id))
+        direct_calls.on_ended.append(lambda direct: self._gone(direct.id))
+        states.on_change.append(self._agent_moved)
+
+    def _gone(self, call_id: str) -> None:
+        transfer = self._under_way.get(call_id)
+        if transfer is not None:
+            transfer.give_up("the caller hung up")
+
+    def _agent_moved(self, agent_id: str, old: AgentState, new: AgentState) -> None:
+        if new is AgentState.OFFLINE:
+            for transfer in self._under_way.values():
+                if transfer.taker == agent_id and transfer.prompt is not None:
+                    transfer.prompt.lose_agent("the registration of the last phone is gone")
+
+    # What is asked for
+
+    def of_contact(self, contact: Contact, leg: Leg, refer: Refer) -> None:
+        """The agent of this contact wants the customer passed on."""
+        if contact.id in self._under_way:
+            refer.refuse(491)
+            return
+        if refer.replaces is None:
+            destination = self._wanted(refer)
+            if destination is not None:
+                self._go(contact.id, contact.agent_id, refer, self._pass_on(contact, refer, destination))
+            return
+        found = self._consultation(refer, contact.agent_id)
+        if found is not None:
+            direct, party = found
+            self._go(contact.id, contact.agent_id, refer, self._hand_to(contact, refer, direct, party))
+
+    def of_direct_call(self, direct: DirectCall, party: Party, refer: Refer) -> None:
+        """An agent in a direct call wants the other party passed on."""
+        if direct.id in self._under_way:
+            refer.refuse(491)
+            return
+        if refer.replaces is None:
+            destination = self._wanted(refer)
+            if destination is not None:
+                self._blind_direct(direct, party, refer, destination)
+            return
+        # The customer's side may just as well be the call that is replaced: then this one is the consultation.
+        contact = self._calls.contact_of(refer.replaces_call) if refer.replaces_call is not None else None
+        if contact is not None:
+            if contact.agent_id != party.agent_id or contact.state is not State.CONNECTED:
+                refer.refuse(403, "Not Your Call")
+            elif contact.id in self._under_way:
+                refer.refuse(491)
+            elif direct.media_call != contact.id:
+                refer.refuse(488)
+            else:
+                self._go(contact.id, party.agent_id, refer, self._hand_to(contact, refer, direct, party))
+            return
+        found = self._consultation(refer, party.agent_id)
+        if found is not None:
+            other, other_party = found
+            if other is direct:
+                refer.refuse(400, "That Is This Call")
+            else:
+                work = self._join_direct(direct, party, refer, other, other_party)
+                self._go(direct.id, party.agent_id, refer, work)
+
+    def _blind_direct(self, direct: DirectCall, party: Party, refer: Refer, destination: Destination) -> None:
+        try:
+            phones = self._destinations.phones(destination, party.agent_id)
+        except TheirError as error:
+            refer.accept()
+            self._tell_direct("transfer_failed", direct, party, destination.shown, status=error.status)
+            refer.finish(error.status, error.reason)
+            return
+        work = self._pass_on_direct(direct, party, refer, destination, phones)
+        self._go(direct.id, party.agent_id, refer, work)
+
+    def _wanted(self, refer: Refer) -> Destination | None:
+        try:
+            return self._destinations.find(refer.target, numbers=True)
+        except TheirError as error:
+            refer.refuse(error.status, error.reason)
+            return None
+
+    def _consultation(self, refer: Refer, agent_id: str | None) -> tuple[DirectCall, Party] | None:
+        """The agent's own direct call that the REFER names, in which they are the party found."""
+        found = self._direct_calls.find(refer.replaces_call) if refer.replaces_call is not None else None
+        if found is None:
+            refer.refuse(481, "That Call Is Not Here")
+            return None
+        direct, party = found
+        if agent_id is None or party.agent_id != agent_id:
+            # RFC 3891 s9: who may name a dialog may steal it.
+            refer.refuse(403, "Not Your Call")
+            return None
+        if direct.connected_at is None or direct.id in self._under_way:
+            refer.refuse(491)
+            return None
+        return found
+
+    def _go(self, call_id: str, giver: str | None, refer: Refer, work: Any) -> None:
+        transfer = self._under_way[call_id] = _Transfer(refer, giver)
+
+        async def run() -> None:
+            try:
+                await work
+            except BaseException:
+                refer.finish(500)
+                raise
+            finally:
+                if self._under_way.get(call_id) is transfer:
+                    del self._under_way[call_id]
+
+        spawn(run(), f"the transfer of {call_id}")
+
+    # A contact, blind
+
+    async def _pass_on(self, contact: Contact, refer: Refer, destination: Destination) -> None:
+        transfer = self._under_way[contact.id]
+        # Before the 202: many phones hang up as soon as they see it.
+        self._calls.set_aside(contact, lambda: self._giver_left(contact, transfer))
+        self._accept(refer, contact, destination.shown, destination.agent_id, "blind")
+        reservation, taken, status = None, False, 500
+        try:
+            phones = self._destinations.phones(destination, transfer.giver)
+            if destination.agent_id is not None:
+                reservation = await self._dispatch.hold(contact, destination.agent_id)
+                if reservation is None:
+                    raise TheirError("Busy Here", 486)
+            transfer.taker = destination.agent_id
+            await self._calls.play_music(contact)
+            if not transfer.over:
+                outcome = await self._ring(contact, transfer, destination, phones)
+                status = status_of(outcome)
+                if isinstance(outcome, Taken):
+                    status = 480
+                    taken = await self._taken(contact, transfer, destination, outcome, reservation)
+        except WarmlineError as error:
+            status = error.status
+        finally:
+            if not taken:
+                if reservation is not None:
+                    reservation.release()
+                await self._not_taken(contact, transfer, destination, status if contact.open else 487)
+
+    async def _ring(
+        self, contact: Contact, transfer: _Transfer, destination: Destination, phones: list[Phone]
+    ) -> Outcome:
+        contact.attempts += 1
+        if destination.agent_id is not None:
+            self._events.write(
+                "contact.reserved", contact=contact.id, agent=destination.agent_id, by=transfer.giver
+            )
+            prompt = self._ringer(contact, destination.agent_id)
+        else:
+            assert destination.trunk is not None
+            from_, headers = self._destinations.calling_card(destination.trunk)
+            prompt = self._ringer.outside(contact, phones[0], from_, headers)
+        prompt.on_ringing = lambda: transfer.refer.progress(180)
+        transfer.prompt = prompt
+        outcome = await prompt.ring()
+        kind, facts = as_event(outcome)
+        if kind:
+            self._events.write(kind, contact=contact.id, agent=destination.agent_id, **facts)
+        return outcome
+
+    async def _taken(
+        self,
+        contact: Contact,
+        transfer: _Transfer,
+        destination: Destination,
+        taken: Taken,
+        reservation: Reservation | None,
+    ) -> bool:
+        def decide() -> bool:
+            if not self._dispatch.hand_over(contact, reservation):
+                return False
+            self._tell_transferred(
+                contact, transfer, destination.agent_id, destination.shown, taken.leg, "blind"
+            )
+            return True
+
+        if contact.open and await self._calls.take_over(contact, taken.leg, decide):
+            return True
+        taken.leg.end("the caller hung up" if not contact.open else "too late")
+        return False
+
+    def _giver_left(self, contact: Contact, transfer: _Transfer) -> None:
+        """Their part is done: they write up, while the target still rings."""
+        self._dispatch.let_go(contact)
+        if contact.state is State.CONNECTED:
+            self._contacts.agent_left(contact, transfer.taker)
+
+    async def _not_taken(
+        self, contact: Contact, transfer: _Transfer, destination: Destination, status: int
+    ) -> None:
+        self._failed(contact, transfer, destination, status)
+        if not contact.open:
+            return
+        if contact.state is State.CONNECTED:
+            await self._calls.give_back(contact)
+        else:
+            self._calls.back_to_queue(contact)
+
+    # A contact, attended
+
+    async def _hand_to(self, contact: Contact, refer: Refer, direct: DirectCall, party: Party) -> None:
+        """Join the customer with whom the agent has asked: the other party of `direct`."""
+        transfer = self._under_way[contact.id]
+        asked = direct.other(party)
+        leg, agent_id = asked.leg, asked.agent_id
+        self._calls.set_aside(contact, lambda: self._giver_left(contact, transfer))
+        self._accept(refer, contact, asked.shown, agent_id, "attended")
+        transfer.taker = agent_id
+        reservation, taken, status = None, False, 488
+
+        def decide() -> bool:
+            if direct.over or leg is None or asked.leg is not leg:
+                return False
+            if not self._dispatch.hand_over(contact, reservation):
+                return False
+            self._tell_transferred(contact, transfer, agent_id, asked.shown, leg, "attended")
+            leg.tidies = True
+            self._direct_calls.hand_out(direct, asked)
+            return True
+
+        try:
+            if direct.media_call == contact.id and leg is not None:
+                status = 480
+                if agent_id is not None:
+                    reservation = await self._dispatch.hold(contact, agent_id)
+                if (agent_id is None or reservation is not None) and contact.open and not direct.over:
+                    taken = await self._calls.take_over(contact, leg, decide)
+        finally:
+            if not taken:
+                if reservation is not None:
+                    reservation.release()
+                # Both calls of the agent are as they were.
+                await self._direct_calls.join_again(direct)
+                destination = Destination(asked.shown, asked.from_)
+                await self._not_taken(contact, transfer, destination, status if contact.open else 487)
+
+    # Direct calls
+
+    async def _pass_on_direct(
+        self, direct: DirectCall, party: Party, refer: Refer, destination: Destination, phones: list[Phone]
+    ) -> None:
+        transfer = self._under_way[direct.id]
+        self._direct_calls.set_aside(direct, party, lambda: None)
+        refer.accept()
+        self._tell_direct("transfer_requested", direct, party, destination.shown)
+        taker, status = destination.agent_id, 487
+        if taker is not None:
+            self._staffing.occupy(taker)  # rung: nobody offers them a contact meanwhile
+            self._dispatch.agent_changed(taker)
+        taken = False
+        try:
+            await self._direct_calls.play_music(direct, party)
+            if not direct.over:
+                prompt = self._direct_calls.prompt_for(direct, party, destination, phones)
+                prompt.on_ringing = lambda: refer.progress(180)
+                transfer.prompt = prompt
+                outcome = await prompt.ring()
+                status = status_of(outcome)
+                if isinstance(outcome, Taken):
+                    new = Party(destination.shown, destination.from_, taker)
+                    leg, status = outcome.leg, 480
+                    taken = await self._direct_calls.take_over(
+                        direct, party, new, leg, lambda: refer.finish(200)
+                    )
+                    if not taken:
+                        leg.end("the caller hung up")
+                        leg.drop()
+        finally:
+            if taker is not None:
+                self._staffing.vacate(taker)
+                self._dispatch.agent_changed(taker)
+            if not taken:
+                told = 487 if direct.over else status
+                await self._direct_not_taken(direct, party, refer, destination.shown, told)
+
+    async def _direct_not_taken(
+        self, direct: DirectCall, party: Party, refer: Refer, to: str, status: int
+    ) -> None:
+        self._tell_direct("transfer_failed", direct, party, to, status=status)
+        refer.finish(status)
+        await self._direct_calls.give_back(direct)
+
+    async def _join_direct(
+        self, direct: DirectCall, party: Party, refer: Refer, other: DirectCall, other_party: Party
+    ) -> None:
+        """Two direct calls of one agent become one, without the agent."""
+        asked = other.other(other_party)
+        leg = asked.leg
+        self._direct_calls.set_aside(direct, party, lambda: None)
+        refer.accept()
+        self._tell_direct("transfer_requested", direct, party, asked.shown)
+        status = 488
+        if direct.media_call == other.media_call and leg is not None:
+            status = 480
+
+            def done() -> None:
+                refer.finish(200)
+                self._direct_calls.hand_out(other, asked)
+
+            new = Party(asked.shown, asked.from_, asked.agent_id)
+            if await self._direct_calls.take_over(direct, party, new, leg, done):
+                return
+            await self._direct_calls.join_again(other)
+        await self._direct_not_taken(direct, party, refer, asked.shown, status)
+
+    # An INVITE with Replaces: a phone takes the place of another (RFC 3891)
+
+    async def replace(self, call: sip.IncomingCall, agent_id: str, replaced: sip.Call) -> None:
+        """An agent goes on at another of their phones. TheirError 403 for a call that is not theirs, 481, 488, 491."""
+        contact = self._calls.contact_of(replaced)
+        if contact is not None:
+            self._may_replace(contact.id, contact.agent_id == agent_id and contact.state is State.CONNECTED)
+            like = self._calls.branch_of(contact.id)
+            leg = await self._answered(call, contact.id, like, kinds_of(contact.channel))
+            if not await self._calls.take_over(contact, leg, lambda: contact.state is State.CONNECTED):
+                leg.end("the call is over")
+                return
+            self._events.write(
+                "contact.moved", contact=contact.id, agent=agent_id, call_id=call.id, session=contact.session
+            )
+            return
+        found = self._direct_calls.find(replaced)
+        if found is None:
+            raise TheirError("That Call Is Not Here", 481)
+        direct, party = found
+        self._may_replace(direct.id, party.agent_id == agent_id and direct.connected_at is not None)
+        other = direct.other(party).leg
+        leg = await self._answered(
+            call, direct.media_call, other.branch if other is not None else None, ALL_KINDS
+        )
+        same = Party(party.shown, party.from_, party.agent_id)
+        if not await self._direct_calls.take_over(direct, party, same, leg):
+            leg.end("the call is over")
+
+    def _may_replace(self, call_id: str, theirs: bool) -> None:
+        if not theirs:
+            raise TheirError("Not Your Call", 403)
+        if call_id in self._under_way:
+            raise TheirError("A Transfer Is Under Way", 491)
+
+    async def _answered(
+        self, call: sip.IncomingCall, media_call: str, like: str | None, kinds: frozenset[str]
+    ) -> Leg:
+        """A leg for the phone that calls, answered in the codecs of those who go on talking."""
+        browser = call.flow is not None and call.flow.transport in ("WS", "WSS")
+        profile = Profile.WEBRTC if browser else Profile.RTP
+        leg = Leg(call, self._media, media_call, f"instead-{call.id}", profile=profile, kinds=kinds)
+        try:
+            if call.offer:
+                session = await self._media.answer(media_call, leg.branch, call.offer, kinds=kinds, like=like)
+            else:
+                session = await self._media.offer(media_call, leg.branch, profile=profile, like=like)
+        except WarmlineError:
+            leg.drop()
+            raise
+        if leg.alive:
+            leg.answer(session, offered=bool(call.offer))
+        return leg
+
+    # What is told
+
+    def _accept(self, refer: Refer, contact: Contact, to: str, to_agent: str | None, kind: str) -> None:
+        refer.accept()
+        self._events.write(
+            "contact.transfer_requested",
+            contact=contact.id,
+            agent=contact.agent_id,
+            to=to,
+            to_agent=to_agent,
+            how=kind,
+            session=contact.session,
+        )
+
+    def _tell_transferred(
+        self, contact: Contact, transfer: _Transfer, agent_id: str | None, to: str, leg: Leg, how: str
+    ) -> None:
+        self._contacts.transferred(
+            contact,
+            agent_id,
+            from_agent=transfer.giver,
+            to=to,
+            how=how,
+            call_id=leg.call.id,
+            session=contact.session,
+        )
+        transfer.refer.finish(200)
+
+    def _failed(self, contact: Contact, transfer: _Transfer, destination: Destination, status: int) -> None:
+        if not contact.open:
+            then = "ended"
+        elif contact.state is State.CONNECTED:
+            then = "with the agent again"
+        else:
+            then = "back in the queue"
+        self._events.write(
+            "contact.transfer_failed",
+            contact=contact.id,
+            agent=transfer.giver,
+            to=destination.shown,
+            to_agent=destination.agent_id,
+            status=status,
+            then=then,
+            session=contact.session,
+        )
+        transfer.refer.finish(status)
+
+    def _tell_direct(self, kind: str, direct: DirectCall, party: Party, to: str, **facts: Any) -> None:
+        self._events.write(
+            f"call.{kind}", agent=party.agent_id, call=direct.id, session=direct.session, to=to, **facts
+        )
