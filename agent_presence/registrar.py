@@ -15,6 +15,7 @@ from agent_presence.location import Binding
 from sip_trunk.locate import is_numeric
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.headers import NameAddr
+from sip_trunk.sip.option_tags import names, supports
 from sip_trunk.sip.uri import SipUri, Uri, parse_uri
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ MIN_EXPIRES_S = 60
 DEFAULT_EXPIRES_S = 300
 MAX_EXPIRES_S = 3600
 MAX_BINDINGS = 10
-# Path is kept and used. outbound is understood but never promised (no Require in the 200): a phone that is promised it
-# tests its UDP flow by STUN (RFC 5626 s4.4.2), and would take the silence for a dead flow.
+FLOW_TIMER_S = {True: 120, False: 30}
+"""How often a phone is asked to show that its flow is alive (RFC 5626 s4.4): by a connection, by UDP. NATs forget a UDP
+flow much sooner."""
 _SUPPORTED = frozenset({"path", "outbound", "gruu"})
 _STORED = frozenset({"call-id", "contact", "path"})
 
@@ -105,6 +107,7 @@ class Registrar:
         if to.user != who:
             raise Refusal(403, "That is not your address")  # step 4
         _check_text(request)
+        outbound = _by_outbound(request)
         aor = self._location.aor(who)
 
         added: list[Binding] = []
@@ -113,13 +116,13 @@ class Registrar:
         else:
             added, removed = self._changes(incoming, aor, who)  # step 7
         if not added and not removed:
-            self._answer(incoming, aor)
+            self._answer(incoming, aor, outbound)
             return
         reason = "registered" if added else "unregistered"
         written = self._location.change(aor, added, removed, reason)
         if incoming.flow.reliable:
             incoming.flow.on_closed.add(self._flow_closed)
-        written.add_done_callback(lambda done: self._stored(done, incoming, aor, added))
+        written.add_done_callback(lambda done: self._stored(done, incoming, aor, outbound, added))
 
     def _flow_closed(self, flow: Flow) -> None:
         self._location.flow_closed(flow.token)
@@ -214,14 +217,19 @@ class Registrar:
         )
 
     def _stored(
-        self, done: asyncio.Future[None], incoming: IncomingRequest, aor: str, added: Sequence[Binding]
+        self,
+        done: asyncio.Future[None],
+        incoming: IncomingRequest,
+        aor: str,
+        outbound: bool,
+        added: Sequence[Binding],
     ) -> None:
         if done.cancelled() or (error := done.exception()) is not None:
             # In memory the phone can be rung all the same; told 500, it registers again soon and is stored then.
             log.error("A registration was not stored: {error}", error=None if done.cancelled() else error)
             incoming.respond(500)
             return
-        self._answer(incoming, aor)
+        self._answer(incoming, aor, outbound)
         for binding in added:
             if (
                 self.probe is not None
@@ -230,13 +238,17 @@ class Registrar:
             ):
                 self.probe(binding)
 
-    def _answer(self, incoming: IncomingRequest, aor: str) -> None:
+    def _answer(self, incoming: IncomingRequest, aor: str, outbound: bool) -> None:
         # Step 8: every binding there is, each with the time it has left.
         now = self._now()
         bindings = self._location.bindings(aor, now)
         headers: Headers = [("Contact", _listed(binding, now)) for binding in bindings]
         if "Path" in incoming.message.headers:  # RFC 3327 s5.3: what was recorded is said
             headers += [("Path", path) for path in incoming.message.headers.all("Path")]
+        if outbound:
+            headers.append(("Require", "outbound"))  # RFC 5626 s6
+            if "Path" not in incoming.message.headers:
+                headers.append(("Flow-Timer", str(FLOW_TIMER_S[incoming.flow.reliable])))
         incoming.respond(200, headers=headers)
 
 
@@ -258,6 +270,27 @@ def _reg_id(contact: NameAddr) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and 0 < int(text) < 2**31):
         raise Refusal(400, "Bad reg-id")
     return int(text)
+
+
+def _by_outbound(request: Request) -> bool:
+    """Whether it registers a flow, as RFC 5626 s6 has it; Refusal where it insists on that and cannot have it.
+
+    Who only supports outbound is registered without it where its first hop does not. The RFC would have that refused,
+    439, too: but many a phone that is refused so does not register at all.
+    """
+    if not supports(request, "outbound"):
+        return False
+    lasting = [each for each in request.contacts if each.expires != 0]
+    if not any(each.instance is not None and each.param("reg-id") for each in lasting):
+        return False
+    if len(lasting) > 1:
+        raise Refusal(400, "One flow at a time")
+    uris = [each.uri for each in request.addresses("Path")]
+    if any(uri.param("ob") is not None for uri in uris) or (not uris and len(request.vias) == 1):
+        return True
+    if "outbound" in names(request, "require"):
+        raise Refusal(439)
+    return False
 
 
 def _check_text(request: Request) -> None:

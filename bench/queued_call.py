@@ -49,23 +49,29 @@ async def measure(folder: Path) -> list[Figure]:
     ]
 
 
-async def add_agents(server: Warmline) -> None:
+async def add_agents(server: Warmline, count: int = AGENTS) -> None:
     database = Database.open(f"sqlite:///{server.settings['data']}/warmline.sqlite3")
     roster = Roster(PresenceStore(database), realm="warmline")
     await roster.load()
-    for number in range(AGENTS):
+    for number in range(count):
         agent = await roster.add_agent(f"Agent {number}", f"bench{number}", "!", skills=SKILLS)
         await roster.add_device(agent.id, "Phone", f"bench{number}", f"bench{number}-phone")
     await database.close()
 
 
-async def register(folder: Path, server: Warmline, phones: int) -> None:
-    """Every phone registers and dials *71."""
+def credentials_file(folder: Path, count: int) -> Path:
+    """For sipp: each agent's user name, and how it proves it."""
     users = folder / "users.csv"
     lines = "".join(
-        f"bench{n};[authentication username=bench{n} password=bench{n}-phone]\n" for n in range(AGENTS)
+        f"bench{n};[authentication username=bench{n} password=bench{n}-phone]\n" for n in range(count)
     )
     users.write_text("SEQUENTIAL\n" + lines)
+    return users
+
+
+async def register(folder: Path, server: Warmline, phones: int) -> None:
+    """Every phone registers and dials *71."""
+    users = credentials_file(folder, AGENTS)
     for scenario in ("register_many", "dial_ready_many"):
         async with Sipp(
             folder, scenario, server_port=server.sip_port, calls=AGENTS, rate=25,

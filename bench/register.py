@@ -8,8 +8,8 @@ from bench.figure import Figure, cpu_seconds
 from tests.peers.sipp import Sipp
 from tests.peers.warmline import Warmline
 
-COUNT = 6000
-RATE = 600
+COUNT = 10_000
+RATE = 1000
 
 
 async def measure(folder: Path) -> list[Figure]:

@@ -12,7 +12,6 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -44,11 +43,11 @@ _Call = list[_Step]
 _Outcome = list[BaseException | None]
 
 _BUSY_TIMEOUT_MS = 5000
-_PATIENCE_S = 0.02  # how long a write that nobody waits for may wait for others to share its commit
+_PATIENCE_S = 0.05  # how long a write that nobody waits for may wait for others to share its commit
 _LARGEST_BATCH = 500  # calls in one transaction, so that one reader or crash never waits on thousands
 
 # What happened must be written even where a fact is of a type JSON does not know.
-_to_json = partial(json.dumps, default=str, separators=(",", ":"))
+_to_json = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
 
 class _Store(Protocol):
@@ -95,7 +94,7 @@ class Database:
         call fails only its own future, with SQLAlchemy's error. A statement may be ``(statement, parameters)`` or
         ``(statement, [parameters, …])``; an unchanging statement with parameters is the cheapest kind of all.
 
-        ``patient``: nobody waits for it, so it may take 20 ms more and share its commit with what comes meanwhile; the
+        ``patient``: nobody waits for it, so it may take 50 ms more and share its commit with what comes meanwhile; the
         next call that is not takes it along at once.
         """
         if self._closed:
@@ -161,6 +160,9 @@ def _step(statement: Statement) -> _Step:
     if not isinstance(statement, tuple):
         return statement, None
     executable, parameters = statement
+    # To ask whether it is a Mapping would cost as much as all the rest of writing an event.
+    if type(parameters) is list:
+        return executable, parameters
     return executable, [parameters] if isinstance(parameters, Mapping) else list(parameters)
 
 

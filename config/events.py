@@ -67,7 +67,7 @@ class EventLog:
         agent: str | None = None,
         **facts: Any,
     ) -> asyncio.Future[None]:
-        """Write one event; the future resolves when it is durable, within some 20 ms. Order is kept."""
+        """Write one event; the future resolves when it is durable, within some 50 ms. Order is kept."""
         at = self._now()
         row = {
             "at": at,

@@ -96,7 +96,9 @@ class Authenticator:
     def _challenge(
         self, request: Request, now: float, *, stale: bool = False, failed: bool = False
     ) -> Challenge:
-        nonce = self._nonces.issue(now)
+        via = request.top_via
+        of = f"{via.branch} {via.host} {request.call_id} {request.cseq.number} {request.method}"
+        nonce = self._nonces.issue(now, of)
         algorithms = self._algorithms
         if len(algorithms) > 1 and "MD5" in algorithms:
             agent = request.headers.first("user-agent")

@@ -5,14 +5,15 @@ RFC 3261 §17 with RFC 6026; the rules themselves are the tables in `sip_trunk.s
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from secrets import token_hex
+from hashlib import blake2b
+from secrets import token_bytes, token_hex
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from sip_trunk.answered import Answered, Key
 from sip_trunk.deadlines import Deadline, Deadlines
 from sip_trunk.sip import client_transaction as client
 from sip_trunk.sip import server_transaction as server
@@ -30,9 +31,10 @@ log = Logger()
 
 COOKIE = "z9hG4bK"
 MOST_REFUSED = 4096
-"""How many transactions are kept of those that were refused as they came: anybody can make them."""
+"""How many refusals are kept of those given as the request came: anybody can make us give them."""
+MOST_ANSWERED = 65_536
+"""How many other answers: those of Timer J's 32 seconds at 2,000 requests a second."""
 
-Key = tuple[object, ...]
 SentBy = tuple[str, int | None]
 Screen = Callable[[Request, "Flow"], tuple[int, str] | None]
 
@@ -203,9 +205,9 @@ class ClientTransaction(Transaction):
 class ServerTransaction(Transaction):
     """A request of theirs. `respond` any number of provisionals and one final response.
 
-    All responses get one To tag, `to_tag`. `on_cancel` is called with the CANCEL while an INVITE is unanswered (the
-    CANCEL itself is answered here); `on_failure` with "timeout" (no ACK to a refusal; no answer within 64*T1, of a
-    non-INVITE) or "transport".
+    All responses get one To tag, `to_tag`, and a repeated request gets the same. `on_cancel` is called with the CANCEL
+    while an INVITE is unanswered (the CANCEL itself is answered here); `on_failure` with "timeout" (no ACK to a
+    refusal; no answer within 64*T1, of a non-INVITE) or "transport".
     """
 
     __slots__ = ("_handed_over", "_responded", "_to_tag", "machine", "merge_key", "on_cancel", "on_failure")
@@ -226,7 +228,7 @@ class ServerTransaction(Transaction):
     @property
     def to_tag(self) -> str:
         if self._to_tag is None:
-            self._to_tag = token_hex(8)
+            self._to_tag = self._layer.tag_for(self.request)
         return self._to_tag
 
     @property
@@ -240,18 +242,18 @@ class ServerTransaction(Transaction):
             return
         self._responded = response.status
         self._data = response.to_bytes()
-        if response.status >= 300 and not self._handed_over and self.request.outside_dialog:
-            # §8.2.7, §26.3.2.4: a refusal that took no thought is said again when asked again and not by itself, so
-            # that an INVITE with a forged source does not make us send eleven answers there; and only so many are kept.
-            self.machine = server.NonInviteServer(self.flow.reliable, self._layer.timing)
-            self.step(Event.FINAL, response)
-            self._layer.refused_at_once(self)
+        if not self._handed_over and self._needs_no_machine(response.status):
+            self._send(self._data)
+            self._layer.answered_at_once(self, response.status, self._data)
             return
         self.step(self.machine.kind(response.status), response)
 
-    def give_up(self) -> None:
-        """Forget it before its time."""
-        self._end()
+    def _needs_no_machine(self, status: int) -> bool:
+        # §8.2.7, §26.3.2.4: the refusal of an INVITE that took no thought is said again when asked again and not by
+        # itself, so that one with a forged source does not make us send eleven answers there.
+        if self.request.method == "INVITE":
+            return status >= 300 and self.request.outside_dialog
+        return status >= 200
 
     def repeat(self) -> None:
         """Send a 2xx to INVITE again: that is the transaction user's to do (RFC 3261 §13.3.1.4)."""
@@ -301,13 +303,15 @@ class TransactionLayer:
         self._clients: dict[Key, ClientTransaction] = {}
         self._servers: dict[Key, ServerTransaction] = {}
         self._merged: dict[Key, ServerTransaction] = {}
-        self._refused: OrderedDict[ServerTransaction, None] = OrderedDict()
+        self._answered = Answered(self.timers, timing.lifetime, MOST_ANSWERED)
+        self._refused = Answered(self.timers, timing.lifetime, MOST_REFUSED)
+        self._tag_key = token_bytes(16)
         # Only connections close; a UDP flow has nothing to tell.
         self._by_flow: dict[Flow, set[Transaction]] = {}
         transports.on_message = self.receive
 
     def __len__(self) -> int:
-        return len(self._clients) + len(self._servers)
+        return len(self._clients) + len(self._servers) + len(self._answered) + len(self._refused)
 
     def send_request(
         self,
@@ -378,6 +382,9 @@ class TransactionLayer:
             self._receive_cancel(request, flow, transaction)
         elif transaction is not None:
             transaction.receive(request)
+        elif key in self._answered or key in self._refused:
+            if method != "ACK":
+                _ = self._answered.say_again(key) or self._refused.say_again(key)
         elif method == "ACK":
             self.on_ack(request, flow)
         else:
@@ -391,7 +398,9 @@ class TransactionLayer:
         merge_key: Key | None = None
         if request.to.tag is None:
             merge_key = (request.call_id, request.from_.tag, request.cseq.number, request.method)
-            if merge_key in self._merged:  # §8.2.2.2: the same request by another path
+            if merge_key in self._merged or self._answered.merged(
+                merge_key
+            ):  # §8.2.2.2: the same request by another path
                 self._refuse(request, flow, 482, "Loop Detected")
                 return
         transaction = ServerTransaction(self, request, self._way_back(request, flow), key)
@@ -411,17 +420,15 @@ class TransactionLayer:
 
     def _receive_cancel(self, request: Request, flow: Flow, invite: ServerTransaction | None) -> None:
         key = _server_key(request, "CANCEL")
-        repeated = self._servers.get(key)
-        if repeated is not None:
-            repeated.receive(request)
+        if self._answered.say_again(key):
             return
         if invite is None:  # §9.2; nothing is kept for it
-            self._refuse(request, flow, 481, "Call/Transaction Does Not Exist")
+            if _server_key(request, "INVITE") in self._refused:
+                self._refuse(request, flow, 200, "OK")
+            else:
+                self._refuse(request, flow, 481, "Call/Transaction Does Not Exist")
             return
-        transaction = ServerTransaction(self, request, invite.flow, key)
-        self._servers[key] = transaction
-        self._watch(transaction)
-        transaction.respond(_tagged(request, 200, "OK", invite.to_tag))
+        ServerTransaction(self, request, invite.flow, key).respond(_tagged(request, 200, "OK", invite.to_tag))
         if not invite.answered:
             invite.on_cancel(request)
 
@@ -429,9 +436,7 @@ class TransactionLayer:
         """Answer without keeping anything (§8.2.7); the tag is the same when the request comes again."""
         try:
             if request.method != "ACK":
-                tag = (
-                    f"{hash((request.headers.get('Via'), request.headers.get('Call-ID'))) & 0xFFFFFFFFFFFF:x}"
-                )
+                tag = self.tag_for(request)
                 back = self._way_back(request, flow)
                 back.send(_tagged(request, status, reason, tag).to_bytes())
         except SipError:
@@ -467,18 +472,31 @@ class TransactionLayer:
         for transaction in list(self._by_flow.pop(flow, ())):
             transaction.step(Event.TRANSPORT_ERROR)
 
-    def refused_at_once(self, transaction: ServerTransaction) -> None:
-        """It is kept only for the sake of a repeated request, as long as there are not too many like it."""
-        if transaction.key in self._servers:
-            self._refused[transaction] = None
-            if len(self._refused) > MOST_REFUSED:
-                next(iter(self._refused)).give_up()
+    def tag_for(self, request: Request) -> str:
+        """The To tag of our answers to a request, which is the same when it comes again (RFC 3261 §8.2.6.2)."""
+        text = f"{request.top_via.branch} {request.cseq.number} {request.from_.tag} {request.call_id}"
+        data = text.encode("utf-8", "surrogateescape")
+        return blake2b(data, key=self._tag_key, digest_size=8).hexdigest()
+
+    def answered_at_once(self, transaction: ServerTransaction, status: int, data: bytes) -> None:
+        """Its answer was given while it was handed over: the answer is all that has to be kept, if that."""
+        if self._servers.get(transaction.key) is transaction:
+            self.forget(transaction)
+        # Timer J is 0 on a reliable transport. A challenge costs us nothing to make anew, and nothing may be kept for
+        # somebody who has proved nothing (§26.3.2.4).
+        if transaction.flow.reliable or status in (401, 407):
+            return
+        if status >= 300:
+            self._refused.keep(transaction.key, transaction.flow, data)
+        else:
+            # A REGISTER by two paths is told by its CSeq and nc.
+            merge_key = transaction.merge_key if transaction.request.method != "REGISTER" else None
+            self._answered.keep(transaction.key, transaction.flow, data, merge_key)
 
     def forget(self, transaction: Transaction) -> None:
         """It is over; its messages are strays from now on."""
         if isinstance(transaction, ServerTransaction):
             self._servers.pop(transaction.key, None)
-            self._refused.pop(transaction, None)
             if transaction.merge_key is not None:
                 self._merged.pop(transaction.merge_key, None)
         else:
@@ -498,6 +516,7 @@ class TransactionLayer:
         self._clients.clear()
         self._servers.clear()
         self._merged.clear()
+        self._answered.clear()
         self._refused.clear()
         for flow in self._by_flow:
             flow.on_closed.discard(self._flow_closed)
@@ -508,7 +527,8 @@ def _server_key(request: Request, method: str) -> Key:
     """What is the same for all messages of one server transaction (RFC 3261 §17.2.3)."""
     via = request.top_via
     branch = via.branch
-    if branch is not None and branch.startswith(COOKIE):
+    # The cookie alone is no branch of anybody's own (RFC 4475 §3.2.1).
+    if branch is not None and branch.startswith(COOKIE) and branch != COOKIE:
         return (branch, via.host, via.port, method)
     # A peer older than RFC 3261: its branch is not unique; its ACK has a To tag and may have another Request-URI.
     cseq = request.cseq

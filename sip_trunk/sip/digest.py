@@ -64,6 +64,10 @@ class Credentials:
         return f"Credentials({self.username!r}, {self.realm!r})"
 
 
+_STEP_S = 60.0
+"""A nonce made for a request says the beginning of this minute as its time, so it is up to that much older."""
+
+
 class NonceState(Enum):
     FRESH = "fresh"
     STALE = "stale"
@@ -101,10 +105,17 @@ class Nonces:
 
     def _proof(self, text: str) -> str:
         # Keyed BLAKE2 is a MAC by itself, at a third of what an HMAC costs.
-        return hashlib.blake2b(text.encode(), key=self._key, digest_size=12).hexdigest()
+        data = text.encode("utf-8", "surrogateescape")
+        return hashlib.blake2b(data, key=self._key, digest_size=12).hexdigest()
 
-    def issue(self, now: float) -> str:
-        text = f"{int(now * 1000):x}.{next(self._serial):x}"
+    def issue(self, now: float, of: str | None = None) -> str:
+        """A new nonce. `of` is what a request is known by: when it comes again, it is most often asked with the same
+        nonce again, as if its challenge had been kept; phones that tell responses only by their Call-ID rely on it.
+        """
+        if of is None:
+            text = f"{int(now * 1000):x}.{next(self._serial):x}"
+        else:
+            text = f"{int(now / _STEP_S) * int(_STEP_S * 1000):x}.{self._proof(of)}"
         return f"{text}.{self._proof(text)}"
 
     def _made_at(self, nonce: str) -> float | None:

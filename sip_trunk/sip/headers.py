@@ -171,7 +171,7 @@ class Headers:
     @classmethod
     def from_lines(cls, keys: list[str], lines: list[str]) -> Headers:
         """Headers of lines as they stand on the wire (a folded one with its line breaks), and their keys."""
-        headers = cls.__new__(cls)
+        headers = cls()
         headers.keys, headers.lines, headers.cache = keys, lines, {}
         return headers
 

@@ -98,9 +98,10 @@ REASONS: dict[int, str] = {
     606: "Not Acceptable",
 }
 
-# RFC 3261 s8.2.6.2, and s12.1.1 for Record-Route.
+# RFC 3261 s8.2.6.2; s12.1.1 for Record-Route; s8.2.6.1 for a 100.
 _COPIED = frozenset(("via", "from", "to", "call-id", "cseq"))
 _COPIED_WITH_ROUTE = _COPIED | {"record-route"}
+_COPIED_INTO_100 = _COPIED | {"timestamp"}
 
 
 def _encode(text: str) -> bytes:
@@ -407,7 +408,7 @@ class Request(Message):
 
         `to_tag` is added to a To that has none. Works on a request that was only partly readable, too.
         """
-        copied = _COPIED_WITH_ROUTE if 100 < status < 300 else _COPIED
+        copied = _COPIED_WITH_ROUTE if 100 < status < 300 else _COPIED if status > 100 else _COPIED_INTO_100
         keys: list[str] = []
         lines: list[str] = []
         for key, line in zip(self.headers.keys, self.headers.lines, strict=True):

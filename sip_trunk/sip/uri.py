@@ -294,7 +294,7 @@ Uri = SipUri | TelUri | OtherUri
 
 
 def _folded(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:
-    return {name.lower(): value if value is None else _unescape(value).lower() for name, value in pairs}
+    return {name.lower(): None if value is None else _unescape(value).lower() for name, value in pairs}
 
 
 def _folded_tel(params: Params) -> dict[str, str | None]:

@@ -270,6 +270,58 @@ async def test_two_flows_of_one_instance_are_two_bindings(desk: Desk) -> None:
     assert len(desk.uris()) == 2
 
 
+FLOW = f'{HERE};+sip.instance="<urn:uuid:0001>";reg-id=1'
+BY_OUTBOUND = "Supported: path, outbound"
+ANOTHER_HOP = "Via: SIP/2.0/UDP 10.0.0.9;branch=z9hG4bK0"
+
+
+@pytest.mark.parametrize(
+    ("contact", "more", "promised"),
+    [
+        (FLOW, [BY_OUTBOUND], True),
+        (FLOW, [], False),
+        (HERE, [BY_OUTBOUND], False),
+        (f"{HERE};reg-id=1", [BY_OUTBOUND], False),
+        (f"{FLOW};expires=0", [BY_OUTBOUND], False),
+        (FLOW, [BY_OUTBOUND, ANOTHER_HOP], False),
+        (FLOW, [BY_OUTBOUND, ANOTHER_HOP, "Path: <sip:edge.test;lr>"], False),
+        (FLOW, [BY_OUTBOUND, ANOTHER_HOP, "Path: <sip:edge.test;lr;ob>"], True),
+        (FLOW, ["Require: outbound", "Path: <sip:core.test;lr>, <sip:edge.test;lr;ob>"], True),
+    ],
+)
+async def test_a_flow_is_promised_to_whom_it_can_be(
+    desk: Desk, contact: str, more: list[str], promised: bool
+) -> None:
+    for _ in range(2):  # at first, and when it is refreshed
+        answer = await desk.register(contact, *more)
+        assert answer.status == 200
+        assert (answer.headers.get("Require") == "outbound") is promised
+
+
+@pytest.mark.parametrize(("flow", "seconds"), [(UDP, "30"), (Line("TCP", ("192.0.2.7", 1), "tcp-1"), "120")])
+async def test_a_phone_is_told_how_often_to_show_that_its_flow_is_alive(
+    desk: Desk, flow: Flow, seconds: str
+) -> None:
+    assert (await desk.register(FLOW, BY_OUTBOUND, flow=flow)).headers.get("Flow-Timer") == seconds
+    # The flow of a phone behind an edge proxy is the proxy's to watch.
+    behind = await desk.register(FLOW, BY_OUTBOUND, "Path: <sip:edge.test;lr;ob>", flow=flow)
+    assert "Flow-Timer" not in behind.headers
+
+
+@pytest.mark.parametrize("path", [[], ["Path: <sip:edge.test;lr>"]])
+async def test_who_insists_on_a_flow_its_first_hop_does_not_keep_is_refused(
+    desk: Desk, path: list[str]
+) -> None:
+    answer = await desk.register(FLOW, "Require: outbound", ANOTHER_HOP, *path)
+    assert (answer.status, answer.reason) == (439, "First Hop Lacks Outbound Support")
+    assert desk.uris() == []
+
+
+async def test_two_flows_at_a_time_are_refused(desk: Desk) -> None:
+    answer = await desk.register(f"{FLOW}, <sip:ana@192.0.2.8>", BY_OUTBOUND)
+    assert (answer.status, desk.uris()) == (400, [])
+
+
 async def test_a_phone_without_an_instance_leaves_no_twin_either(desk: Desk) -> None:
     await desk.register()
     await desk.register("<sip:ana@10.0.0.9:5062>")

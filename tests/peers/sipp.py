@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -11,12 +12,12 @@ SCENARIOS = Path(__file__).parent / "sipp"
 
 
 class Sipp:
-    """One run of a scenario of tests/peers/sipp against 127.0.0.1:`server_port`.
+    """One run of a scenario of tests/peers/sipp against `server_host`:`server_port`.
 
     `port` is where sipp sends from: it is what a trunk is known by. RTP is echoed, so that a phone which hears its
     own tone again has proved both directions.
     Each name in `keys` replaces `[name]` in the XML;
-    `users` is a file of values for [field0] and so on.
+    `users` is a file of values for [field0] and so on; `options` are further ones of sipp's own.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Sipp:
         scenario: str,
         *,
         server_port: int,
+        server_host: str = "127.0.0.1",
         port: int | None = None,
         calls: int = 1,
         rate: float = 1,
@@ -34,6 +36,7 @@ class Sipp:
         keys: dict[str, str] | None = None,
         users: Path | None = None,
         trace: bool = True,
+        options: Sequence[str] = (),
     ) -> None:
         self.port = port or free_sip_port()
         self.folder = folder / f"sipp-{scenario}-{self.port}"
@@ -53,7 +56,7 @@ class Sipp:
             arguments += ["-ap", password]
         for name, value in (keys or {}).items():
             arguments += ["-key", name, value]
-        arguments.append(f"127.0.0.1:{server_port}")
+        arguments += [*options, f"{server_host}:{server_port}"]
         self.process = Process("sipp", arguments, folder=self.folder)
 
     async def __aenter__(self) -> Self:

@@ -15,6 +15,7 @@ class Fixture:
     def __init__(self) -> None:
         self.time = 1000.0
         self.asked: list[str] = []
+        self.sent = 0
         self.authenticator = Authenticator(
             "warmline", Nonces(b"0123456789abcdef", 300.0), self.credentials_of, lambda: self.time
         )
@@ -24,10 +25,15 @@ class Fixture:
         return ANA if name == "ana" else None
 
     def request(self, *authorizations: str, agent: str = "phone") -> Request:
+        self.sent += 1
+        headers = [
+            ("Via", f"SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK{self.sent}"),
+            ("Call-ID", "c"),
+            ("CSeq", f"{self.sent} REGISTER"),
+            ("User-Agent", agent),
+        ]
         return Request(
-            "REGISTER",
-            "sip:h",
-            [("User-Agent", agent), *(("Authorization", value) for value in authorizations)],
+            "REGISTER", "sip:h", [*headers, *(("Authorization", value) for value in authorizations)]
         )
 
     def challenge(self, request: Request | None = None) -> Challenge:
@@ -130,3 +136,14 @@ def test_proofs_for_other_realms_and_by_other_schemes_are_passed_over() -> None:
 def test_a_malformed_proof_is_400() -> None:
     it = Fixture()
     assert it.challenge(it.request('Digest username="ana')).status == 400
+
+
+def test_a_request_that_comes_again_is_asked_the_same_again_and_another_is_not() -> None:
+    it = Fixture()
+    request = it.request()
+    first = it.challenge(request)
+    it.time += 1.0
+    assert it.challenge(request) == first
+    assert it.challenge(it.request()) != first
+    it.time += 100.0
+    assert it.challenge(request) != first

@@ -111,9 +111,9 @@ def test_an_invite_left_unanswered_gets_a_100_and_an_ack_ends_a_refusal(layer: L
     assert len(layer.layer) == 0
 
 
-def refuse_all(layer: Layer) -> None:
+def refuse_all(layer: Layer, status: int = 403) -> None:
     layer.layer.on_request = lambda transaction, request: transaction.respond(
-        request.response(401, to_tag=transaction.to_tag)
+        request.response(status, to_tag=transaction.to_tag)
     )
 
 
@@ -127,16 +127,93 @@ def test_a_refusal_at_once_is_said_again_when_asked_again_but_not_by_itself(
     layer.come(their(method))
     layer.come(their("ACK", tag="z"))
     layer.wait(40)
-    assert layer.sent() == ["401", "401"]
+    assert layer.sent() == ["403", "403"]
     assert layer.network.seen[0][2] == layer.network.seen[1][2]
+    assert (layer.acks == []) == (method == "INVITE")
     assert len(layer.layer) == 0
     assert not layer.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("method", ["INVITE", "REGISTER"])
+def test_a_challenge_keeps_nothing_and_its_tag_is_the_same_when_asked_again(
+    layer: Layer, method: str
+) -> None:
+    refuse_all(layer, 401)
+    layer.come(their(method))
+    assert len(layer.layer) == 0
+    layer.wait(0.1)
+    assert not layer.clock.getDelayedCalls()
+    layer.come(their(method))
+    first, second = layer.network.responses(401)
+    assert first.to.tag == second.to.tag is not None
+
+
+def test_another_request_gets_another_tag(layer: Layer) -> None:
+    layer.come(their("OPTIONS"))
+    other = their("OPTIONS", "z9hG4bKother")
+    other.headers.set("Call-ID", "other")
+    layer.come(other)
+    assert layer.requests[0].to_tag != layer.requests[1].to_tag
+
+
+def test_an_answer_given_at_once_is_all_that_is_kept_and_it_is_given_up_after_64_t1(layer: Layer) -> None:
+    taken: list[Request] = []
+
+    def answer(transaction: ServerTransaction, request: Request) -> None:
+        taken.append(request)
+        transaction.respond(request.response(200, to_tag=transaction.to_tag))
+
+    layer.layer.on_request = answer
+    layer.come(their("MESSAGE"))
+    assert len(layer.layer) == 1
+    layer.wait(31)
+    layer.come(their("MESSAGE"))
+    layer.come(their("MESSAGE", "z9hG4bKother"))
+    assert layer.sent() == ["200", "200", "482"]
+    layer.wait(3)
+    assert len(layer.layer) == 0
+    assert not layer.clock.getDelayedCalls()
+    layer.come(their("MESSAGE"))
+    assert len(taken) == 2
+
+
+def test_of_what_was_answered_at_once_only_so_much_is_kept(
+    layer: Layer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transactions, "MOST_ANSWERED", 10)
+    layer = Layer()
+    refuse_all(layer, 200)
+    for number in range(50):
+        request = their("OPTIONS", branch=f"z9hG4bK{number}")
+        request.headers.set("Call-ID", str(number))
+        layer.come(request)
+    assert len(layer.layer) == 10
+    layer.come(their("OPTIONS", branch="z9hG4bKnew"))
+    assert layer.sent() == ["200"] * 51
+
+
+def test_a_cancel_that_crosses_a_refusal_changes_nothing(layer: Layer) -> None:
+    refuse_all(layer)
+    layer.come(their("INVITE"))
+    layer.come(their("CANCEL"))
+    layer.come(their("INVITE"))
+    assert layer.sent() == ["403", "200", "403"]
+
+
+def test_over_a_connection_nothing_is_kept_of_what_was_answered_at_once() -> None:
+    layer = Layer("TCP")
+    refuse_all(layer, 200)
+    layer.come(their("OPTIONS", via="SIP/2.0/TCP 10.0.0.9:5060;branch=z9hG4bKx"))
+    assert layer.sent() == ["200"]
+    assert len(layer.layer) == 0
+    assert not layer.flow().on_closed
 
 
 def test_of_what_was_refused_at_once_only_so_much_is_kept(
     layer: Layer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transactions, "MOST_REFUSED", 10)
+    layer = Layer()
     refuse_all(layer)
     for number in range(50):
         request = their("OPTIONS", branch=f"z9hG4bK{number}")

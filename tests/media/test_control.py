@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from media.control import Framed
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+class Line(Framed):
+    """Answers each message with itself."""
+
+    def __init__(self, *, answers: bool = False) -> None:
+        super().__init__()
+        self.heard: list[list[Any]] = []
+        self.answers = answers
+        self.wire = Transport()
+        self.transport = self.wire  # type: ignore[assignment]
+
+    def message(self, message: list[Any]) -> None:
+        self.heard.append(message)
+        if self.answers:
+            self.say(message)
+
+
+def framed(message: list[Any]) -> bytes:
+    body = json.dumps(message, separators=(",", ":")).encode()
+    return len(body).to_bytes(4, "big") + body
+
+
+async def test_what_is_said_in_one_turn_is_sent_in_one_piece_and_in_order() -> None:
+    line = Line()
+    line.say([1, "a"])
+    line.say([2, "b"])
+    assert line.wire.written == []
+    await asyncio.sleep(0)
+    assert line.wire.written == [framed([1, "a"]) + framed([2, "b"])]
+    line.say([3, "c"])
+    await asyncio.sleep(0)
+    assert line.wire.written[1:] == [framed([3, "c"])]
+
+
+async def test_what_came_in_one_piece_is_answered_in_one_piece_at_once() -> None:
+    line = Line(answers=True)
+    data = framed([1]) + framed([2]) + framed([3])
+    line.data_received(data[:-2])
+    assert line.wire.written == [framed([1]) + framed([2])]
+    line.data_received(data[-2:])
+    assert line.wire.written[1:] == [framed([3])]
+    assert line.heard == [[1], [2], [3]]
+
+
+async def test_nothing_is_sent_on_a_line_that_is_closing() -> None:
+    line = Line()
+    line.say([1])
+    line.wire.closing = True
+    await asyncio.sleep(0)
+    assert line.wire.written == []
