@@ -60,6 +60,7 @@ class Baresip:
     """One phone with one account. `tone` is the frequency (Hz) that it sends when in a call.
 
     `answer` is baresip's own answermode: "manual" leaves the choice to the test, "auto" picks up at once.
+    `authority` is what a server's certificate is checked with, if `transport` is "tls".
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Baresip:
         video: bool = True,
         tone: int = 880,
         register: bool = True,
+        authority: Path | None = None,
     ) -> None:
         self.folder = folder / f"baresip-{user}-{free_port()}"
         self.user = user
@@ -90,7 +92,7 @@ class Baresip:
         self._writer: asyncio.StreamWriter | None = None
         self._register = register
         self.folder.mkdir(parents=True)
-        self._write_config(tone, video)
+        self._write_config(tone, video, authority)
         parameters = {
             "auth_user": user,
             "auth_pass": password,
@@ -107,7 +109,7 @@ class Baresip:
         (self.folder / "contacts").write_text("")
         self.process = Process("baresip", ["baresip", "-f", str(self.folder), "-v", "-s"], folder=self.folder)
 
-    def _write_config(self, tone: int, video: bool) -> None:
+    def _write_config(self, tone: int, video: bool, authority: Path | None) -> None:
         modules = [
             name for name in MODULES if video or name not in {"avcodec", "vp8", "fakevideo", "snapshot"}
         ]
@@ -137,6 +139,8 @@ class Baresip:
         ]
         if video:
             lines += ["video_source fakevideo,nil", "video_display fakevideo,nil"]
+        if authority is not None:
+            lines += [f"sip_cafile {authority}", "sip_verify_server yes"]
         for module in modules:
             kind = "module_app" if module in {"account", "contact", "menu", "ctrl_tcp"} else "module"
             lines.append(f"{kind} {module}.so")
@@ -262,6 +266,24 @@ class Baresip:
             if message.received and message.start.startswith("INVITE "):
                 seen.setdefault(message.header("Call-ID"), message)
         return list(seen.values())
+
+    def open_calls(self) -> set[str]:
+        """The Call-IDs of what has been begun, by either side, and not ended; retransmissions count for nothing."""
+        begun: set[str] = set()
+        answered: set[str] = set()
+        over: set[str] = set()
+        for message in self.trace():
+            call, what = message.header("Call-ID"), message.start
+            to_invite = message.header("CSeq").endswith(" INVITE")
+            if what.startswith("INVITE "):
+                begun.add(call)
+            elif what.startswith("BYE "):
+                over.add(call)
+            elif to_invite and what.startswith("SIP/2.0 2"):
+                answered.add(call)
+            elif to_invite and re.match(r"SIP/2.0 (?!401|407)[3-6]", what) and call not in answered:
+                over.add(call)  # a re-INVITE that is refused would end nothing
+        return begun - over
 
     def texts(self) -> list[tuple[str, str]]:
         """(From header, text) of each MESSAGE received, retransmissions left out."""

@@ -13,13 +13,19 @@ JSSIP = ROOT / "kb_portal" / "static" / "vendor" / "jssip.js"
 START = """
 ([socket, uri, user, password]) => {
   JsSIP.debug.disable();
-  const phone = window.phone = {registered: false, session: null, subject: '', from: '', video: false, ended: []};
+  const phone = window.phone = {
+    registered: false, session: null, consultation: null, subject: '', from: '', video: false, ended: [], texts: [],
+    transfers: [],
+  };
   phone.ua = new JsSIP.UA({
     sockets: [new JsSIP.WebSocketInterface(socket)], uri, password, authorization_user: user,
     register: true, session_timers: false, connection_recovery_min_interval: 1,
   });
   phone.ua.on('registered', () => { phone.registered = true; });
   phone.ua.on('registrationFailed', ({cause}) => { phone.ended.push('not registered: ' + cause); });
+  phone.ua.on('newMessage', ({originator, request}) => {
+    if (originator === 'remote') phone.texts.push([String(request.from), request.body]);
+  });
   phone.ua.on('newRTCSession', ({originator, session, request}) => {
     if (originator !== 'remote') return;
     phone.session = session;
@@ -50,17 +56,62 @@ async (video) => {
   session.answer({mediaStream: media, pcConfig: {iceServers: []}});
 }
 """
+# A call of its own: the only one, or the one before a transfer, in which somebody is asked whether they will take it.
+CALL = """
+async ([name, to]) => {
+  const media = await navigator.mediaDevices.getUserMedia({audio: true});
+  const phone = window.phone;
+  phone[name] = phone.ua.call(to, {
+    mediaStream: media, mediaConstraints: {audio: true, video: false}, pcConfig: {iceServers: []},
+  });
+  for (const over of ['failed', 'ended']) {
+    phone[name].on(over, ({cause}) => { phone[name] = null; phone.ended.push(cause); });
+  }
+}
+"""
+# JsSIP answers to hold() at once when it is not the time for it, and later when it is agreed or refused.
+HOLD = """
+(held) => new Promise((done, failed) => {
+  const session = window.phone.session;
+  const begun = held ? session.hold({}, () => done(true)) : session.unhold({}, () => done(true));
+  if (!begun) failed(new Error('JsSIP will not hold now'));
+})
+"""
+REFER = """
+([to, attended]) => {
+  const phone = window.phone;
+  const tell = (what) => (event) => phone.transfers.push([what, event && event.status_line
+    ? event.status_line.status_code : 0]);
+  phone.session.refer(to, {
+    replaces: attended ? phone.consultation : undefined,
+    eventHandlers: {
+      requestSucceeded: tell('taken'), requestFailed: tell('refused'), trying: tell('trying'),
+      progress: tell('progress'), accepted: tell('accepted'), failed: tell('failed'),
+    },
+  });
+}
+"""
 
 
 class BrowserPhone(Customer):
-    """One device of an agent. `tone` (Hz) is what its microphone hears; the camera shows Chromium's test picture."""
+    """One device of an agent. `tone` (Hz) is what its microphone hears; the camera shows Chromium's test picture.
+
+    `socket` is the URL of the web socket: the server's own unless there is a proxy before it.
+    """
 
     def __init__(
-        self, server: Warmline, *, user: str, password: str, tone: int = 1000, **options: Any
+        self,
+        server: Warmline,
+        *,
+        user: str,
+        password: str,
+        tone: int = 1000,
+        socket: str | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(server.folder, server.portal, tone=tone, **options)
         self._account = [
-            server.portal.replace("http", "ws", 1) + "/sip",
+            socket or server.portal.replace("http", "ws", 1) + "/sip",
             f"sip:{user}@127.0.0.1",
             user,
             password,
@@ -105,3 +156,43 @@ class BrowserPhone(Customer):
             "the call to be over",
             seconds=seconds,
         )
+
+    async def dial(self, number: str, *, consultation: bool = False) -> None:
+        """Call a user of the server's; as a `consultation` beside the call that is on hold."""
+        name = "consultation" if consultation else "session"
+        await self.page.evaluate(CALL, [name, f"sip:{number}@127.0.0.1"])
+
+    async def talks(self, *, consultation: bool = False) -> bool:
+        name = "consultation" if consultation else "session"
+        return bool(
+            await self.page.evaluate(f"window.phone.{name} !== null && window.phone.{name}.isEstablished()")
+        )
+
+    async def hold(self) -> None:
+        """Done when the other side has agreed."""
+        await self.page.evaluate(HOLD, True)
+
+    async def resume(self) -> None:
+        await self.page.evaluate(HOLD, False)
+
+    async def transfer(self, number: str, *, attended: bool = False) -> None:
+        """REFER; with Replaces for the consultation if `attended`. What comes of it: `transfers`."""
+        await self.page.evaluate(REFER, [f"sip:{number}@127.0.0.1", attended])
+
+    async def transfers(self) -> list[list[Any]]:
+        """What was said of transfers: taken, refused, trying, progress, accepted or failed, each with its status."""
+        said: list[list[Any]] = await self.page.evaluate("window.phone.transfers")
+        return said
+
+    async def write(self, to: str, text: str) -> None:
+        """A MESSAGE; when this returns it was taken. playwright's Error if it was refused."""
+        await self.page.evaluate(
+            """([to, text]) => new Promise((done, failed) => window.phone.ua.sendMessage(to, text, {
+                 eventHandlers: {succeeded: () => done(true), failed: ({cause}) => failed(new Error(cause))},
+               }))""",
+            [to, text],
+        )
+
+    async def texts(self) -> list[tuple[str, str]]:
+        """(From, text) of each MESSAGE received."""
+        return [tuple(text) for text in await self.page.evaluate("window.phone.texts")]
