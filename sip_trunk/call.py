@@ -29,6 +29,8 @@ from sip_trunk.call_events import (
 )
 from sip_trunk.exchange import Exchange
 from sip_trunk.incoming_request import IncomingRequest
+from sip_trunk.locate import numeric_hop
+from sip_trunk.own_network import leads_here
 from sip_trunk.refer import Referrals
 from sip_trunk.reoffer import Reoffers, Wanted
 from sip_trunk.session_timer import SessionTimer
@@ -180,8 +182,16 @@ class Call:
         self._hangup(reason or "", extra)
 
     def _hangup(self, reason: str, headers: list[tuple[str, str]]) -> None:
-        self.bye(headers)
+        waits = self._referrals is not None and self._referrals.after_last_words(lambda: self._bye_now(headers))
+        if not waits:
+            self.bye(headers)
         self._finish(Ended("us", reason))
+        if waits:
+            self.agent.calls.add(self)  # nobody is to stop the server before the BYE has left
+
+    def _bye_now(self, headers: list[tuple[str, str]]) -> None:
+        self.agent.calls.discard(self)
+        self.bye(headers)
 
     def reinvite(self, body: bytes, headers: HeaderPairs = ()) -> None:
         """Offer anew; one ReinviteAnswered or ReinviteRefused follows, or the call's end.
@@ -259,6 +269,7 @@ class Call:
             credentials=self._credentials,
             dialog=dialog,
             keeps_flow=self._keeps_flow,
+            outside=self._from_outside,
         )
         exchange.start()
         return exchange
@@ -270,19 +281,26 @@ class Call:
             return None
         if flow.reliable or self._keeps_flow:
             return flow
-        hop = dialog.next_hop()
-        if isinstance(hop, SipUri) and hop.transport in (None, "udp") and hop.scheme == "sip":
-            return flow if (hop.host, hop.port or 5060) == flow.peer else None
-        return None
+        uri = dialog.next_hop()
+        hop = numeric_hop(uri) if isinstance(uri, SipUri) else None
+        if hop is None:
+            return None
+        there = (hop.transport, hop.host, hop.port) == (flow.transport, *flow.peer)
+        return flow if there or (self._from_outside and leads_here(hop.host)) else None
+
+    @property
+    def _from_outside(self) -> bool:
+        """The peer is not on this host, so that no address of this host can be where to reach it."""
+        return self.flow is None or not leads_here(self.flow.peer[0])
 
     def acknowledge(
-        self, dialog: Dialog, number: int, again: dict[object, Callable[[], None]], key: object
+        self, dialog: Dialog, invite: Request, again: dict[object, Callable[[], None]], key: object
     ) -> None:
-        """Send the ACK for a 2xx, and remember how to send it again."""
-        ack = dialog.request("ACK", number)
+        """Send the ACK for a 2xx to this INVITE of ours, and remember how to send it again."""
+        ack = dialog.request("ACK", invite.cseq.number)
         ack.headers.add(*self._session_header)
-        for name in ("Authorization", "Proxy-Authorization"):  # RFC 3261 §22.1: those of the INVITE
-            for value in self.request.headers.all(name):
+        for name in ("Authorization", "Proxy-Authorization"):  # RFC 3261 §22.1
+            for value in invite.headers.all(name):
                 ack.headers.add(name, value)
         sent: list[tuple[Flow, bytes]] = []
 
@@ -295,7 +313,7 @@ class Call:
                     flow.send(data)
 
         again[key] = repeat
-        self.agent.reach(self._way(dialog), dialog.next_hop(), go, _nothing)
+        self.agent.reach(self._way(dialog), dialog.next_hop(), go, _nothing, outside=self._from_outside)
 
     def bye(self, headers: HeaderPairs = (), dialog: Dialog | None = None) -> None:
         """Say BYE in a dialog that is not over yet; the call itself is not told."""
@@ -350,6 +368,9 @@ class Call:
             self._receive_bye(transaction, request, dialog)
         elif method in dialogs.TARGET_REFRESH:
             self.offers.receive(transaction, request, dialog)
+        elif method == "INFO" and "info-package" in request.headers.keys:
+            # RFC 6086 §4.2.2: we said of no package that we take it.
+            self.respond(transaction, 469, headers=[("Recv-Info", "")])
         elif method in ("INFO", "MESSAGE"):
             self._receive_for_owner(transaction)
         elif method == "PRACK":

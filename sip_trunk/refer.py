@@ -6,6 +6,7 @@ goes are sipfrags (RFC 3420). Nothing is called here: that is the owner's to do,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sip_trunk.call_events import TransferRequested
@@ -28,6 +29,9 @@ LONGEST_S = 1800
 
 MOST_ACTIVE = 4
 """How many transfers of one call may be under way."""
+
+LAST_WORDS_S = 2.0
+"""How long a BYE of ours waits for the last NOTIFY to be answered."""
 
 UNHEARD_AFTER = 60
 """In units of T1: an owner who is silent until then is answered for, while the peer still listens (RFC 4320 §4)."""
@@ -137,6 +141,11 @@ class Refer:
     def accepted(self) -> bool:
         return self._transaction is None
 
+    @property
+    def telling_the_end(self) -> bool:
+        """The last NOTIFY is not answered yet."""
+        return self.accepted and self._over and not self._silent
+
     def withdrawn(self) -> None:
         """The peer's way is gone, or its patience, before an answer."""
         if self._transaction is not None:
@@ -171,17 +180,13 @@ class Refer:
         over = self._over
         call = self._of.call
         self._notifying = True
-        exchange_over = False
 
         def on_response(response: Response) -> None:
-            nonlocal exchange_over
-            if response.status < 200 or exchange_over:
+            if response.status < 200:
                 return
-            exchange_over = True
             self._notifying = False
-            if (
-                over or response.status >= 300
-            ):  # RFC 6665 §4.2.2; RFC 5057 §5.2: the call is not touched by it
+            if over or response.status >= 300:
+                # RFC 6665 §4.2.2; RFC 5057 §5.2: the call is not touched by it.
                 self._over = True
                 self._stop()
                 self._of.over(self)
@@ -214,6 +219,8 @@ class Referrals:
         self.dialog: Dialog | None = None
         self._refers: list[Refer] = []
         self._first = True
+        self._afterwards: Callable[[], None] | None = None
+        self._patience: Deadline | None = None
 
     @property
     def active(self) -> bool:
@@ -264,9 +271,29 @@ class Referrals:
         call.respond(transaction, 200, headers=[where, ("Expires", str(seconds))])
         refer.tell_again()
 
+    def after_last_words(self, then: Callable[[], None]) -> bool:
+        """Have `then` called once every transfer that has ended was told to the peer, or has had time to be; False if
+        there is nothing to wait for. RFC 5057 lets a NOTIFY follow the BYE, but a phone such as pjsua forgets a
+        transfer with the call, and never tells its user that it went well."""
+        if not any(refer.telling_the_end for refer in self._refers):
+            return False
+        self._afterwards = then
+        self._patience = self.call.agent.transactions.timers.after(LAST_WORDS_S, self._go_on)
+        return True
+
+    def _go_on(self) -> None:
+        then, self._afterwards = self._afterwards, None
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if then is not None:
+            then()
+
     def over(self, refer: Refer) -> None:
         if refer in self._refers:
             self._refers.remove(refer)
+        if not any(one.telling_the_end for one in self._refers):
+            self._go_on()
         if not self._refers:
             self.call.release()
 

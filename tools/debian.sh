@@ -34,6 +34,14 @@ install() {
         root="sudo -n DEBIAN_FRONTEND=noninteractive"
     fi
     command -v apt-get >/dev/null 2>&1 || return 1
+    # What is installed is for us to start: a Kamailio started as a service would take port 5060.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap '$root rm -f "$policy"' EXIT
+        trap 'exit 130' INT TERM
+        printf '#!/bin/sh\nexit 101\n' | $root tee "$policy" >/dev/null
+        $root chmod 755 "$policy"
+    fi
     log=$(mktemp)
     for try in 1 2; do
         if $root apt-get install -y -q --no-install-recommends "$@" </dev/null >"$log" 2>&1; then

@@ -248,11 +248,7 @@ class PjsuaPhone(Softphone):
         await self.device.do("transfer", call=self._call, to=f"sip:{number}@127.0.0.1")
 
     async def was_told_of_success(self) -> bool:
-        # Not pjsua's own event: a BYE that overtakes the NOTIFY takes that away.
-        return any(
-            message.received and message.start.startswith("NOTIFY ") and "SIP/2.0 200" in message.body
-            for message in self.device.trace()
-        )
+        return bool(self.device.seen("transfer", call=self._call, status=200, final=True))
 
     async def consult(self, number: str) -> None:
         self._consultation = await self.device.dial(number)

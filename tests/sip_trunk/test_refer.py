@@ -368,3 +368,33 @@ def test_an_owner_that_fails_leaves_nothing_hanging(story: Story) -> None:
     story.pair.wait(31)
     assert [r.status for r in came] == [500]
     story.part()
+
+
+def test_the_bye_waits_until_the_phone_has_heard_how_its_transfer_went(story: Story) -> None:
+    """As pjsua was seen to need it: it forgets a transfer with the call."""
+    story.refer()
+    (refer,) = story.refers
+    refer.accept()
+    refer.finish(200)
+    story.theirs.hangup()
+    assert story.theirs.ended
+    story.pair.rest()
+    sent = [m.method for _, _, m in story.pair.network.seen if isinstance(m, Request)]
+    sent = [method for method in sent if method in ("NOTIFY", "BYE")]
+    assert sent == ["NOTIFY", "NOTIFY", "BYE"]
+    assert story.told()[-1][0] == b"SIP/2.0 200 OK\r\n"
+
+
+def test_the_bye_does_not_wait_for_a_phone_that_hears_nothing(story: Story) -> None:
+    story.refer()
+    (refer,) = story.refers
+    refer.accept()
+    refer.finish(200)
+    story.pair.network.drops = lambda message, to: isinstance(message, Request) and message.method == "NOTIFY"
+    story.theirs.hangup()
+    pass_time(story.pair.clock, 1.5)
+    assert story.pair.network.requests("BYE") == []
+    pass_time(story.pair.clock, 1.0)
+    assert len(story.pair.network.requests("BYE")) >= 1
+    story.pair.rest()
+    assert story.theirs not in story.pair.bob.agent.calls
