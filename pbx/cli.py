@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import FILE_VARIABLE, Settings, SettingsError
-from pbx import onlooker_commands
-from pbx.events_command import read_events
+from pbx.operations import onlooker_commands
+from pbx.operations.events_command import read_events
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

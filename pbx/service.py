@@ -50,11 +50,11 @@ from pbx.front_desk import FrontDesk
 from pbx.inbound import Inbound
 from pbx.invitation import Ringer
 from pbx.open_contacts import OpenContacts
+from pbx.operations.seeing import Parts, Seeing
 from pbx.pages.panels import SoftphoneSetup
 from pbx.pages.routes import AgentPages
 from pbx.prompt import Taken
 from pbx.robot_process import RobotProcess
-from pbx.seeing import Parts, Seeing
 from pbx.staffing import Staffing
 from pbx.store import PbxStore
 from pbx.tls import client_context, context_factory

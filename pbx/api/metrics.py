@@ -9,7 +9,7 @@ from collections.abc import Callable
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from pbx.metrics import CONTENT_TYPE
+from pbx.operations.metrics import CONTENT_TYPE
 
 
 class MetricsPage(Resource):

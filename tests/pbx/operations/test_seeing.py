@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from config.database import Database
 from config.events import EventLog
 from config.settings import Settings, TrunkSettings
-from pbx.seeing import Parts, Seeing
+from pbx.operations.seeing import Parts, Seeing
 from sip_trunk.flow import Flow
 from sip_trunk.guard import Guard, Rates
 from sip_trunk.sip.message import Request

@@ -25,7 +25,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from config.events import Event, EventLog
-from pbx.onlooker_socket import NAME, socket_path
+from pbx.operations.onlooker_socket import NAME, socket_path
 from sip_trunk.flow import Flow
 from sip_trunk.guard import Guard
 from sip_trunk.masking import mask

@@ -7,7 +7,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.test.requesthelper import DummyRequest
 
 from pbx.api.metrics import MetricsPage
-from pbx.metrics import Metric, Metrics, SipCounts, by_label, process_metrics, text
+from pbx.operations.metrics import Metric, Metrics, SipCounts, by_label, process_metrics, text
 from sip_trunk.flow import Flow
 
 UDP = Flow("UDP", ("192.0.2.7", 5060), "a")

@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from pbx.guard_news import GuardNews
+from pbx.operations.guard_news import GuardNews
 
 
 class Events:

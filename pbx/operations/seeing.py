@@ -23,10 +23,10 @@ from config.settings import Settings
 from media.watched import WatchedMedia
 from pbx.api.metrics import MetricsPage
 from pbx.contact import Channel, State
-from pbx.guard_news import GuardNews
-from pbx.metrics import Metric, Metrics, SipCounts, by_label, gauge, process_metrics
-from pbx.onlookers import Onlookers
 from pbx.open_contacts import OpenContacts
+from pbx.operations.guard_news import GuardNews
+from pbx.operations.metrics import Metric, Metrics, SipCounts, by_label, gauge, process_metrics
+from pbx.operations.onlookers import Onlookers
 from sip_trunk.flow import Flow
 from sip_trunk.guard import Guard
 from sip_trunk.hep import HepExport

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx.ladder import ASCII, Ladder, cells, clean, fit
+from pbx.operations.ladder import ASCII, Ladder, cells, clean, fit
 
 SESSION = "0123456789abcdef0123456789abcdef"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import Settings
-from pbx.events_command import read_events
+from pbx.operations.events_command import read_events
 from tests.conftest import run
 
 SESSION = "0123456789abcdef0123456789abcdef"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from config.settings import Settings
-from pbx.onlooker_socket import socket_path
+from pbx.operations.onlooker_socket import socket_path
 
 CONNECT_S = 5.0
 
@@ -56,7 +56,7 @@ def seconds(text: str) -> float:
 
 def trace(settings: Settings, options: argparse.Namespace) -> int:
     """Draw messages until Ctrl-C, or until the server ends."""
-    from pbx.ladder import ASCII, Ladder, Strokes
+    from pbx.operations.ladder import ASCII, Ladder, Strokes
 
     asked = {
         "command": "trace", "contact": options.contact, "call": options.call, "number": options.number,
@@ -85,7 +85,7 @@ def trace(settings: Settings, options: argparse.Namespace) -> int:
 
 def guard(settings: Settings, options: argparse.Namespace) -> int:
     """List who is being dropped, or forgive one."""
-    from pbx.ladder import clean
+    from pbx.operations.ladder import clean
 
     if options.forgive:
         if not options.who:

@@ -15,9 +15,9 @@ import pytest
 
 from config.database import Database
 from config.events import EventLog
-from pbx import onlookers as module
-from pbx.onlooker_socket import NAME, socket_path
-from pbx.onlookers import Onlookers
+from pbx.operations import onlookers as module
+from pbx.operations.onlooker_socket import NAME, socket_path
+from pbx.operations.onlookers import Onlookers
 from sip_trunk.flow import Flow
 from sip_trunk.guard import Guard, Rates
 from sip_trunk.sip.errors import BadMessage
