@@ -97,7 +97,7 @@ def parse_cpim(body: bytes) -> Cpim:
             raise BadMessage("Bad Content-length in CPIM")
         content = content[: int(length)]
     required = next((value for name, value in headers if name == "Require"), None)
-    # s4.6: whoever cannot do what is required must not act as if they could. What we know is the core.
+    # s3.5: whoever cannot do what is required must not act as if they could. What we know is the core.
     if required is not None and any(name.strip() not in _CORE for name in required.split(",")):
         raise BadMessage("CPIM Requires More Than We Know", 415)
     return Cpim(tuple((name, _unescape(value)) for name, value in headers), tuple(part_headers), content)
@@ -118,7 +118,7 @@ def _headers(body: bytes, at: int) -> tuple[list[tuple[str, str]], int]:
         end = body.find(b"\n", at, LARGEST_HEAD)
         if end < 0:
             raise BadMessage("Bad CPIM") if len(body) < LARGEST_HEAD else BadMessage("CPIM Too Large", 413)
-        # s2.1 wants CRLF; some phones write the line feed alone.
+        # s2 wants CRLF; some phones write the line feed alone.
         line = body[at:end].removesuffix(b"\r")
         at = end + 1
         if not line:
@@ -133,7 +133,7 @@ def _headers(body: bytes, at: int) -> tuple[list[tuple[str, str]], int]:
         name = name.rstrip()
         if not colon or not is_token(name):
             raise BadMessage("Bad CPIM header")
-        # s2.3: a parameter (;lang=…) stands before the value, and the value after a space.
+        # s3.3: a parameter (;lang=…) stands before the value, and the value after a space.
         found.append((name, value.strip()))
 
 
@@ -149,7 +149,7 @@ def _unescape(value: str) -> str:
         if len(text) == 5:
             code = int(text[1:], 16)
             return "\N{REPLACEMENT CHARACTER}" if 0xD800 <= code <= 0xDFFF else chr(code)
-        # s2.4: a backslash before anything else is not allowed; it is taken as the character itself.
+        # s2.3: a backslash before anything else is not allowed; it is taken as the character itself.
         return _ESCAPED.get(text, text)
 
     return _ESCAPE.sub(plain, value)

@@ -22,7 +22,7 @@ LONGEST_ID = 200
 
 
 class About(StrEnum):
-    """What a receipt tells of (s7.2.1)."""
+    """What a receipt tells of (s5)."""
 
     DELIVERY = "delivery"
     PROCESSING = "processing"
@@ -82,7 +82,7 @@ def parse_imdn(body: bytes) -> Receipt:
         raise BadMessage("An IMDN Without Message-ID or Time")
     told = [(about, found) for about in About if (found := root.child(f"{about}-notification")) is not None]
     if len(told) != 1:
-        # s11.1.1: one receipt tells one thing.
+        # s11.1: one receipt tells one thing.
         raise BadMessage("An IMDN Tells One Thing")
     about, notification = told[0]
     return Receipt(message_id, moment(at), about, _status(about, notification))
@@ -114,7 +114,7 @@ def asked_for(message: Cpim) -> AskedFor | None:
     sent = message.get("DateTime")
     delivery, display = "positive-delivery" in kinds, "display" in kinds
     if not (delivery or display) or message.content_type == MEDIA_TYPE:
-        return None  # s8: nobody is told about a receipt
+        return None  # s7.2.1: nobody is told about a receipt
     return AskedFor(message_id, delivery, display, None if sent is None else moment(sent))
 
 

@@ -79,7 +79,7 @@ def _unknown_part(part: Part, known: Collection[str]) -> str | None:
         return part.media_type if part.handling == "required" and part.media_type not in known else None
     missing = [_unknown_part(inner, known) for inner in part.parts]
     if part.media_type == "multipart/alternative" and any(leaf.media_type in known for leaf in part.leaves()):
-        # RFC 5621 s4.2: one alternative that we know is enough.
+        # RFC 5621 s6: one alternative that we know is enough.
         return None
     return next((found for found in missing if found is not None), None)
 

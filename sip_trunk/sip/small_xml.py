@@ -95,7 +95,8 @@ def moment(text: str) -> float:
     """An xs:dateTime as epoch seconds; one without a zone is in UTC. Raises BadMessage."""
     try:
         found = datetime.fromisoformat(text)
-        return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).timestamp()
+        # In UTC, for within hours of the first or last year a zone leads to one that cannot be written again.
+        return (found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)).timestamp()
     except (ValueError, OverflowError) as error:
         raise BadMessage("Bad date") from error
 

@@ -76,6 +76,12 @@ def test_a_date_is_read_or_refused(text: str) -> None:
         pass
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_date_that_could_not_be_said_again_is_refused(text: str) -> None:
+    with pytest.raises(BadMessage):
+        moment(text)
+
+
 @given(st.integers(min_value=0, max_value=4_000_000_000))
 def test_a_date_that_is_written_is_read_again(at: int) -> None:
     assert moment(written(at)) == at
