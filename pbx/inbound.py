@@ -25,18 +25,21 @@ from pbx.app_credentials import AppCredentials
 from pbx.calls import Calls
 from pbx.contact import Channel
 from pbx.destination import Destinations
-from pbx.direct_calls import Caller, DirectCalls
+from pbx.direct_call import Caller
+from pbx.direct_calls import DirectCalls
 from pbx.feature_codes import FeatureCodes
 from pbx.front_desk import FrontDesk
 from pbx.invitation import plain
 from pbx.open_contacts import OpenContacts
 from pbx.transfer import Transfers
 from sip_trunk.authentication import Challenge
+from sip_trunk.call import Call
+from sip_trunk.flow import Flow
 from sip_trunk.identity import CallerIdentity, identity_of
 from sip_trunk.sip.headers import quote_string
 from sip_trunk.sip.message import Request
 from sip_trunk.sip.uri import SipUri
-from sip_trunk.trunk import Trunk, TrunkTable, called_number
+from sip_trunk.trunk import Trunk, TrunkTable, called_address, called_number
 from sip_trunk.user_agent import IncomingCall
 
 log = Logger()
@@ -46,7 +49,10 @@ ANONYMOUS = "anonymous.invalid"
 
 
 class Inbound:
-    """`UserAgent.on_invite` is given to `on_invite`. `domain` is the one customers and agents are asked to prove."""
+    """`on_invite` and `vouch` are the `UserAgent`'s `on_invite` and `vouches`.
+
+    `domain` is the one customers and agents are asked to prove.
+    """
 
     def __init__(
         self,
@@ -85,7 +91,7 @@ class Inbound:
             return
         assert call.flow is not None
         browser = call.flow.transport in ("WS", "WSS")
-        trunk = None if browser else self._trunks.by_peer(call.flow)
+        trunk = None if browser else self._trunks.of(call.request, call.flow)
         if trunk is not None:
             if call.replaces is not None:
                 # RFC 3891 s9: who may name a dialog may steal it; no trunk has any business in one of ours.
@@ -110,9 +116,17 @@ class Inbound:
             return
         self._refuse(call, 403, "Nobody Known")
 
+    def vouch(self, call: Call, request: Request, flow: Flow) -> Challenge | None:
+        """For `UserAgent.vouches`: whoever speaks in a phone's call from another host has to know a password. A trunk
+        knows none, and may well have hosts that nobody told us of."""
+        if self._trunks.by_peer(flow) is not None or (call.flow and self._trunks.by_peer(call.flow)):
+            return None
+        who = self._authenticate(request, flow)
+        return who if isinstance(who, Challenge) else None
+
     async def _from_trunk(self, call: IncomingCall, trunk: Trunk) -> None:
         """The called number says whose customer it is; the caller's, when they have proved it, which customer."""
-        dialled, caller = called_number(call.request) or "", identity_of(call.request, trunk)
+        dialled, caller = called_number(call.request, trunk) or "", identity_of(call.request, trunk)
         contact = None
         # Some carriers leave out the plus of E.164.
         for number in (dialled, f"+{dialled}") if dialled else ():
@@ -132,7 +146,11 @@ class Inbound:
 
     async def _to_extension(self, call: IncomingCall, trunk: Trunk, caller: CallerIdentity) -> None:
         """An enterprise's own exchange calls an agent by name; nobody calls out from a trunk."""
-        destination = self._destinations.find(call.request.uri, numbers=False)
+        dialled = called_address(call.request, trunk)
+        if dialled is not call.request.uri:
+            # Called by the name we have there, which is known here by the user alone.
+            dialled = SipUri(user=dialled.user, host=self._domain)
+        destination = self._destinations.find(dialled, numbers=False)
         shown = f"<sip:anonymous@{ANONYMOUS}>"
         if not caller.anonymous:
             shown = f"{quote_string(plain(caller.name))} <sip:{caller.number or 'unknown'}@{self._domain}>"

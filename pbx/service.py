@@ -68,6 +68,7 @@ from sip_trunk.sip.message import Request
 from sip_trunk.transactions import TransactionLayer
 from sip_trunk.transport import Transports
 from sip_trunk.trunk import Trunk, TrunkTable
+from sip_trunk.trunk_registration import TrunkRegistrations
 from sip_trunk.user_agent import Target, UserAgent
 from sip_trunk.websocket import sip_resource
 
@@ -189,11 +190,15 @@ class Service:
         # The registrar speaks for itself about these; the user agent only must not refuse them first.
         self._user_agent.extensions |= {"path", "outbound"}
         self._user_agent.on_invite = self._inbound.on_invite
+        self._user_agent.vouches = self._inbound.vouch
         self._user_agent.methods["REGISTER"] = self._registrar.on_register
         self._user_agent.methods["MESSAGE"] = messages.on_message
         self._user_agent.accept += tuple(kind for kind in ACCEPTED if kind not in self._user_agent.accept)
         self._trunk_probe = TrunkProbe(
             trunks, self._user_agent, reactor, domain=s.domain, on_change=self._trunk_changed
+        )
+        self._registrations = TrunkRegistrations(
+            trunks.trunks.values(), self._user_agent, self._trunk_registration
         )
         self._location.on_change.append(self._phones_changed)
         self.roster.on_change.append(self._agent_changed)
@@ -234,6 +239,8 @@ class Service:
 
     async def stop(self) -> None:
         """Drain: no new contacts, calls get a BYE, chats stay stored; then everything closes, the database last."""
+        # What carriers are told first, they send somewhere else meanwhile.
+        leaving = asyncio.ensure_future(self._registrations.stop())
         try:
             self.desk.draining = True
             self._direct_calls.stop()
@@ -249,6 +256,7 @@ class Service:
         for port in self._web:
             await as_future(_stopped(port))
         self._trunk_probe.stop()
+        await leaving
         await self._seeing.stop()
         self._states.stop()
         await self._location.stop()
@@ -308,7 +316,12 @@ class Service:
         spawn(learn(), f"asking {device_id} what it can do")
 
     def _trunk_changed(self, trunk: Trunk) -> None:
-        self.events.write("trunk.up" if trunk.up else "trunk.down", trunk=trunk.name)
+        self.events.write("trunk.up" if trunk.answers else "trunk.down", trunk=trunk.name)
+        if not trunk.answers:
+            self._registrations.lost(trunk)
+
+    def _trunk_registration(self, kind: str, trunk: Trunk, facts: dict[str, Any]) -> None:
+        self.events.write(f"trunk.{kind}", trunk=trunk.name, **facts)
 
     def _phones_changed(self, aor: str, *_: object) -> None:
         agent_id = self._staffing.agent_of_aor(aor)
@@ -342,6 +355,7 @@ class Service:
         trusted = Path(s.trusted_authorities) if s.trusted_authorities else None
         self.transports.connector.tls = client_context(trusted, self._certificate() if s.certificate else None)
         self._trunk_probe.start()
+        self._registrations.start()
 
     def _listen_web(self) -> None:
         s = self.settings

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Answer:
     """`number` is the CSeq its ACK will have. After 64*T1 without one the call is told that it is unacknowledged."""
 
-    __slots__ = ("_call", "_deadline", "_interval", "_transaction", "_until", "number")
+    __slots__ = ("_at", "_call", "_deadline", "_interval", "_transaction", "_until", "number")
 
     def __init__(self, call: Call, transaction: ServerTransaction, response: Response) -> None:
         self._call = call
@@ -23,8 +23,10 @@ class Answer:
         self.number = transaction.request.cseq.number
         layer = call.agent.transactions
         self._interval = layer.timing.t1
-        self._until = layer.timers.now() + layer.timing.lifetime
-        self._deadline: Deadline = layer.timers.after(self._interval, self._again)
+        now = layer.timers.now()
+        self._until = now + layer.timing.lifetime
+        self._at = now + self._interval
+        self._deadline: Deadline = layer.timers.at(self._at, self._again)
         transaction.respond(response)
 
     def stop(self) -> None:
@@ -32,10 +34,11 @@ class Answer:
 
     def _again(self) -> None:
         layer = self._call.agent.transactions
-        now = layer.timers.now()
-        if now >= self._until:
+        # Not what the clock says: deadlines are met a little early, and the last one would be met again and again.
+        if self._at >= self._until:
             self._call.unacknowledged()
             return
         self._transaction.repeat()
         self._interval = min(self._interval * 2, layer.timing.t2)
-        self._deadline = layer.timers.at(min(now + self._interval, self._until), self._again)
+        self._at = min(self._at + self._interval, self._until)
+        self._deadline = layer.timers.at(self._at, self._again)

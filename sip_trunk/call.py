@@ -527,6 +527,7 @@ class Call:
         if self.dialog is not None:
             self.dialog.move(dialogs.Event.OVER)
         self._finish(Ended("lost", reason))
+        self.release()  # also of a call that had ended already and whose BYE waited for an ACK
 
     def _finish(self, event: Refused | Cancelled | Ended) -> None:
         """Give the terminal event, once, and stop what is under way."""

@@ -56,6 +56,7 @@ class Exchange:
         "_keeps_flow",
         "_lengthened",
         "_on_response",
+        "_outside",
         "_starting",
         "_streamed",
         "contact_user",
@@ -77,6 +78,7 @@ class Exchange:
         credentials: tuple[str, str] | None = None,
         dialog: Dialog | None = None,
         keeps_flow: bool | None = None,
+        outside: bool = False,
     ) -> None:
         self._agent = agent
         self.request = request
@@ -88,6 +90,8 @@ class Exchange:
         self._dialog = dialog
         # A flow that was given is the way a phone registered by, perhaps the only one through its NAT.
         self._keeps_flow = flow is not None if keeps_flow is None else keeps_flow
+        # See `UserAgent.reach`.
+        self._outside = outside
         self._hops: list[Hop] = []
         self._attempt = 0
         self._heard = False
@@ -101,7 +105,7 @@ class Exchange:
     def start(self) -> None:
         """Find the way and send."""
         self._starting = True
-        self._agent.reach(self.flow, self.hop, self._go, self._unreachable, self._hops)
+        self._agent.reach(self.flow, self.hop, self._go, self._unreachable, self._hops, outside=self._outside)
         self._starting = False
 
     def cancel(self, headers: Iterable[tuple[str, str]] = ()) -> None:
@@ -174,10 +178,10 @@ class Exchange:
             if response.status != 503 or not self._fail_over():
                 self._receive(response)
         elif response.status // 100 == 2 and self.request.method == "INVITE":
-            # A hop that was given up has answered after all: that is the call, and the attempts after it are over.
+            # A hop that was given up has answered after all: that is the call, and the attempts after it are over,
+            # one whose hop is only just being reached as well.
             self._attempt += 1
-            if self.transaction is not None:
-                self.transaction.cancel()
+            self.cancel()
             self._on_response(response)
 
     def _fail(self, kind: str, attempt: int) -> None:

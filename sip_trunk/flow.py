@@ -77,6 +77,12 @@ class Connection(Flow):
                 log.failure("The end of {flow!r} could not be dealt with", flow=self)
 
 
+def is_elsewhere(flow: Flow, connection: Flow) -> bool:
+    """Whether a flow leads to another host than that connection. By UDP everybody is where they say they are, so that
+    nothing can be told there."""
+    return connection.reliable and flow.peer[0] != connection.peer[0]
+
+
 Wire = Callable[[bool, Flow, bytes], None]
 """Hears every message: whether we sent it, its flow, its bytes as they stood on the wire. Keep-alives are none."""
 

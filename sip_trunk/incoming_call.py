@@ -17,6 +17,7 @@ from sip_trunk.sip.message import REASONS, Request
 from sip_trunk.sip.option_tags import names, supports
 
 if TYPE_CHECKING:
+    from sip_trunk.deadlines import Deadline
     from sip_trunk.transactions import ServerTransaction
     from sip_trunk.user_agent import UserAgent
 
@@ -49,6 +50,9 @@ class IncomingCall(Call):
         self._bye_is_due: list[tuple[str, str]] | None = None
         self._provisionals: ReliableProvisionals | None = None
         self._accepting: tuple[bytes, tuple[tuple[str, str], ...]] | None = None
+        self._expiry: Deadline | None = None
+        if "expires" in request.headers.keys:
+            self._expiry = agent.transactions.timers.after(request.expires or 0, self._expired)
         transaction.on_cancel = self._receive_cancel
         transaction.on_failure = self._transport_failed
         agent.dialogs[dialog.id] = (self, dialog)
@@ -171,6 +175,19 @@ class IncomingCall(Call):
             self._respond_and_forget(487, None)
             self._finish(Cancelled(cancel.headers.get("Reason") or ""))
 
+    def _expired(self) -> None:
+        """The caller waits no longer, as its INVITE said (§13.3.1)."""
+        if self.unanswered:
+            self._respond_and_forget(487, None)
+            self._finish(Cancelled("The invitation has expired"))
+
+    def lost(self, reason: str) -> None:
+        if self.unanswered:  # whatever became of the dialog, their INVITE is to be answered
+            self._respond_and_forget(487, None)
+            self._finish(Cancelled(reason))
+        else:
+            super().lost(reason)
+
     def _receive_bye(self, transaction: ServerTransaction, request: Request, dialog: Dialog) -> None:
         if not self.unanswered:
             if self._bye_is_due is not None:
@@ -242,6 +259,8 @@ class IncomingCall(Call):
         if self._provisionals is not None:
             self._provisionals.stop()
         self._accepting = None
+        if self._expiry is not None:
+            self._expiry.cancel()
         super()._finish(event)
 
 

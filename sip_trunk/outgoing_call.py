@@ -126,7 +126,7 @@ class OutgoingCall(Call):
             dialog = Dialog.of_caller(self.request, response)
         else:
             dialog.learn(response)
-        self.acknowledge(dialog, self.request.cseq.number, self._acks, tag)
+        self.acknowledge(dialog, self.request, self._acks, tag)
         if self.ended or self.state is CallState.CONFIRMED:
             # Answered after we hung up, or by another branch of a fork: nobody here wants it.
             if self.ended:

@@ -23,10 +23,11 @@ AGAIN_S = 15.0
 
 
 class TrunkProbe:
-    """Asks each trunk that numbers are called through, every `options_s`, and sets its `up`.
+    """Asks each trunk that numbers are called through, every `options_s`, and sets its `answers`.
 
     Any answer at all shows that a trunk is up: 404 and 405 are what many say to OPTIONS. on_change(trunk) is called
-    each time `up` changed. A trunk we only take calls from is left in peace.
+    each time `answers` changed. A trunk we only take calls from is left in peace, unless we register with it: then they
+    keep the way open, too.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class TrunkProbe:
         self._clock = clock
         self._domain = domain
         self._on_change = on_change
-        self._trunks = [each for each in trunks.trunks.values() if each.dial and each.options_s > 0]
+        self._trunks = [
+            each for each in trunks.trunks.values() if (each.dial or each.account) and each.options_s > 0
+        ]
         self._missed = dict.fromkeys(self._trunks, 0)
         self._timers: dict[Trunk, IDelayedCall] = {}
         self._asked: dict[Trunk, object] = {}
@@ -60,10 +63,13 @@ class TrunkProbe:
         self._asked.clear()
 
     def _ask(self, trunk: Trunk) -> None:
+        if trunk.account is not None and not trunk.registered:
+            self._next(trunk, AGAIN_S)  # there is no way to be asked about
+            return
         self._timers[trunk] = self._clock.callLater(ANSWER_S, self._miss, trunk)
         answer = self._agent.request(
             "OPTIONS",
-            Target(trunk.via),
+            Target(trunk.via, trunk.service_route, trunk.way),
             from_=f"<sip:{self._domain}>",
             to=f"<{trunk.via}>",
             credentials=trunk.credentials,
@@ -91,9 +97,9 @@ class TrunkProbe:
         self._timers[trunk] = self._clock.callLater(max(wait, 0), self._ask, trunk)
 
     def _set(self, trunk: Trunk, up: bool) -> None:
-        if trunk.up is up:
+        if trunk.answers is up:
             return
-        trunk.up = up
+        trunk.answers = up
         if up:
             log.info("Trunk {name} is up", name=trunk.name)
         else:

@@ -29,6 +29,7 @@ class ReliableProvisionals:
     """
 
     __slots__ = (
+        "_at",
         "_call",
         "_deadline",
         "_interval",
@@ -50,6 +51,7 @@ class ReliableProvisionals:
         self._waiting: list[Response] = []
         self._interval = 0.0
         self._until = 0.0
+        self._at = 0.0
         self._deadline: Deadline | None = None
         self.answered = False
         self.acknowledged_with = b""
@@ -81,20 +83,21 @@ class ReliableProvisionals:
         self._interval = layer.timing.t1
         now = layer.timers.now()
         self._until = now + layer.timing.lifetime
-        self._deadline = layer.timers.at(now + self._interval, self._again)
+        self._at = now + self._interval
+        self._deadline = layer.timers.at(self._at, self._again)
         self._transaction.respond(response)
 
     def _again(self) -> None:
         layer = self._call.agent.transactions
-        now = layer.timers.now()
-        if now >= self._until:
+        if self._at >= self._until:  # as in `Answer`, not what the clock says
             self._deadline = None
             self._call.refuse(504)  # §3: 5xx, nobody has acknowledged it within 64*T1
             return
         if self._response is not None:
             self._transaction.respond(self._response)
         self._interval *= 2
-        self._deadline = layer.timers.at(min(now + self._interval, self._until), self._again)
+        self._at = min(self._at + self._interval, self._until)
+        self._deadline = layer.timers.at(self._at, self._again)
 
     def stop(self) -> None:
         """A final response was given: nothing is sent again, though a PRACK may still come (§3)."""

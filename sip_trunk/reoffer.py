@@ -20,16 +20,20 @@ if TYPE_CHECKING:
     from sip_trunk.exchange import Exchange
     from sip_trunk.transactions import ServerTransaction
 
+PATIENCE_S = 60.0
+"""How long a re-INVITE may go unanswered, for somebody may have to agree to it; then it is taken back."""
+
 MOST_RETRIES = 5
 """How often an offer is made again after a glare before its owner is told."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An offer of ours that is to be made. `refresh`: nobody but the session timer asked for it."""
+    """An offer of ours that is to be made. `refresh`: nobody but the session timer asked for it, and it offers what
+    holds already, by the time it leaves."""
 
     method: str
-    body: bytes
+    body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     refresh: bool = False
 
@@ -38,13 +42,14 @@ class Reoffers:
     """`answer` is a 2xx of ours to an INVITE, the first one too, that waits for its ACK; `ours` and `theirs` are the
     offers under way."""
 
-    __slots__ = ("_call", "_retries", "_retry", "_wanted", "answer", "ours", "theirs")
+    __slots__ = ("_call", "_patience", "_retries", "_retry", "_wanted", "answer", "ours", "theirs")
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._wanted: Wanted | None = None
         self._retries = 0
         self._retry: Deadline | None = None
+        self._patience: Deadline | None = None
         self.answer: Answer | None = None
         self.ours: Exchange | None = None
         self.theirs: ServerTransaction | None = None
@@ -92,9 +97,10 @@ class Reoffers:
                     return
                 dialog.refresh(response)
                 if method == "INVITE":
-                    call.acknowledge(dialog, exchange.request.cseq.number, again, "ack")
+                    call.acknowledge(dialog, exchange.request, again, "ack")
             if self.ours is exchange:
                 self.ours = None
+                self._wait_no_more()
                 if dialog.state is State.TERMINATED and not call.ended:
                     # Another phone of the fork has answered the call meanwhile: this one's word counts no more.
                     call.emit(ReinviteRefused(481))
@@ -103,7 +109,28 @@ class Reoffers:
                 self._over(response, wanted, exchange.request)
 
         headers = (*call.agent.capabilities(), *call.session_headers(), *wanted.headers)
-        exchange = self.ours = call.exchange(method, on_response, wanted.body, headers=headers, dialog=dialog)
+        body = call.local_body if wanted.refresh else wanted.body
+        exchange = self.ours = call.exchange(method, on_response, body, headers=headers, dialog=dialog)
+        if method == "INVITE":
+            self._patience = call.agent.transactions.timers.after(
+                PATIENCE_S, lambda: self._take_back(exchange)
+            )
+
+    def _take_back(self, exchange: Exchange) -> None:
+        # RFC 3261 §9.1: whoever does not answer a CANCEL either is gone.
+        exchange.cancel()
+        layer = self._call.agent.transactions
+        self._patience = layer.timers.after(layer.timing.lifetime, self._unanswered)
+
+    def _unanswered(self) -> None:
+        self._patience = None
+        self._call.bye()
+        self._call.lost("No answer to a re-INVITE")
+
+    def _wait_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _over(self, response: Response, wanted: Wanted, request: Request) -> None:
         call = self._call
@@ -120,7 +147,7 @@ class Reoffers:
             call.bye()
             call.lost("No answer to a re-INVITE" if status != 481 else "The peer no longer knows the call")
             return
-        elif (status == 491 or "retry-after" in response.headers.keys) and self._retries < MOST_RETRIES:
+        elif _is_glare(response) and self._retries < MOST_RETRIES:
             self._retries += 1
             if self._wanted is None:
                 self._wanted = wanted
@@ -169,7 +196,7 @@ class Reoffers:
             call.follow(transaction, request, dialog)
             self.theirs = transaction
             transaction.on_cancel = lambda _: self._withdrawn(transaction)
-            transaction.on_failure = lambda _: self._unheard(transaction)
+            transaction.on_failure = lambda _: self._withdrawn(transaction)
             call.emit(Reoffered(body))
 
     def answer_theirs(self, body: bytes | None, status: int, reason: str | None) -> None:
@@ -190,10 +217,8 @@ class Reoffers:
             self.go_on()
 
     def _withdrawn(self, transaction: ServerTransaction) -> None:
+        """By CANCEL, or with its connection: even then an answer has to end the transaction of an INVITE."""
         self._call.respond(transaction, 487)
-        self._unheard(transaction)
-
-    def _unheard(self, transaction: ServerTransaction) -> None:
         if self.theirs is transaction:
             self.theirs = None
             self.go_on()
@@ -216,6 +241,7 @@ class Reoffers:
             self._retry.cancel()
             self._retry = None
         self._wanted = None
+        self._wait_no_more()
         if self.ours is not None:
             # After a BYE they may have stopped repeating the 2xx to our re-INVITE that got lost.
             self.ours.limit()
@@ -223,3 +249,8 @@ class Reoffers:
         theirs, self.theirs = self.theirs, None
         if theirs is not None:  # RFC 3261 §15.1.2
             self._call.respond(theirs, 487)
+
+
+def _is_glare(response: Response) -> bool:
+    """Another offer was under way there (RFC 3261 §14.2): with any other status Retry-After may speak of hours."""
+    return response.status == 491 or (response.status == 500 and "retry-after" in response.headers.keys)

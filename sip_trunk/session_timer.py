@@ -69,7 +69,7 @@ class SessionTimer:
             self._update()
         else:
             # §7.4: the same SDP with the same version of its o= line says that nothing has changed.
-            call.offers.want(Wanted("INVITE", call.local_body, refresh=True))
+            call.offers.want(Wanted("INVITE", refresh=True))
 
     def _update(self) -> None:
         call = self._call
@@ -88,7 +88,7 @@ class SessionTimer:
                 call.lost("No answer to a refresh" if status != 481 else "The peer no longer knows the call")
             elif status in (405, 501) and call.local_body:
                 call.peer_allows = frozenset(("invite",))
-                call.offers.want(Wanted("INVITE", call.local_body, refresh=True))
+                call.offers.want(Wanted("INVITE", refresh=True))
             else:
                 self.refused(status)
 

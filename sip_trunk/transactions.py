@@ -15,6 +15,7 @@ from twisted.logger import Logger
 
 from sip_trunk.answered import Answered, Key
 from sip_trunk.deadlines import Deadline, Deadlines
+from sip_trunk.flow import is_elsewhere
 from sip_trunk.sip import client_transaction as client
 from sip_trunk.sip import server_transaction as server
 from sip_trunk.sip.errors import BadMessage, SipError
@@ -422,7 +423,8 @@ class TransactionLayer:
         key = _server_key(request, "CANCEL")
         if self._answered.say_again(key):
             return
-        if invite is None:  # §9.2; nothing is kept for it
+        # §22.1: nobody can be challenged for a CANCEL, so it has to come from where its INVITE did.
+        if invite is None or is_elsewhere(flow, invite.flow):  # §9.2; nothing is kept for it
             if _server_key(request, "INVITE") in self._refused:
                 self._refuse(request, flow, 200, "OK")
             else:

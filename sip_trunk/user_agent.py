@@ -31,10 +31,12 @@ from sip_trunk.call_events import (
     TransferRequested,
 )
 from sip_trunk.exchange import Exchange
+from sip_trunk.flow import is_elsewhere
 from sip_trunk.incoming_call import IncomingCall
 from sip_trunk.incoming_request import IncomingRequest
-from sip_trunk.locate import Hop, is_numeric
+from sip_trunk.locate import Hop, is_numeric, numeric_hop
 from sip_trunk.outgoing_call import OutgoingCall
+from sip_trunk.own_network import leads_here
 from sip_trunk.refer import Refer
 from sip_trunk.sip import description
 from sip_trunk.sip import session_timer as sessions
@@ -46,6 +48,7 @@ from sip_trunk.sip.uri import OtherUri, SipUri, Uri
 from sip_trunk.transactions import Screen, ServerTransaction, TransactionLayer
 
 if TYPE_CHECKING:
+    from sip_trunk.authentication import Challenge
     from sip_trunk.flow import Flow
     from sip_trunk.transport import Transports
 
@@ -98,6 +101,9 @@ class UserAgent:
     - `on_invite(call)`: an INVITE outside a dialog; unless it was answered at once, a 100 follows by itself;
     - `methods[name](request)`: other requests outside a dialog. OPTIONS has an answer already;
     - `screen(request, flow)`: asked before anything is kept of a request; (status, reason) refuses it;
+    - `vouches(call, request, flow)`: asked about a request inside a call that goes by a connection, when it comes from
+      another host: a phone that has changed its network can prove who it is, and whoever has only seen the call's
+      tags cannot. A Challenge refuses it;
     - `extensions`: option tags we understand (420 for the others);
     - `accept`: media types we read, as OPTIONS is told;
     - `calls`: those not over yet.
@@ -126,6 +132,7 @@ class UserAgent:
         self.on_invite: Callable[[IncomingCall], None] | None = None
         self.methods: dict[str, Callable[[IncomingRequest], None]] = {"OPTIONS": self.answer_options}
         self.screen: Screen | None = None
+        self.vouches: Callable[[Call, Request, Flow], Challenge | None] | None = None
         self.extensions: set[str] = {"100rel", "norefersub", "replaces", "timer"}
         self.accept: tuple[str, ...] = ACCEPT
         self.session_expires_s = int(session_expires_s)
@@ -239,36 +246,50 @@ class UserAgent:
         then: Callable[[Flow], None],
         failed: Callable[[], None],
         left: list[Hop] | None = None,
+        *,
+        outside: bool = False,
     ) -> None:
         """Call `then` with a way to `hop`: the flow given if it lives, at once for a numeric UDP address, else after
         looking the name up and connecting. `left` is filled with the hops that may be tried after it: see
-        `fail_over`."""
+        `fail_over`. outside: `hop` was named by a peer from elsewhere, to whom nothing on this host is open."""
         if flow is not None and flow.alive:
             then(flow)
             return
-        if isinstance(hop, SipUri) and hop.scheme == "sip" and is_numeric(hop.host):
+        there = numeric_hop(hop) if isinstance(hop, SipUri) else None
+        if there is not None:
+            if outside and leads_here(there.host):
+                failed()
+                return
             try:
-                known = self.transports.flow_to_address(
-                    (hop.transport or "udp").upper(), hop.host, hop.port or 5060
-                )
+                known = self.transports.flow_to_address(there.transport, there.host, there.port)
             except SipError:
                 failed()
                 return
             if known is not None:
                 then(known)
                 return
-        spawn(self._connect(hop, then, failed, left if left is not None else []), f"way to {hop}")
+        spawn(
+            self._connect(hop, then, failed, left if left is not None else [], outside=outside),
+            f"way to {hop}",
+        )
 
     def fail_over(self, left: list[Hop], then: Callable[[Flow], None], failed: Callable[[], None]) -> None:
         """Call `then` with a way to the next of these hops that can be reached (RFC 3263 §4.3)."""
         spawn(self._connect(None, then, failed, left), "way to the next hop")
 
     async def _connect(
-        self, hop: Uri | None, then: Callable[[Flow], None], failed: Callable[[], None], left: list[Hop]
+        self,
+        hop: Uri | None,
+        then: Callable[[Flow], None],
+        failed: Callable[[], None],
+        left: list[Hop],
+        *,
+        outside: bool = False,
     ) -> None:
         try:
             if isinstance(hop, SipUri):
-                left[:] = await self.transports.hops(hop)
+                hops = await self.transports.hops(hop)
+                left[:] = [one for one in hops if not (outside and leads_here(one.host))]
             elif hop is not None:
                 raise BadMessage("Not a sip URI", 416)
             flow = await self.transports.first_of(left)
@@ -342,6 +363,10 @@ class UserAgent:
         if sessions.too_brief(request, self.min_se_s):
             self._refuse(transaction, 422, [("Min-SE", str(self.min_se_s))])
             return
+        if (request.call_id, transaction.to_tag, request.from_.tag or "") in self.dialogs:
+            # It came again after its transaction was over, and its tag is the same: its call is another one's.
+            self._refuse(transaction, 482)
+            return
         replaced: Call | None = None
         if "replaces" in request.headers.keys:
             replaced = self._replaced(transaction, request)
@@ -392,6 +417,11 @@ class UserAgent:
 
     def _receive_in_dialog(self, transaction: ServerTransaction, request: Request) -> None:
         call, dialog = self.dialogs[_dialog_id(request)]
+        if self.vouches is not None and call.flow is not None and is_elsewhere(transaction.flow, call.flow):
+            refusal = self.vouches(call, request, transaction.flow)
+            if refusal is not None:
+                self._refuse(transaction, refusal.status, refusal.headers)
+                return
         if "replaces" in request.headers.keys:
             # RFC 3891 §3: not in any other request, nor in a dialog that replaces nothing by now.
             raise BadMessage("Replaces inside a dialog")

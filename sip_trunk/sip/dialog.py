@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from enum import Enum
 
 from sip_trunk.sip.errors import BadMessage
+from sip_trunk.sip.headers import parse_name_addr
 from sip_trunk.sip.message import Request, Response
-from sip_trunk.sip.uri import Uri, parse_uri
+from sip_trunk.sip.uri import SipUri, Uri, parse_uri
 
 
 class State(Enum):
@@ -104,6 +105,8 @@ class Dialog:
     def of_callee(cls, request: Request, local_tag: str) -> Dialog:
         """The dialog that our answer to their INVITE makes (RFC 3261 §12.1.1). Raises BadMessage."""
         contacts = request.contacts
+        if contacts and not isinstance(contacts[0].uri, SipUri):
+            raise BadMessage("Not a SIP address in Contact")  # §8.1.1.8
         dialog = cls(
             request.call_id,
             f"{request.headers.get('To') or ''};tag={local_tag}",
@@ -154,13 +157,15 @@ class Dialog:
     def refresh(self, message: Request | Response) -> None:
         """Take the new remote target from a re-INVITE or UPDATE, or from its 2xx (RFC 3261 §12.2).
 
-        Raises BadMessage for a request's malformed Contact; a response's is passed over.
+        Raises BadMessage for a request's Contact that is malformed or no SIP address; a response's is passed over.
         """
         if "contact" not in message.headers.keys:
             return
         try:
-            if message.contacts:
-                self.target = str(message.contacts[0].uri)
+            uris = [contact.uri for contact in message.contacts[:1]]
+            if uris and not isinstance(uris[0], SipUri):
+                raise BadMessage("Not a SIP address in Contact")
+            self.target = str(uris[0]) if uris else self.target
         except BadMessage:
             if isinstance(message, Request):
                 raise
@@ -190,21 +195,15 @@ class Dialog:
 
 def through(target: str, routes: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """The Request-URI and Route values to reach `target` through `routes` (RFC 3261 §12.2.1.1, §16.12.1.2)."""
-    if not routes or _is_loose(routes[0]):
+    if not routes:
+        return target, routes
+    first = parse_name_addr(routes[0]).uri
+    if first.param("lr") is not None:
         return target, routes
     # A strict router wants itself in the Request-URI and the target at the end of the route.
-    return _bare(routes[0]), (*routes[1:], f"<{target}>")
+    return str(first), (*routes[1:], f"<{target}>")
 
 
 def next_hop(target: str, routes: tuple[str, ...]) -> Uri:
     """The URI to send to (RFC 3261 §8.1.2): the first route, or the target when there is none. Raises BadMessage."""
-    return parse_uri(_bare(routes[0]) if routes else target)
-
-
-def _is_loose(route: str) -> bool:
-    return ";lr" in _bare(route).lower()
-
-
-def _bare(route: str) -> str:
-    start, end = route.find("<"), route.rfind(">")
-    return route[start + 1 : end] if 0 <= start < end else route.partition(";")[0].strip()
+    return parse_name_addr(routes[0]).uri if routes else parse_uri(target)

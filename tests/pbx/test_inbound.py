@@ -102,6 +102,16 @@ async def test_a_trunk_replaces_nobodys_call() -> None:
     assert (await called(centre, caller)).refused == (403, "Only Agents Replace Calls")
 
 
+async def test_who_speaks_in_a_phones_call_from_another_host_proves_a_password_and_a_trunk_need_not() -> None:
+    centre = await Centre.open()
+    phone, elsewhere = (FakeFlow("TLS", (host, 40000), host) for host in ("198.51.100.7", "203.0.113.9"))
+    call, bye = Caller(f"sip:1001@{DOMAIN}", flow=phone), Request("BYE", f"sip:1001@{DOMAIN}")
+    assert centre.inbound(NO_PROOF).vouch(call, bye, elsewhere) is NO_PROOF
+    assert centre.inbound("ana.desk").vouch(call, bye, elsewhere) is None
+    assert centre.inbound(NO_PROOF).vouch(call, bye, FakeFlow("TLS", CARRIER, "c")) is None
+    assert centre.inbound(NO_PROOF).vouch(from_trunk(), bye, elsewhere) is None
+
+
 async def test_a_carrier_may_leave_out_the_plus() -> None:
     centre = await Centre.open()
     assert (await called(centre, from_trunk("15550200"))).accepted is not None

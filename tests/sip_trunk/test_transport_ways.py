@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import TrunkSettings
+from config.trunk_settings import TrunkSettings
 from sip_trunk import connector, exchange
 from sip_trunk.call import Accepted, Progress, Refused
 from sip_trunk.incoming_call import IncomingCall

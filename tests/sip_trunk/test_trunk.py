@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from config.settings import TrunkSettings
+from config.trunk_settings import TrunkSettings
 from sip_trunk.sip.message import Request
 from sip_trunk.trunk import TrunkTable, called_number, caller_number, number_of
 
@@ -84,7 +84,7 @@ OUT = TrunkTable(
 @pytest.fixture
 def all_up() -> None:
     for trunk in OUT.trunks.values():
-        trunk.up = True
+        trunk.answers = True
 
 
 @pytest.mark.usefixtures("all_up")
@@ -108,7 +108,7 @@ def test_the_longest_prefix_chooses_the_trunk(number: str, name: str | None) -> 
 
 @pytest.mark.usefixtures("all_up")
 def test_a_trunk_that_is_down_is_never_chosen() -> None:
-    OUT.trunks["carrier"].up = False
+    OUT.trunks["carrier"].answers = False
     trunk = OUT.for_number("+49301234567")
     assert trunk is OUT.trunks["pbx"]
     assert OUT.for_number("+15550100999") is None

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.settings import TrunkSettings
+from config.trunk_settings import TrunkSettings
 from sip_trunk.identity import CallerIdentity, identity_of
 from sip_trunk.sip.message import Request
 from sip_trunk.trunk import TrunkTable

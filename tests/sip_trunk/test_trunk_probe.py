@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from twisted.internet.task import Clock
 
-from config.settings import TrunkSettings
+from config.trunk_settings import TrunkSettings
 from sip_trunk.qualify import ANSWER_S, TrunkProbe
 from sip_trunk.sip.message import Request
 from sip_trunk.trunk import TrunkTable

@@ -90,6 +90,13 @@ def test_a_strict_router_gets_itself_as_request_uri() -> None:
     assert str(next_hop("sip:bob@10.0.0.2", ("<sip:strict.example>",))) == "sip:strict.example"
 
 
+def test_a_route_is_its_address_and_not_what_looks_like_one() -> None:
+    routes = ('"<sip:elsewhere.example>" <sip:lrouter.example;LR=on>',)
+    assert str(next_hop("sip:bob@10.0.0.2", routes)) == "sip:lrouter.example;LR=on"
+    assert through("sip:bob@10.0.0.2", routes) == ("sip:bob@10.0.0.2", routes)
+    assert through("sip:b@h", ("<sip:p;lrx=1>",)) == ("sip:p;lrx=1", ("<sip:b@h>",))
+
+
 def test_a_new_contact_moves_the_target_and_a_missing_one_does_not() -> None:
     dialog = Dialog.of_callee(invite(), "b1")
     dialog.refresh(Request("INVITE", "sip:x", [("Contact", "<sip:ana@10.0.0.7>")]))
