@@ -77,6 +77,7 @@ MOVES: dict[tuple[AgentState, Move], AgentState] = {
     (AgentState.RESERVED, Move.ACCEPTED): AgentState.TALKING,
     (AgentState.RESERVED, Move.FREED): AgentState.READY,
     (AgentState.RESERVED, Move.FREED_AWAY): AgentState.NOT_READY,
+    (AgentState.RESERVED, Move.WRAPPING): AgentState.WRAP_UP,  # they were writing up when asked by name
     (AgentState.RESERVED, Move.LEFT): AgentState.OFFLINE,
     (AgentState.TALKING, Move.RESERVED): AgentState.TALKING,
     (AgentState.TALKING, Move.ACCEPTED): AgentState.TALKING,
@@ -151,6 +152,10 @@ def moved(record: AgentStateRecord, move: Move, now: float, **changes: Any) -> A
     if state is None:
         raise OurError(f"An agent who is {record.state.value} cannot be moved by {move.name}")
     return replace(record, state=state, since=now if state is not record.state else record.since, **changes)
+
+
+def _accepted(record: AgentStateRecord, now: float) -> AgentStateRecord:
+    return moved(record, Move.ACCEPTED, now, reserved_for=None, lease_until=None, wrap_up_until=None)
 
 
 def settled(record: AgentStateRecord) -> Move:
@@ -265,7 +270,7 @@ class AgentStates:
             case AgentState.NOT_READY | AgentState.WRAP_UP:
                 changed = moved(record, Move.READY, self._now(), wants_ready=True, wrap_up_until=None)
             case _:
-                changed = replace(record, wants_ready=True)
+                changed = replace(record, wants_ready=True, wrap_up_until=None)
         written = self._change(record, changed, why)
         if written is not None:
             await written
@@ -279,7 +284,7 @@ class AgentStates:
             case AgentState.READY | AgentState.WRAP_UP:
                 changed = moved(record, Move.NOT_READY, self._now(), wants_ready=False, wrap_up_until=None)
             case _:
-                changed = replace(record, wants_ready=False)
+                changed = replace(record, wants_ready=False, wrap_up_until=None)
         written = self._change(record, changed, why)
         if written is not None:
             await written
@@ -306,7 +311,6 @@ class AgentStates:
             active=MappingProxyType({**record.active, contact_id: channel}),
             reserved_for=contact_id,
             lease_until=now + lease_s,
-            wrap_up_until=None,
         )
         # A conversation that a crash cuts is resolved by `load`, whatever was stored of it: nobody waits for the disk.
         # Held in memory before the shared state is asked: whoever comes while we wait there finds the agent taken.
@@ -334,7 +338,7 @@ class AgentStates:
         record = self.of(agent_id)
         if record.reserved_for != contact_id:
             return False
-        talking = moved(record, Move.ACCEPTED, self._now(), reserved_for=None, lease_until=None)
+        talking = _accepted(record, self._now())
         log_failure(self._change(record, talking, "accepted", contact_id))
         # The claim covers the race to reserve; who is talking only this server, which has the dialogs, can say.
         await self._shared.release(_claim(agent_id), contact_id)
@@ -348,7 +352,7 @@ class AgentStates:
         record = self.of(taker)
         if record.reserved_for != contact_id:
             return False
-        talking = moved(record, Move.ACCEPTED, self._now(), reserved_for=None, lease_until=None)
+        talking = _accepted(record, self._now())
         log_failure(self._change(record, talking, "taken over", contact_id))
         self._unclaim(taker, contact_id)
         if giver is not None and contact_id in (before := self.of(giver)).active:
@@ -387,7 +391,9 @@ class AgentStates:
         if talked and wrap_up_s > 0 and record.present:
             self._due(now + wrap_up_s, record.agent_id)
             return moved(record, Move.WRAPPING, now, wrap_up_until=now + wrap_up_s)
-        return moved(record, settled(record), now)
+        if record.wrap_up_until is not None and now < record.wrap_up_until:
+            return moved(record, Move.WRAPPING, now)  # to what a colleague who asked by name has interrupted
+        return moved(record, settled(record), now, wrap_up_until=None)
 
     def _bindings_changed(self, aor: str, added: Sequence[Binding], removed: Sequence[Binding]) -> None:
         username = self._location.username(aor)
@@ -500,7 +506,11 @@ class AgentStates:
                     self._change(record, lapsed, "the reservation's lease ended", record.reserved_for)
                 )
                 self._unclaim(agent_id, record.reserved_for)
-            elif record.wrap_up_until is not None and record.wrap_up_until <= now:
+            elif (
+                record.state is AgentState.WRAP_UP
+                and record.wrap_up_until is not None
+                and record.wrap_up_until <= now
+            ):
                 over = moved(record, settled(record), now, wrap_up_until=None)
                 log_failure(self._change(record, over, "wrap-up ended"))
         self._arm()

@@ -156,10 +156,14 @@ class Calls:
             before.end("called again")
         leg.on_event = lambda event: self._customer_event(line, leg, event)
         leg.on_transfer = _not_theirs
+        leg.on_keys = lambda keys: _pass_keys(line, leg, keys)
         if not leg.alive:
             return
         leg.answer(greeting.session, offered=greeting.offered)
         if line.aside is not None:
+            # Passed on just now; should nobody take it, they are in the queue.
+            if not leg.unplugged:
+                self._contacts.set_routable(contact, True)
             await self._entertain(line, leg, "music")
             return
         if line.agent is not None and line.agent.alive and contact.state is State.CONNECTED:
@@ -214,6 +218,7 @@ class Calls:
     def _listen(self, line: _Line, agent: Leg) -> None:
         agent.on_event = lambda event: self._agent_event(line, agent, event)
         agent.on_transfer = lambda refer: self._transfer_asked(line, agent, refer)
+        agent.on_keys = lambda keys: _pass_keys(line, agent, keys)
 
     async def _bridge(self, line: _Line, agent: Leg) -> bool:
         """Join the customer with this agent's leg. False: one of them was gone. Raises WarmlineError."""
@@ -262,16 +267,27 @@ class Calls:
         if line is None or line.aside is None:
             return
         line.aside = None
-        if line.customer is not None and line.agent is not None:
+        await self.join_again(contact)
+
+    async def join_again(self, contact: Contact) -> None:
+        """The two hear each other as before, or that is the end of it."""
+        line = self._lines.get(contact.id)
+        if line is not None and line.customer is not None and line.agent is not None:
             await self._rejoin(line, line.customer, line.agent)
 
-    def back_to_queue(self, contact: Contact) -> None:
-        """The agent has gone and nobody took it: the customer waits again, in the old place."""
+    def back_to_queue(self, contact: Contact, asked: str | None) -> None:
+        """The agent has gone and nobody took it: the customer waits again, in the old place.
+
+        `asked` is the agent who did not take it, and is not the next one the queue asks.
+        """
         line = self._lines.get(contact.id)
         if line is not None and line.customer is not None:
             line.aside = line.bridge = None
             spawn(self._entertain(line, line.customer, "music"), f"music for {contact.id}")
-        self._contacts.back(contact)
+        if asked is not None:
+            self._contacts.refused(contact, asked)
+        else:
+            self._contacts.back(contact)
 
     async def take_over(self, contact: Contact, leg: Leg, decide: Callable[[], bool]) -> bool:
         """Join the customer with another leg in place of the agent's. Nothing has changed when it is False.
@@ -318,7 +334,7 @@ class Calls:
             line.agent.end("nothing is heard")
             self._agent_event(line, line.agent, Gone("lost", why))
         elif line.contact.state is State.CONNECTED:
-            self._contacts.end(line.contact, Disposition.AGENT_LOST, reason=why)
+            self._contacts.end(line.contact, _other_side(line.contact, lost=True), reason=why)
 
     def media_died(self) -> None:
         """All packets stopped: nobody hears anybody, in the queue or in a conversation."""
@@ -352,10 +368,8 @@ class Calls:
             case Gone() if line.aside is not None:
                 line.agent = None
                 line.aside()
-            case Gone("lost", reason):
-                self._contacts.end(line.contact, Disposition.AGENT_LOST, reason=reason)
-            case Gone(_, reason):
-                self._contacts.end(line.contact, Disposition.AGENT_HUNG_UP, reason=reason)
+            case Gone(by, reason):
+                self._contacts.end(line.contact, _other_side(line.contact, lost=by == "lost"), reason=reason)
             case _:
                 # A phone's connection may come and go under a call that goes on; media tells when it does not.
                 pass
@@ -470,6 +484,15 @@ class Calls:
             tidy(self._media.delete(contact.id), f"deleting the media of {contact.id}")
 
 
+def _pass_keys(line: _Line, leg: Leg, keys: str) -> None:
+    """What one presses in an INFO, the other hears of, while the two are joined."""
+    bridge = line.bridge
+    if bridge is not None and leg in (bridge.customer, bridge.agent):
+        other = bridge.agent if leg is bridge.customer else bridge.customer
+        if other.alive:
+            other.press(keys)
+
+
 def _not_theirs(refer: Refer) -> None:
     refer.refuse(403, "Customers Are Not Transferred By Themselves")
 
@@ -478,6 +501,13 @@ def _lost(contact: Contact) -> Disposition:
     if contact.state is State.CONNECTED:
         return Disposition.CUSTOMER_LOST
     return Disposition.CUSTOMER_GAVE_UP
+
+
+def _other_side(contact: Contact, *, lost: bool) -> Disposition:
+    """Who was with the customer has gone: their agent, or somebody outside to whom they were passed on."""
+    if contact.agent_id is None:
+        return Disposition.OTHER_LOST if lost else Disposition.OTHER_HUNG_UP
+    return Disposition.AGENT_LOST if lost else Disposition.AGENT_HUNG_UP
 
 
 def _profile(call: sip.Call) -> Profile:

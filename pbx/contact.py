@@ -56,6 +56,8 @@ class Disposition(StrEnum):
     CUSTOMER_GAVE_UP = "customer_gave_up"  # left before an agent was joined
     CUSTOMER_LOST = "customer_lost"  # their browser or phone vanished and did not come back
     AGENT_LOST = "agent_lost"  # the agent's phone vanished
+    OTHER_HUNG_UP = "other_hung_up"  # somebody outside, to whom an agent had passed the customer on
+    OTHER_LOST = "other_lost"
     NO_AGENT = "no_agent"  # waited as long as anyone may
     IDLE = "idle"  # a chat in which nobody wrote any more
     MEDIA_FAILED = "media_failed"
@@ -73,6 +75,8 @@ _WHOSE = {
     Disposition.CUSTOMER_GAVE_UP: "customer",
     Disposition.CUSTOMER_LOST: "customer",
     Disposition.AGENT_LOST: "agent",
+    Disposition.OTHER_HUNG_UP: "other",
+    Disposition.OTHER_LOST: "other",
     Disposition.NO_AGENT: "server",
     Disposition.IDLE: "nobody",
     Disposition.MEDIA_FAILED: "server",
@@ -102,8 +106,9 @@ class Facts:
 
     @property
     def caller(self) -> str:
-        """Who to show on a phone's display."""
-        return self.customer_name or self.number or "Unknown caller"
+        """Who to show an agent. A customer who is known and yet has no name here wants nobody to be told it."""
+        unnamed = "Anonymous" if self.customer_id is not None else "Unknown caller"
+        return self.customer_name or self.number or unnamed
 
     @property
     def from_app(self) -> bool:
@@ -122,7 +127,7 @@ class Contact:
     disposition: Disposition | None = None
     attempts: int = 0
     refusals: dict[str, float] = field(default_factory=dict)  # agent -> when they last did not take it
-    session: str | None = None  # the Session-ID of all its legs (RFC 7989): the first caller's, a chat's its own
+    session: str | None = None  # of all its legs (RFC 7989): the first caller's, a chat's its own
     anonymous: bool = False  # a phone caller who wants nobody to be told who they are (RFC 3323)
 
     @property

@@ -15,7 +15,7 @@ from media.server import Profile
 from pbx.contact import Channel
 from pbx.staffing import Phone, Staffing
 from sip_trunk.sip.headers import quote_string
-from sip_trunk.sip.uri import OtherUri, SipUri, Uri
+from sip_trunk.sip.uri import OtherUri, SipUri, Uri, bracketed
 from sip_trunk.trunk import Trunk, TrunkTable, number_of
 
 
@@ -33,6 +33,10 @@ class Destination:
     @property
     def agent_id(self) -> str | None:
         return self.agent.id if self.agent is not None else None
+
+    @property
+    def trunk_name(self) -> str | None:
+        return self.trunk.name if self.trunk is not None else None
 
 
 class Destinations:
@@ -110,7 +114,9 @@ class Destinations:
 
     def calling_card(self, trunk: Trunk) -> tuple[str, tuple[tuple[str, str], ...]]:
         """From and further headers of a call out: the trunk's number, whoever of us calls (RFC 3325 s9.1)."""
+        # A carrier that we register with looks in From for the account it knows.
+        account = trunk.account.address if trunk.account is not None else None
         if trunk.caller_id is None:
-            return f"<sip:warmline@{self._domain}>", ()
-        address = f"<sip:{trunk.caller_id}@{self._domain}>"
+            return f"<{account or f'sip:warmline@{self._domain}'}>", ()
+        address = f"<sip:{trunk.caller_id}@{bracketed(account.host) if account else self._domain}>"
         return address, (("P-Asserted-Identity", address),)

@@ -1,6 +1,7 @@
 """Direct calls: an agent's phone calls a colleague or a number, or a trunk's caller an agent's extension.
 
     INVITE -> phones rung -> the first to answer: the two are joined, and only then is the caller answered
+                          -> a carrier's announcement (183): heard before any answer
                           -> nobody: the caller hears what they said (486, 480, 404 ...)
 
 Both sides are legs of ours and media is anchored here; either one's BYE ends both. A call that an agent makes while
@@ -13,22 +14,25 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from agent_presence.agent_state import AgentStates
-from config.errors import TheirError, WarmlineError
+from config.bridge import spawn
+from config.errors import OurError, TheirError, WarmlineError
 from config.events import EventLog
 from config.ids import new_id
 from media.server import ALL_KINDS, MediaServer, Profile
 from pbx.bridge import Bridge
 from pbx.destination import Destination, Destinations
+from pbx.direct_call import Caller, DirectCall, Party
 from pbx.leg import Gone, Leg, LegEvent, tidy
 from pbx.prompt import (
     Declined,
+    Early,
     Invitation,
     NoAnswer,
     Note,
@@ -41,6 +45,7 @@ from pbx.prompt import (
 )
 from pbx.staffing import Phone, Staffing
 from sip_trunk import user_agent as sip
+from sip_trunk.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from sip_trunk.refer import Refer
@@ -49,57 +54,6 @@ log = Logger()
 
 MOST_OF_ONE = 4
 """How many direct calls one agent may be in, held ones included: more is a phone gone mad, or stolen."""
-
-
-@dataclass(slots=True, eq=False)
-class Party:
-    """One side of a direct call. `shown` is its address as events tell it, `from_` as a phone is shown it; `agent_id`
-    None: somebody outside."""
-
-    shown: str
-    from_: str
-    agent_id: str | None = None
-    leg: Leg | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who calls, and as whom the callee's phone shows them."""
-
-    shown: str
-    from_: str
-    agent_id: str | None = None
-    trunk: str | None = None
-
-
-@dataclass(slots=True, eq=False)
-class DirectCall:
-    id: str
-    media_call: str
-    session: str | None
-    caller: Party
-    callee: Party
-    offer: bytes = b""  # the caller's; empty: they left it to us to offer
-    prompt: Prompt | None = None
-    answer: bytes = b""
-    rang: bool = False
-    connected_at: float | None = None
-    over: bool = False
-    branches: int = 0
-    # Who passes the other party on, and what is told when they leave before that is settled.
-    leaving: Party | None = None
-    left: Callable[[], None] | None = field(default=None)
-
-    @property
-    def parties(self) -> tuple[Party, Party]:
-        return self.caller, self.callee
-
-    def other(self, party: Party) -> Party:
-        return self.callee if party is self.caller else self.caller
-
-    def next_branch(self) -> str:
-        self.branches += 1
-        return f"{self.id}-{self.branches}"
 
 
 class DirectCalls:
@@ -126,7 +80,7 @@ class DirectCalls:
         self._user_agent = user_agent
         self._media = media
         self._events = events
-        self._clock = clock
+        self._deadlines = Deadlines(clock)
         self._now = now
         self._agent_changed = agent_changed
         self._ring_s = ring_s
@@ -134,6 +88,7 @@ class DirectCalls:
         self._calls: dict[str, DirectCall] = {}
         self._of_agent: dict[str, list[DirectCall]] = {}
         self._in_media: Counter[str] = Counter()  # how many direct calls have branches in a media call
+        self._stopped = False
         self.on_transfer: Callable[[DirectCall, Party, Refer], None] | None = None
         self.on_ended: list[Callable[[DirectCall], None]] = []
 
@@ -151,6 +106,19 @@ class DirectCalls:
                     return direct, party
         return None
 
+    def with_whom(self, agent_id: str, destination: Destination) -> tuple[DirectCall, Party] | None:
+        """The connected direct call that this agent has with them, and the agent's side of it."""
+        for direct in self._of_agent.get(agent_id, ()):
+            party = direct.caller if direct.caller.agent_id == agent_id else direct.callee
+            other = direct.other(party)
+            if destination.agent_id is not None:
+                same = other.agent_id == destination.agent_id
+            else:
+                same = other.agent_id is None and other.shown == destination.shown
+            if same and direct.connected_at is not None and other.leg is not None:
+                return direct, party
+        return None
+
     def shared(self, media_call: str) -> bool:
         """Whether any direct call has branches in this media call."""
         return media_call in self._in_media
@@ -158,8 +126,13 @@ class DirectCalls:
     # A call, from its INVITE to the answer
 
     async def place(self, call: sip.IncomingCall, caller: Caller, destination: Destination) -> None:
-        """Ring whom they want, and join the two. TheirError 480, 486 at once for an agent who cannot be rung."""
-        if caller.agent_id is not None and len(self._of_agent.get(caller.agent_id, ())) >= MOST_OF_ONE:
+        """Ring whom they want, and join the two.
+
+        TheirError 480, 486 at once for an agent who cannot be rung, OurError 503 while the server stops.
+        """
+        if self._stopped:
+            raise OurError("The Server Is Stopping", 503)
+        if caller.agent_id is not None and self._answers_for(caller.agent_id) >= MOST_OF_ONE:
             raise TheirError("Too Many Calls", 486)
         phones = self._destinations.phones(destination, caller.agent_id)
         direct = self._begin(call, caller, destination)
@@ -173,6 +146,14 @@ class DirectCalls:
         else:
             self._end(direct, "callee", _how(outcome), status=status_of(outcome))
 
+    def _answers_for(self, agent_id: str) -> int:
+        """Calls they are in, and those they have put together of people outside: a stolen phone makes no more."""
+        return sum(
+            agent_id in agents or (agents == {None} and direct.arranged_by == agent_id)
+            for direct in self._calls.values()
+            for agents in ({party.agent_id for party in direct.parties},)
+        )
+
     def _begin(self, call: sip.IncomingCall, caller: Caller, destination: Destination) -> DirectCall:
         call_id = new_id("d")
         media_call = self._media_call_of(caller.agent_id) or call_id
@@ -181,7 +162,7 @@ class DirectCalls:
             media_call,
             call.session_id,
             Party(caller.shown, caller.from_, caller.agent_id),
-            Party(destination.shown, destination.from_, destination.agent_id),
+            Party(destination.shown, destination.from_, destination.agent_id, destination.trunk_name),
             offer=call.offer,
         )
         self._calls[call_id] = direct
@@ -192,7 +173,7 @@ class DirectCalls:
         self._listen(direct, direct.caller)
         for party in direct.parties:
             self._occupy(direct, party)
-        self._tell("started", direct, call_id=call.id, trunk=caller.trunk)
+        self._tell("started", direct, call_id=call.id, trunk=caller.trunk, through=destination.trunk_name)
         return direct
 
     def _media_call_of(self, agent_id: str | None) -> str | None:
@@ -224,6 +205,10 @@ class DirectCalls:
             like=leg.branch if offer else None,
             note=lambda kind, phone, call_id, facts: self._noted(direct, kind, phone, call_id, facts),
             settle=lambda branch, body: self._settle(direct, branch, body),
+            # Agents' phones ring, several at once maybe; a carrier is one, and says what is wrong with the number.
+            early=(lambda branch, body: self._early(direct, branch, body))
+            if offer and destination.trunk is not None
+            else None,
         )
         if direct.over:
             prompt.withdraw("the caller gave up")
@@ -255,6 +240,7 @@ class DirectCalls:
         like: str | None,
         note: Note,
         settle: Settle | None,
+        early: Early | None = None,
     ) -> Prompt:
         headers: tuple[tuple[str, str], ...] = ()
         if destination.trunk is not None:
@@ -264,12 +250,13 @@ class DirectCalls:
             phones,
             user_agent=self._user_agent,
             media=self._media,
-            clock=self._clock,
+            deadlines=self._deadlines,
             ring_s=self._ring_s,
             unreachable_s=self._unreachable_s,
             prefix=direct.next_branch(),
             note=note,
             settle=settle,
+            early=early,
             tidies=False,
         )
 
@@ -278,14 +265,45 @@ class DirectCalls:
         leg, media, media_call = direct.caller.leg, self._media, direct.media_call
         if leg is None or direct.over:
             raise TheirError("The caller gave up", 487)
-        offer = direct.offer
-        if offer:
-            direct.answer = await media.answer_joined(media_call, leg.branch, offer, peer=branch, answer=body)
+        if direct.offer:
+            direct.answer = await self._joined(direct, leg, branch, body)
             return
         # RFC 3261 s13.2.1: the caller left it to us to offer; they answer in their ACK.
         await media.accept(media_call, branch, body)
         direct.answer = await media.offer(media_call, leg.branch, profile=leg.profile, like=branch)
         await media.join(media_call, leg.branch, branch)
+
+    def _joined(self, direct: DirectCall, leg: Leg, branch: str, body: bytes) -> asyncio.Future[bytes]:
+        """Our answer to the caller, made once of each answer of the callee's: a 200 repeats that of the 183."""
+        if direct.answering is None or body != direct.their_answer:
+            direct.their_answer = body
+            direct.answering = asyncio.ensure_future(
+                self._media.answer_joined(
+                    direct.media_call, leg.branch, direct.offer, peer=branch, answer=body
+                )
+            )
+        return direct.answering
+
+    def _early(self, direct: DirectCall, branch: str, body: bytes) -> None:
+        """The callee's side plays something before anybody takes the call: why it cannot be put through, say."""
+        leg = direct.caller.leg
+        if leg is None or direct.over or body == direct.their_answer:
+            return
+        first, direct.heard_early = not direct.heard_early, True
+        joined = self._joined(direct, leg, branch, body)
+        spawn(self._play_early(direct, leg, joined, first), f"what is heard early in {direct.id}")
+
+    async def _play_early(
+        self, direct: DirectCall, leg: Leg, joined: asyncio.Future[bytes], first: bool
+    ) -> None:
+        try:
+            answer = await joined
+        except WarmlineError as error:
+            log.info("Nothing is heard early in {call}: {error}", call=direct.id, error=error.reason)
+            return
+        # RFC 3261 s13.2.1: an answer is given once; later ones change what is heard, and not what was said.
+        if first and not direct.over and isinstance(leg.call, sip.IncomingCall):
+            leg.call.ring(183, body=answer)
 
     def _noted(
         self, direct: DirectCall, kind: str, phone: Phone, call_id: str | None, facts: dict[str, Any]
@@ -294,7 +312,7 @@ class DirectCalls:
             return
         direct.rang = True
         leg = direct.caller.leg
-        if leg is not None and isinstance(leg.call, sip.IncomingCall):
+        if leg is not None and isinstance(leg.call, sip.IncomingCall) and not direct.heard_early:
             leg.call.ring(180)
         self._tell("ringing", direct, device=phone.device_id, call_id=call_id, **facts)
 
@@ -308,7 +326,8 @@ class DirectCalls:
         direct.callee.leg = taken.leg
         direct.connected_at = self._now()
         caller.answer(direct.answer, offered=bool(direct.offer))
-        direct.answer = direct.offer = b""
+        direct.answer = direct.offer = direct.their_answer = b""
+        direct.answering = None
         self._tell(
             "connected",
             direct,
@@ -324,18 +343,26 @@ class DirectCalls:
         leg = party.leg
         assert leg is not None
         leg.on_transfer = lambda refer: self._transfer_asked(direct, party, refer)
+        leg.on_keys = lambda keys: self._keys_pressed(direct, party, leg, keys)
         leg.on_event = lambda event: self._heard(direct, party, leg, event)
+
+    @staticmethod
+    def _keys_pressed(direct: DirectCall, party: Party, leg: Leg, keys: str) -> None:
+        """By INFO: the other one hears of it, once the two are joined."""
+        other = direct.other(party).leg
+        joined = direct.connected_at is not None and direct.leaving is None and not direct.over
+        if joined and party.leg is leg and other is not None and other.alive:
+            other.press(keys)
 
     def _heard(self, direct: DirectCall, party: Party, leg: Leg, event: LegEvent) -> None:
         if direct.over or party.leg is not leg or not isinstance(event, Gone):
             return
-        if direct.leaving is party and direct.left is not None:
+        if direct.leaving is party:
             leg.drop()
             self._forget(direct, party)
-            direct.left()
             return
         how = "lost" if event.by == "lost" else "hung_up" if direct.connected_at is not None else "gave_up"
-        self._end(direct, self._side(direct, party), how, reason=event.reason)
+        self._end(direct, direct.side(party), how, reason=event.reason)
 
     def _transfer_asked(self, direct: DirectCall, party: Party, refer: Refer) -> None:
         if direct.over or direct.connected_at is None or party.leg is None:
@@ -363,18 +390,29 @@ class DirectCalls:
             self._end(direct, "server", "media_failed", status=503)
 
     def stop(self) -> None:
-        """The server stops: everybody is told so."""
+        """The server stops: everybody is told so, and whoever calls from now on."""
+        self._stopped = True
         for direct in self:
             self._end(direct, "server", "server_stopped", status=503)
 
     # Passing a party on (see transfer.py)
 
-    def set_aside(self, direct: DirectCall, leaving: Party, left: Callable[[], None]) -> None:
-        """From now on `leaving` may hang up without ending the call: `left` is told of it.
+    def set_aside(self, direct: DirectCall, leaving: Party) -> None:
+        """From now on `leaving` may hang up without ending the call, until `take_over` or `give_back`."""
+        direct.leaving = leaving
 
-        It ends with `take_over`, `give_back` or the call.
-        """
-        direct.leaving, direct.left = leaving, left
+    @contextmanager
+    def rung(self, agent_id: str | None) -> Iterator[None]:
+        """While it lasts nobody offers this agent anything."""
+        if agent_id is not None:
+            self._staffing.occupy(agent_id)
+            self._agent_changed(agent_id)
+        try:
+            yield
+        finally:
+            if agent_id is not None:
+                self._staffing.vacate(agent_id)
+                self._agent_changed(agent_id)
 
     async def play_music(self, direct: DirectCall, leaving: Party) -> None:
         """Something to hear for the other party while somebody else is rung."""
@@ -398,11 +436,11 @@ class DirectCalls:
 
     async def give_back(self, direct: DirectCall) -> None:
         """Nobody took them: the two hear each other again; if one has left, that is the end."""
-        leaving, direct.leaving, direct.left = direct.leaving, None, None
+        leaving, direct.leaving = direct.leaving, None
         if direct.over or leaving is None:
             return
         if leaving.leg is None:
-            self._end(direct, self._side(direct, leaving), "hung_up", reason="nobody took the call")
+            self._end(direct, direct.side(leaving), "hung_up", reason="nobody took the call")
         else:
             await self.join_again(direct)
 
@@ -412,11 +450,11 @@ class DirectCalls:
         leaving: Party,
         new: Party,
         leg: Leg,
-        done: Callable[[], None] = lambda: None,
+        decide: Callable[[], bool] = lambda: True,
     ) -> bool:
         """Join the other party with another leg, in the place of `leaving`. Nothing has changed when it is False.
 
-        `done` is told when the two are joined, before the leg of whoever leaves is ended.
+        `decide` is asked when the two are joined, before the leg of whoever leaves is ended.
         """
         other = direct.other(leaving)
         if direct.over or other.leg is None:
@@ -426,21 +464,22 @@ class DirectCalls:
         except WarmlineError as error:
             log.warn("Call {id} could not be joined: {error}", id=direct.id, error=error.reason)
             joined = False
-        if not (joined and leg.alive and direct.id in self._calls):
+        if not (joined and leg.alive and direct.id in self._calls and leaving in direct.parties and decide()):
             return False
-        done()
         before = leaving.leg
         self._forget(direct, leaving)
-        if direct.caller is leaving:
-            direct.caller = new
-        else:
-            direct.callee = new
-        direct.leaving = direct.left = None
+        direct.put(new, leaving)
+        direct.leaving, direct.arranged_by = None, leaving.agent_id
         new.leg = leg
         leg.tidies = False
         self._occupy(direct, new)
         self._tell(
-            "transferred", direct, from_agent=leaving.agent_id, to_agent=new.agent_id, call_id=leg.call.id
+            "transferred",
+            direct,
+            from_agent=leaving.agent_id,
+            to_agent=new.agent_id,
+            through=new.trunk,
+            call_id=leg.call.id,
         )
         if before is not None:
             before.on_event = None
@@ -452,7 +491,7 @@ class DirectCalls:
     def hand_out(self, direct: DirectCall, party: Party) -> None:
         """This party's leg belongs to another call now, and the one they talked to leaves: this call is over."""
         party.leg = None
-        self._end(direct, self._side(direct, direct.other(party)), "transferred")
+        self._end(direct, direct.side(direct.other(party)), "transferred")
 
     # The end
 
@@ -517,10 +556,6 @@ class DirectCalls:
             del self._of_agent[agent_id]
         self._staffing.vacate(agent_id)
         self._agent_changed(agent_id)
-
-    @staticmethod
-    def _side(direct: DirectCall, party: Party) -> str:
-        return "caller" if party is direct.caller else "callee"
 
     def _tell(self, kind: str, direct: DirectCall, **facts: Any) -> None:
         caller, callee = direct.caller, direct.callee

@@ -156,9 +156,10 @@ class FrontDesk:
         dossier = await self._dossiers.for_phone(dialled, caller)
         if dossier is None:
             return None
-        number = caller if not anonymous else ""
-        contact = self._contact(new_id("c"), Channel.VOICE, dossier, trunk=trunk, number=number)
-        contact.anonymous = anonymous
+        contact = self._contact(new_id("c"), Channel.VOICE, dossier, trunk=trunk, number=caller)
+        if anonymous:
+            contact.anonymous = True
+            contact.facts = replace(contact.facts, number="", customer_name="")
         return contact
 
     async def take_call(
@@ -398,10 +399,12 @@ class FrontDesk:
         if contact is None:
             raise TheirError("There is no such contact.", 404)
         facts = contact.facts
+        # Of a caller who wants privacy the page tells what it is about, and not who it is (RFC 3323 s4.2).
+        named = facts.customer_id if facts.customer_name else None
         customer, trail, past, lines = await asyncio.gather(
-            self._dossiers.customer(facts.customer_id),
+            self._dossiers.customer(named),
             self._dossiers.trail_for(facts.customer_id, facts.visit_id, facts.provider_id),
-            self._past(facts),
+            self._past(replace(facts, customer_id=named)),
             self.messages(contact_id),
         )
         first = next((line["text"] for line in lines if line["from"] == "customer"), "")

@@ -13,6 +13,7 @@ from pbx.calls import kinds_of
 from pbx.contact import Channel, Contact
 from pbx.prompt import Invitation, Note, Prompt
 from pbx.staffing import Phone, Staffing
+from sip_trunk.deadlines import Deadlines
 from sip_trunk.sip.headers import quote_string
 from sip_trunk.user_agent import UserAgent
 
@@ -45,17 +46,23 @@ class Ringer:
         self._media = media
         self._staffing = staffing
         self._events = events
-        self._clock = clock
+        self._deadlines = Deadlines(clock)
         self._domain = domain
         self._customer_branch = customer_branch
         self._context_url = context_url
         self._ring_s = ring_s
         self._unreachable_s = unreachable_s
 
-    def __call__(self, contact: Contact, agent_id: str) -> Prompt:
+    def __call__(self, contact: Contact, agent_id: str, *, named: bool = False) -> Prompt:
+        """`named`: a colleague wants this agent and no other; without pictures, if their phones have none."""
+        channel = contact.channel
+        phones = self._staffing.phones(agent_id, channel)
+        if named and not phones:
+            channel = Channel.VOICE
+            phones = self._staffing.phones(agent_id, channel)
         return self._prompt(
             contact,
-            self._staffing.phones(agent_id, contact.channel),
+            phones,
             contact_from(contact, self._domain, product=True),
             (
                 ("Subject", subject(contact)),
@@ -63,13 +70,14 @@ class Ringer:
                 ("X-Warmline-Contact", contact.id),
             ),
             self._note(contact, agent_id),
+            channel,
         )
 
     def outside(
         self, contact: Contact, phone: Phone, from_: str, headers: tuple[tuple[str, str], ...]
     ) -> Prompt:
         """Ring a number by a trunk: nothing of what we know of the customer goes there."""
-        return self._prompt(contact, [phone], from_, headers, self._note(contact, None))
+        return self._prompt(contact, [phone], from_, headers, self._note(contact, None), contact.channel)
 
     def _prompt(
         self,
@@ -78,14 +86,15 @@ class Ringer:
         from_: str,
         headers: tuple[tuple[str, str], ...],
         note: Note,
+        channel: Channel,
     ) -> Prompt:
-        chat = contact.channel is Channel.CHAT
+        chat = channel is Channel.CHAT
         invitation = Invitation(
             media_call=contact.id,
             from_=from_,
             headers=headers,
             like=None if chat else self._customer_branch(contact.id),
-            kinds=AUDIO_ONLY if chat else kinds_of(contact.channel),
+            kinds=AUDIO_ONLY if chat else kinds_of(channel),
             session=contact.session,
         )
         return Prompt(
@@ -93,7 +102,7 @@ class Ringer:
             phones,
             user_agent=self._user_agent,
             media=self._media,
-            clock=self._clock,
+            deadlines=self._deadlines,
             ring_s=self._ring_s,
             unreachable_s=self._unreachable_s,
             prefix=f"agent-{contact.attempts}",

@@ -17,7 +17,7 @@ from config.bridge import spawn
 from config.errors import WarmlineError
 from media.server import ALL_KINDS, MediaServer, Profile
 from sip_trunk import user_agent as sip
-from sip_trunk.dtmf import keys_of
+from sip_trunk.dtmf import keys_of, relay_body
 from sip_trunk.refer import Refer
 from sip_trunk.sip.headers import quote_string
 
@@ -49,15 +49,16 @@ LegEvent = Gone | Unplugged | Plugged
 
 
 def tidy(work: Awaitable[None], what: str) -> None:
-    """Have media put away; where there is none any more, there is nothing to put away."""
+    """Have media put away; where there is none any more, there is nothing to put away. Nobody waits for it."""
 
-    async def put_away() -> None:
-        try:
-            await work
-        except WarmlineError as error:
+    def put_away(done: asyncio.Future[None]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, WarmlineError):
             log.info("{what} failed: {error}", what=what, error=error.reason)
+        elif error is not None:
+            log.error("{what} failed: {error!r}", what=what, error=error)
 
-    spawn(put_away(), what)
+    asyncio.ensure_future(work).add_done_callback(put_away)
 
 
 class Leg:
@@ -226,6 +227,27 @@ class Leg:
         if keys and self.on_keys is not None:
             self.on_keys(keys)
 
+    def press(self, keys: str) -> None:
+        """Let the peer know of keys that the other party has pressed: in its media, or by INFO where it has agreed on
+        no telephone-event and takes that. Else they are lost."""
+        pressed = self._media.keys(self._media_call, self.branch, keys)
+        spawn(self._press(pressed, keys), f"keys for {self.call.id}")
+
+    async def _press(self, pressed: Awaitable[bool], keys: str) -> None:
+        try:
+            if await pressed:
+                return
+        except WarmlineError as error:
+            log.info("Keys for {call} are lost: {error}", call=self.call.id, error=error.reason)
+            return
+        if not self.call.allows("INFO"):
+            log.info("Keys for {call} are lost: its peer takes none", call=self.call.id)
+            return
+        for key in keys:
+            if not self.alive or self.call.dialog is None:
+                return
+            self.call.exchange("INFO", _unread, relay_body(key), "application/dtmf-relay")
+
     def _is_gone(self, gone: Gone) -> None:
         if self._gone is not None:
             return
@@ -274,6 +296,10 @@ class Leg:
         if self._unplugged and self._flow is not None and self._flow.alive:
             self._unplugged = False
             self._tell(Plugged())
+
+
+def _unread(_: object) -> None:
+    """A key that was not taken is lost, as one that nobody heard."""
 
 
 def _as_reason(reason: str) -> str:

@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from config.bridge import spawn
-from config.errors import WarmlineError
+from config.errors import TheirError, WarmlineError
 from media.server import MediaServer
 from pbx.leg import Leg, tidy
 from pbx.staffing import Phone
 from sip_trunk import user_agent as sip
+from sip_trunk.deadlines import Deadline, Deadlines
 from sip_trunk.sip.errors import SipError
 
 log = Logger()
@@ -75,6 +75,10 @@ Note = Callable[[str, Phone, str | None, dict[str, Any]], None]
 Settle = Callable[[str, bytes], Awaitable[None]]
 """Have media take a phone's answer, given its branch; a WarmlineError makes the answer one of no use."""
 
+Early = Callable[[str, bytes], None]
+"""Gets a branch and the answer that came with a provisional response: there is something to hear before anybody takes
+the call."""
+
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
@@ -95,7 +99,7 @@ class _Ringing:
     call: sip.OutgoingCall | None = None
     heard: bool = False  # any provisional response
     rang: bool = False
-    silence: IDelayedCall | None = None
+    silence: Deadline | None = None
 
 
 class Prompt:
@@ -111,22 +115,24 @@ class Prompt:
         *,
         user_agent: sip.UserAgent,
         media: MediaServer,
-        clock: IReactorTime,
+        deadlines: Deadlines,
         ring_s: float,
         unreachable_s: float,
         prefix: str,
         note: Note,
         settle: Settle | None = None,
+        early: Early | None = None,
         tidies: bool = True,
     ) -> None:
         self._invitation = invitation
         self._user_agent = user_agent
         self._media = media
-        self._clock = clock
+        self._deadlines = deadlines
         self._note_to = note
         self.on_ringing: Callable[[], None] | None = None
         """Told as each phone begins to ring."""
         self._settling = settle or self._accept
+        self._early = early
         self._tidies = tidies
         self._ring_s = ring_s
         self._unreachable_s = unreachable_s
@@ -139,7 +145,7 @@ class Prompt:
         self._any_heard = False
         self._others_reason: str | None = None
         self._decided: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._deadline: IDelayedCall | None = None
+        self._deadline: Deadline | None = None
 
     async def ring(self) -> Outcome:
         if not self._ringing:
@@ -151,7 +157,7 @@ class Prompt:
             else:
                 await asyncio.gather(*(self._invite(device) for device in devices))
             if not self._decided.done():
-                self._deadline = self._clock.callLater(self._ring_s, self._limit)
+                self._deadline = self._deadlines.after(self._ring_s, self._limit)
             return await self._decided
         finally:
             self._stop_others()
@@ -200,7 +206,7 @@ class Prompt:
         except SipError as error:  # an address that cannot be called must not spoil the other phones
             self._over(device, error.reason, error.status)
             return
-        device.silence = self._clock.callLater(self._unreachable_s, self._silent, device)
+        device.silence = self._deadlines.after(self._unreachable_s, lambda: self._silent(device))
         device.call.on_late = lambda status: self._late(device, status)
         self._note("prompted", device)
 
@@ -208,9 +214,11 @@ class Prompt:
         if device.branch not in self._ringing:
             return  # what is over for this phone is over
         match event:
-            case sip.Progress(status):
+            case sip.Progress(status, _, body):
                 device.heard = self._any_heard = True
                 _cancel(device.silence)
+                if body and self._early is not None:
+                    self._early(device.branch, body)
                 if status > 100 and not device.rang:
                     device.rang = True
                     self._note("ringing", device, status=status)
@@ -226,8 +234,22 @@ class Prompt:
                     self._over(device, f"{status} {reason}".strip(), status)
             case sip.Ended(_, reason):
                 self._over(device, reason or "hung up")
+            case sip.Reoffered(body):
+                spawn(self._reoffered(device, body), f"an UPDATE of {device.phone.name} before its answer")
             case _:
                 pass
+
+    async def _reoffered(self, device: _Ringing, body: bytes) -> None:
+        """RFC 3311 s5.2: a carrier moves the caller from its announcement to somebody else's, say."""
+        assert device.call is not None
+        try:
+            if self._early is None:
+                raise TheirError("Not Before The Answer", 488)
+            answer = await self._media.answer(self._invitation.media_call, device.branch, body)
+        except WarmlineError as error:
+            device.call.answer_reoffer(None, status=error.status, reason=error.reason)
+        else:
+            device.call.answer_reoffer(answer)
 
     def _won(self, device: _Ringing, body: bytes) -> None:
         """The first answer: from here on no other answer, no deadline and no refusal counts."""
@@ -321,9 +343,9 @@ class Prompt:
             self.on_ringing()
 
 
-def _cancel(delayed: IDelayedCall | None) -> None:
-    if delayed is not None and delayed.active():
-        delayed.cancel()
+def _cancel(deadline: Deadline | None) -> None:
+    if deadline is not None:
+        deadline.cancel()
 
 
 def status_of(outcome: Outcome) -> int:

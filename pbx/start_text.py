@@ -45,7 +45,7 @@ def start_text(s: Settings, numbers: Sequence[ProviderNumber], took_s: float) ->
         + ", ".join(f"{code} to be {'ready' if what.ready else 'not ready'}" for code, what in CODES.items()),
     ]
     if numbers and s.trunks:
-        peers = ", ".join(f"{trunk.name} ({' '.join(trunk.peers)})" for trunk in s.trunks)
+        peers = ", ".join(f"{trunk.name} ({' '.join(trunk.peers) or trunk.via})" for trunk in s.trunks)
         lines += ["", f"Phone calls: the trunk {peers} may call these numbers here:"]
         for number in numbers:
             about = [number.provider_id, number.product_id]

@@ -10,6 +10,7 @@ took is back in the queue, in their place.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ from media.server import ALL_KINDS, MediaServer, Profile
 from pbx.calls import Calls, kinds_of
 from pbx.contact import Contact, State
 from pbx.destination import Destination, Destinations
-from pbx.direct_calls import DirectCall, DirectCalls, Party
+from pbx.direct_call import DirectCall, Party
+from pbx.direct_calls import DirectCalls
 from pbx.dispatch import Dispatch, as_event
 from pbx.invitation import Ringer
 from pbx.leg import Leg
@@ -41,12 +43,12 @@ log = Logger()
 
 @dataclass(slots=True, eq=False)
 class _Transfer:
-    """One that is under way. `giver` is the agent who asked for it."""
+    """One that is under way. `giver` is the agent who asked for it, `taker` the one asked, if it is an agent."""
 
     refer: Refer
-    giver: str | None
+    giver: str
+    taker: str | None
     prompt: Prompt | None = None
-    taker: str | None = None
     over: bool = False  # whoever was to be passed on has gone
 
     def give_up(self, why: str) -> None:
@@ -82,6 +84,7 @@ class Transfers:
         self._media = media
         self._events = events
         self._under_way: dict[str, _Transfer] = {}  # by contact or direct call
+        self._moving: set[str] = set()  # those that are going on at another phone of the same agent
         calls.on_transfer = self.of_contact
         calls.shared = direct_calls.shared
         direct_calls.on_transfer = self.of_direct_call
@@ -104,60 +107,56 @@ class Transfers:
 
     def of_contact(self, contact: Contact, leg: Leg, refer: Refer) -> None:
         """The agent of this contact wants the customer passed on."""
-        if contact.id in self._under_way:
+        giver = contact.agent_id
+        if giver is None:
+            # Somebody outside has it: calls out at their word would be at our cost.
+            refer.refuse(403, "Only Agents Transfer Calls")
+        elif self._busy(contact.id):
             refer.refuse(491)
-            return
-        if refer.replaces is None:
-            destination = self._wanted(refer)
-            if destination is not None:
-                self._go(contact.id, contact.agent_id, refer, self._pass_on(contact, refer, destination))
-            return
-        found = self._consultation(refer, contact.agent_id)
-        if found is not None:
-            direct, party = found
-            self._go(contact.id, contact.agent_id, refer, self._hand_to(contact, refer, direct, party))
+        elif refer.replaces is not None:
+            found = self._consultation(refer, giver)
+            if found is not None:
+                self._hand_to(contact, giver, refer, *found)
+        elif (destination := self._wanted(refer)) is not None:
+            found = self._on_the_line(giver, destination, contact.id)
+            if found is not None:
+                self._hand_to(contact, giver, refer, *found)
+            else:
+                self._pass_on(contact, giver, refer, destination)
 
     def of_direct_call(self, direct: DirectCall, party: Party, refer: Refer) -> None:
         """An agent in a direct call wants the other party passed on."""
-        if direct.id in self._under_way:
+        giver = party.agent_id
+        assert giver is not None
+        if self._busy(direct.id):
             refer.refuse(491)
-            return
-        if refer.replaces is None:
+        elif refer.replaces is None:
             destination = self._wanted(refer)
-            if destination is not None:
-                self._blind_direct(direct, party, refer, destination)
-            return
-        # The customer's side may just as well be the call that is replaced: then this one is the consultation.
-        contact = self._calls.contact_of(refer.replaces_call) if refer.replaces_call is not None else None
-        if contact is not None:
-            if contact.agent_id != party.agent_id or contact.state is not State.CONNECTED:
+            if destination is None:
+                return
+            found = self._on_the_line(giver, destination, direct.media_call)
+            if found is not None and found[0] is not direct:
+                self._join_direct(direct, party, giver, refer, *found)
+            else:
+                self._pass_on_direct(direct, party, giver, refer, destination)
+        elif (contact := self._contact_named(refer)) is not None:
+            # The customer's side may just as well be the call that is replaced: then this one is the consultation.
+            if contact.agent_id != giver or contact.state is not State.CONNECTED:
                 refer.refuse(403, "Not Your Call")
-            elif contact.id in self._under_way:
+            elif self._busy(contact.id):
                 refer.refuse(491)
             elif direct.media_call != contact.id:
                 refer.refuse(488)
             else:
-                self._go(contact.id, party.agent_id, refer, self._hand_to(contact, refer, direct, party))
-            return
-        found = self._consultation(refer, party.agent_id)
-        if found is not None:
-            other, other_party = found
-            if other is direct:
+                self._hand_to(contact, giver, refer, direct, party)
+        elif (found := self._consultation(refer, giver)) is not None:
+            if found[0] is direct:
                 refer.refuse(400, "That Is This Call")
             else:
-                work = self._join_direct(direct, party, refer, other, other_party)
-                self._go(direct.id, party.agent_id, refer, work)
+                self._join_direct(direct, party, giver, refer, *found)
 
-    def _blind_direct(self, direct: DirectCall, party: Party, refer: Refer, destination: Destination) -> None:
-        try:
-            phones = self._destinations.phones(destination, party.agent_id)
-        except TheirError as error:
-            refer.accept()
-            self._tell_direct("transfer_failed", direct, party, destination.shown, status=error.status)
-            refer.finish(error.status, error.reason)
-            return
-        work = self._pass_on_direct(direct, party, refer, destination, phones)
-        self._go(direct.id, party.agent_id, refer, work)
+    def _busy(self, call_id: str) -> bool:
+        return call_id in self._under_way or call_id in self._moving
 
     def _wanted(self, refer: Refer) -> Destination | None:
         try:
@@ -166,44 +165,60 @@ class Transfers:
             refer.refuse(error.status, error.reason)
             return None
 
-    def _consultation(self, refer: Refer, agent_id: str | None) -> tuple[DirectCall, Party] | None:
+    def _contact_named(self, refer: Refer) -> Contact | None:
+        return self._calls.contact_of(refer.replaces_call) if refer.replaces_call is not None else None
+
+    def _consultation(self, refer: Refer, agent_id: str) -> tuple[DirectCall, Party] | None:
         """The agent's own direct call that the REFER names, in which they are the party found."""
         found = self._direct_calls.find(refer.replaces_call) if refer.replaces_call is not None else None
         if found is None:
             refer.refuse(481, "That Call Is Not Here")
             return None
         direct, party = found
-        if agent_id is None or party.agent_id != agent_id:
+        if party.agent_id != agent_id:
             # RFC 3891 s9: who may name a dialog may steal it.
             refer.refuse(403, "Not Your Call")
             return None
-        if direct.connected_at is None or direct.id in self._under_way:
+        if direct.connected_at is None or self._busy(direct.id):
             refer.refuse(491)
             return None
         return found
 
-    def _go(self, call_id: str, giver: str | None, refer: Refer, work: Any) -> None:
-        transfer = self._under_way[call_id] = _Transfer(refer, giver)
+    def _on_the_line(
+        self, agent_id: str, destination: Destination, media_call: str
+    ) -> tuple[DirectCall, Party] | None:
+        """Whom they ask for by name they talk to already: many phones have but one key for both transfers."""
+        found = self._direct_calls.with_whom(agent_id, destination)
+        if found is None or found[0].media_call != media_call or self._busy(found[0].id):
+            return None
+        return found
+
+    def _go(self, transfer: _Transfer, work: Coroutine[Any, Any, None], *call_ids: str) -> None:
+        for call_id in call_ids:
+            self._under_way[call_id] = transfer
 
         async def run() -> None:
             try:
                 await work
             except BaseException:
-                refer.finish(500)
+                transfer.refer.finish(500)
                 raise
             finally:
-                if self._under_way.get(call_id) is transfer:
+                for call_id in call_ids:
                     del self._under_way[call_id]
 
-        spawn(run(), f"the transfer of {call_id}")
+        spawn(run(), f"the transfer of {call_ids[0]}")
 
     # A contact, blind
 
-    async def _pass_on(self, contact: Contact, refer: Refer, destination: Destination) -> None:
-        transfer = self._under_way[contact.id]
-        # Before the 202: many phones hang up as soon as they see it.
+    def _pass_on(self, contact: Contact, giver: str, refer: Refer, destination: Destination) -> None:
+        transfer = _Transfer(refer, giver, destination.agent_id)
+        # At once, and before the 202: many phones hang up as soon as they see it, some do not even wait for it.
         self._calls.set_aside(contact, lambda: self._giver_left(contact, transfer))
         self._accept(refer, contact, destination.shown, destination.agent_id, "blind")
+        self._go(transfer, self._offer(contact, transfer, destination), contact.id)
+
+    async def _offer(self, contact: Contact, transfer: _Transfer, destination: Destination) -> None:
         reservation, taken, status = None, False, 500
         try:
             phones = self._destinations.phones(destination, transfer.giver)
@@ -211,7 +226,6 @@ class Transfers:
                 reservation = await self._dispatch.hold(contact, destination.agent_id)
                 if reservation is None:
                     raise TheirError("Busy Here", 486)
-            transfer.taker = destination.agent_id
             await self._calls.play_music(contact)
             if not transfer.over:
                 outcome = await self._ring(contact, transfer, destination, phones)
@@ -235,7 +249,7 @@ class Transfers:
             self._events.write(
                 "contact.reserved", contact=contact.id, agent=destination.agent_id, by=transfer.giver
             )
-            prompt = self._ringer(contact, destination.agent_id)
+            prompt = self._ringer(contact, destination.agent_id, named=True)
         else:
             assert destination.trunk is not None
             from_, headers = self._destinations.calling_card(destination.trunk)
@@ -259,9 +273,10 @@ class Transfers:
         def decide() -> bool:
             if not self._dispatch.hand_over(contact, reservation):
                 return False
-            self._tell_transferred(
-                contact, transfer, destination.agent_id, destination.shown, taken.leg, "blind"
+            to = Party(
+                destination.shown, destination.from_, destination.agent_id, destination.trunk_name, taken.leg
             )
+            self._tell_transferred(contact, transfer, to, "blind")
             return True
 
         if contact.open and await self._calls.take_over(contact, taken.leg, decide):
@@ -284,18 +299,23 @@ class Transfers:
         if contact.state is State.CONNECTED:
             await self._calls.give_back(contact)
         else:
-            self._calls.back_to_queue(contact)
+            self._calls.back_to_queue(contact, transfer.taker)
 
     # A contact, attended
 
-    async def _hand_to(self, contact: Contact, refer: Refer, direct: DirectCall, party: Party) -> None:
+    def _hand_to(self, contact: Contact, giver: str, refer: Refer, direct: DirectCall, party: Party) -> None:
         """Join the customer with whom the agent has asked: the other party of `direct`."""
-        transfer = self._under_way[contact.id]
         asked = direct.other(party)
-        leg, agent_id = asked.leg, asked.agent_id
+        transfer = _Transfer(refer, giver, asked.agent_id)
         self._calls.set_aside(contact, lambda: self._giver_left(contact, transfer))
-        self._accept(refer, contact, asked.shown, agent_id, "attended")
-        transfer.taker = agent_id
+        self._direct_calls.set_aside(direct, party)
+        self._accept(refer, contact, asked.shown, asked.agent_id, "attended")
+        self._go(transfer, self._hand_over(contact, transfer, direct, asked), contact.id, direct.id)
+
+    async def _hand_over(
+        self, contact: Contact, transfer: _Transfer, direct: DirectCall, asked: Party
+    ) -> None:
+        leg = asked.leg
         reservation, taken, status = None, False, 488
 
         def decide() -> bool:
@@ -303,7 +323,7 @@ class Transfers:
                 return False
             if not self._dispatch.hand_over(contact, reservation):
                 return False
-            self._tell_transferred(contact, transfer, agent_id, asked.shown, leg, "attended")
+            self._tell_transferred(contact, transfer, asked, "attended")
             leg.tidies = True
             self._direct_calls.hand_out(direct, asked)
             return True
@@ -311,121 +331,166 @@ class Transfers:
         try:
             if direct.media_call == contact.id and leg is not None:
                 status = 480
-                if agent_id is not None:
-                    reservation = await self._dispatch.hold(contact, agent_id)
-                if (agent_id is None or reservation is not None) and contact.open and not direct.over:
+                if asked.agent_id is not None:
+                    reservation = await self._dispatch.hold(contact, asked.agent_id)
+                held = asked.agent_id is None or reservation is not None
+                if held and contact.open and not direct.over:
                     taken = await self._calls.take_over(contact, leg, decide)
+        except WarmlineError as error:
+            status = error.status
         finally:
             if not taken:
                 if reservation is not None:
                     reservation.release()
-                # Both calls of the agent are as they were.
-                await self._direct_calls.join_again(direct)
+                # Both calls of the agent are as they were, or over if the agent has left them.
+                await self._direct_calls.give_back(direct)
                 destination = Destination(asked.shown, asked.from_)
                 await self._not_taken(contact, transfer, destination, status if contact.open else 487)
 
     # Direct calls
 
-    async def _pass_on_direct(
-        self, direct: DirectCall, party: Party, refer: Refer, destination: Destination, phones: list[Phone]
+    def _pass_on_direct(
+        self, direct: DirectCall, party: Party, giver: str, refer: Refer, destination: Destination
     ) -> None:
-        transfer = self._under_way[direct.id]
-        self._direct_calls.set_aside(direct, party, lambda: None)
+        transfer = _Transfer(refer, giver, destination.agent_id)
+        self._direct_calls.set_aside(direct, party)
         refer.accept()
-        self._tell_direct("transfer_requested", direct, party, destination.shown)
-        taker, status = destination.agent_id, 487
-        if taker is not None:
-            self._staffing.occupy(taker)  # rung: nobody offers them a contact meanwhile
-            self._dispatch.agent_changed(taker)
-        taken = False
-        try:
-            await self._direct_calls.play_music(direct, party)
-            if not direct.over:
-                prompt = self._direct_calls.prompt_for(direct, party, destination, phones)
-                prompt.on_ringing = lambda: refer.progress(180)
-                transfer.prompt = prompt
-                outcome = await prompt.ring()
-                status = status_of(outcome)
-                if isinstance(outcome, Taken):
-                    new = Party(destination.shown, destination.from_, taker)
-                    leg, status = outcome.leg, 480
-                    taken = await self._direct_calls.take_over(
-                        direct, party, new, leg, lambda: refer.finish(200)
-                    )
-                    if not taken:
-                        leg.end("the caller hung up")
-                        leg.drop()
-        finally:
-            if taker is not None:
-                self._staffing.vacate(taker)
-                self._dispatch.agent_changed(taker)
-            if not taken:
-                told = 487 if direct.over else status
-                await self._direct_not_taken(direct, party, refer, destination.shown, told)
+        self._tell_direct("transfer_requested", direct, giver, destination.shown)
+        self._go(transfer, self._offer_direct(direct, party, transfer, destination), direct.id)
 
-    async def _direct_not_taken(
-        self, direct: DirectCall, party: Party, refer: Refer, to: str, status: int
+    async def _offer_direct(
+        self, direct: DirectCall, party: Party, transfer: _Transfer, destination: Destination
     ) -> None:
-        self._tell_direct("transfer_failed", direct, party, to, status=status)
-        refer.finish(status)
+        taken, status = False, 487
+        try:
+            phones = self._destinations.phones(destination, transfer.giver)
+            with self._direct_calls.rung(transfer.taker):
+                await self._direct_calls.play_music(direct, party)
+                if not direct.over:
+                    outcome = await self._ring_direct(direct, party, transfer, destination, phones)
+                    status = status_of(outcome)
+                    if isinstance(outcome, Taken):
+                        status = 480
+                        taken = await self._taken_direct(direct, party, transfer, destination, outcome)
+        except WarmlineError as error:
+            status = error.status
+        finally:
+            if not taken:
+                await self._direct_not_taken(direct, transfer, destination.shown, status)
+
+    async def _ring_direct(
+        self,
+        direct: DirectCall,
+        party: Party,
+        transfer: _Transfer,
+        destination: Destination,
+        phones: list[Phone],
+    ) -> Outcome:
+        prompt = self._direct_calls.prompt_for(direct, party, destination, phones)
+        prompt.on_ringing = lambda: transfer.refer.progress(180)
+        transfer.prompt = prompt
+        return await prompt.ring()
+
+    async def _taken_direct(
+        self, direct: DirectCall, party: Party, transfer: _Transfer, destination: Destination, taken: Taken
+    ) -> bool:
+        new = Party(destination.shown, destination.from_, destination.agent_id, destination.trunk_name)
+        if await self._direct_calls.take_over(direct, party, new, taken.leg):
+            transfer.refer.finish(200)
+            return True
+        taken.leg.end("the caller hung up")
+        taken.leg.drop()
+        return False
+
+    async def _direct_not_taken(self, direct: DirectCall, transfer: _Transfer, to: str, status: int) -> None:
+        told = 487 if direct.over else status
+        self._tell_direct("transfer_failed", direct, transfer.giver, to, status=told)
+        transfer.refer.finish(told)
         await self._direct_calls.give_back(direct)
 
-    async def _join_direct(
-        self, direct: DirectCall, party: Party, refer: Refer, other: DirectCall, other_party: Party
+    def _join_direct(
+        self,
+        direct: DirectCall,
+        party: Party,
+        giver: str,
+        refer: Refer,
+        other: DirectCall,
+        other_party: Party,
     ) -> None:
         """Two direct calls of one agent become one, without the agent."""
         asked = other.other(other_party)
-        leg = asked.leg
-        self._direct_calls.set_aside(direct, party, lambda: None)
+        transfer = _Transfer(refer, giver, asked.agent_id)
+        self._direct_calls.set_aside(direct, party)
+        self._direct_calls.set_aside(other, other_party)
         refer.accept()
-        self._tell_direct("transfer_requested", direct, party, asked.shown)
-        status = 488
+        self._tell_direct("transfer_requested", direct, giver, asked.shown)
+        self._go(transfer, self._become_one(direct, party, transfer, other, asked), direct.id, other.id)
+
+    async def _become_one(
+        self, direct: DirectCall, party: Party, transfer: _Transfer, other: DirectCall, asked: Party
+    ) -> None:
+        leg, status = asked.leg, 488
+
+        def decide() -> bool:
+            if other.over or asked.leg is not leg:
+                return False
+            transfer.refer.finish(200)
+            self._direct_calls.hand_out(other, asked)
+            return True
+
         if direct.media_call == other.media_call and leg is not None:
             status = 480
-
-            def done() -> None:
-                refer.finish(200)
-                self._direct_calls.hand_out(other, asked)
-
-            new = Party(asked.shown, asked.from_, asked.agent_id)
-            if await self._direct_calls.take_over(direct, party, new, leg, done):
+            new = Party(asked.shown, asked.from_, asked.agent_id, asked.trunk)
+            if await self._direct_calls.take_over(direct, party, new, leg, decide):
                 return
-            await self._direct_calls.join_again(other)
-        await self._direct_not_taken(direct, party, refer, asked.shown, status)
+        await self._direct_calls.give_back(other)
+        await self._direct_not_taken(direct, transfer, asked.shown, status)
 
     # An INVITE with Replaces: a phone takes the place of another (RFC 3891)
 
     async def replace(self, call: sip.IncomingCall, agent_id: str, replaced: sip.Call) -> None:
         """An agent goes on at another of their phones. TheirError 403 for a call that is not theirs, 481, 488, 491."""
         contact = self._calls.contact_of(replaced)
+        found = self._direct_calls.find(replaced)
         if contact is not None:
             self._may_replace(contact.id, contact.agent_id == agent_id and contact.state is State.CONNECTED)
-            like = self._calls.branch_of(contact.id)
-            leg = await self._answered(call, contact.id, like, kinds_of(contact.channel))
-            if not await self._calls.take_over(contact, leg, lambda: contact.state is State.CONNECTED):
-                leg.end("the call is over")
-                return
+            work, call_id = self._move_contact(call, agent_id, contact), contact.id
+        elif found is not None:
+            direct, party = found
+            self._may_replace(direct.id, party.agent_id == agent_id and direct.connected_at is not None)
+            work, call_id = self._move_direct(call, direct, party), direct.id
+        else:
+            raise TheirError("That Call Is Not Here", 481)
+        self._moving.add(call_id)
+        try:
+            await work
+        finally:
+            self._moving.discard(call_id)
+
+    async def _move_contact(self, call: sip.IncomingCall, agent_id: str, contact: Contact) -> None:
+        like = self._calls.branch_of(contact.id)
+        leg = await self._answered(call, contact.id, like, kinds_of(contact.channel))
+        if await self._calls.take_over(contact, leg, lambda: contact.state is State.CONNECTED):
             self._events.write(
                 "contact.moved", contact=contact.id, agent=agent_id, call_id=call.id, session=contact.session
             )
-            return
-        found = self._direct_calls.find(replaced)
-        if found is None:
-            raise TheirError("That Call Is Not Here", 481)
-        direct, party = found
-        self._may_replace(direct.id, party.agent_id == agent_id and direct.connected_at is not None)
+        else:
+            leg.end("the call is over")
+            await self._calls.join_again(contact)
+
+    async def _move_direct(self, call: sip.IncomingCall, direct: DirectCall, party: Party) -> None:
         other = direct.other(party).leg
-        leg = await self._answered(
-            call, direct.media_call, other.branch if other is not None else None, ALL_KINDS
-        )
+        like = other.branch if other is not None else None
+        leg = await self._answered(call, direct.media_call, like, ALL_KINDS)
         same = Party(party.shown, party.from_, party.agent_id)
         if not await self._direct_calls.take_over(direct, party, same, leg):
             leg.end("the call is over")
+            await self._direct_calls.join_again(direct)
 
     def _may_replace(self, call_id: str, theirs: bool) -> None:
         if not theirs:
             raise TheirError("Not Your Call", 403)
-        if call_id in self._under_way:
+        if self._busy(call_id):
             raise TheirError("A Transfer Is Under Way", 491)
 
     async def _answered(
@@ -461,16 +526,15 @@ class Transfers:
             session=contact.session,
         )
 
-    def _tell_transferred(
-        self, contact: Contact, transfer: _Transfer, agent_id: str | None, to: str, leg: Leg, how: str
-    ) -> None:
+    def _tell_transferred(self, contact: Contact, transfer: _Transfer, to: Party, how: str) -> None:
         self._contacts.transferred(
             contact,
-            agent_id,
+            to.agent_id,
             from_agent=transfer.giver,
-            to=to,
+            to=to.shown,
+            through=to.trunk,
             how=how,
-            call_id=leg.call.id,
+            call_id=to.leg.call.id if to.leg is not None else None,
             session=contact.session,
         )
         transfer.refer.finish(200)
@@ -494,7 +558,7 @@ class Transfers:
         )
         transfer.refer.finish(status)
 
-    def _tell_direct(self, kind: str, direct: DirectCall, party: Party, to: str, **facts: Any) -> None:
+    def _tell_direct(self, kind: str, direct: DirectCall, giver: str, to: str, **facts: Any) -> None:
         self._events.write(
-            f"call.{kind}", agent=party.agent_id, call=direct.id, session=direct.session, to=to, **facts
+            f"call.{kind}", agent=giver, call=direct.id, session=direct.session, to=to, **facts
         )

@@ -12,6 +12,8 @@ DISPOSITION_WORDS = {
     "customer_gave_up": "the customer left before anyone answered",
     "customer_lost": "the customer’s connection was lost",
     "agent_lost": "the agent’s phone was lost",
+    "other_hung_up": "whoever it was passed on to ended it",
+    "other_lost": "whoever it was passed on to was lost",
     "no_agent": "nobody could answer",
     "idle": "nobody wrote any more",
     "media_failed": "sound or picture failed",

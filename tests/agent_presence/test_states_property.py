@@ -232,7 +232,10 @@ class AgentsAtWork(RuleBasedStateMachine):
             if record.state is AgentState.RESERVED:
                 assert list(record.active) == [record.reserved_for]
             assert (record.reserved_for is None) is (record.lease_until is None)
-            assert (record.state is AgentState.WRAP_UP) is (record.wrap_up_until is not None)
+            if record.state is AgentState.WRAP_UP:
+                assert record.wrap_up_until is not None
+            elif record.state is not AgentState.RESERVED:  # by name, while they were writing up
+                assert record.wrap_up_until is None
             if record.state is AgentState.READY:
                 assert record.wants_ready
                 assert record.present

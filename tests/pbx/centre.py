@@ -10,7 +10,7 @@ from agent_presence.roster import Agent
 from config.database import Database
 from config.errors import OurError, TheirError
 from config.events import Event
-from config.settings import TrunkSettings
+from config.trunk_settings import TrunkSettings
 from kb_portal.customer import Customer
 from kb_portal.product import Product
 from kb_portal.provider import Provider, ProviderNumber
@@ -54,6 +54,8 @@ class FakeMedia:
         self.offers: list[dict[str, Any]] = []
         self.answers: list[dict[str, Any]] = []
         self.last_packet_at: dict[str, float] = {}
+        self.pressed: list[tuple[str, str]] = []
+        self.keyless: set[str] = set()
         self.different = False
         self.dead = False
 
@@ -113,6 +115,11 @@ class FakeMedia:
         self.joined.append((call, a, b))
         for branch in (a, b):
             self.playing.pop((call, branch), None)
+
+    async def keys(self, call: str, branch: str, keys: str) -> bool:
+        self._known(call, branch)
+        self.pressed.append((branch, keys))
+        return branch not in self.keyless
 
     async def part(self, call: str, a: str, b: str) -> None: ...
 
@@ -193,8 +200,8 @@ class Ringing(_Call):
     def header(self, name: str) -> str:
         return str(dict(self.more["headers"])[name])
 
-    def ring(self, status: int = 180) -> None:
-        self.tell(sip.Progress(status, Request("X", "sip:x").headers, b""))
+    def ring(self, status: int = 180, body: bytes = b"") -> None:
+        self.tell(sip.Progress(status, Request("X", "sip:x").headers, body))
 
     def pick_up(self, body: bytes = b"answer of the phone") -> None:
         if self.over is not None:
@@ -235,11 +242,13 @@ class Caller(_Call, sip.IncomingCall):
         self.replaces: sip.Call | None = None
         self.session_id = f"session-{Caller._number}"
         self.rung: list[int] = []
+        self.early = b""
         self.accepted: bytes | None = None
         self.refused: tuple[int, str | None] | None = None
 
     def ring(self, status: int = 180, headers: Any = (), body: bytes = b"", **more: Any) -> None:
         self.rung.append(status)
+        self.early = body
 
     def accept(self, body: bytes, headers: Any = ()) -> None:
         self.answered = True

@@ -47,4 +47,6 @@ def test_what_the_table_does_not_know_is_our_fault(move: str) -> None:
 
 
 def test_every_disposition_says_whose_doing_it_was() -> None:
-    assert {disposition.whose for disposition in Disposition} == {"customer", "agent", "server", "nobody"}
+    assert {disposition.whose for disposition in Disposition} == {
+        "customer", "agent", "other", "server", "nobody",
+    }  # fmt: skip

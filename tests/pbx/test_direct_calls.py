@@ -34,7 +34,9 @@ def nothing_is_left(centre: Centre) -> None:
         assert centre.staffing.direct_calls(agent) == 0
     assert centre.direct_calls._of_agent == {}
     assert centre.direct_calls._in_media == {}
-    assert [timer for timer in centre.clock.getDelayedCalls() if "_sweep" not in str(timer)] == []
+    assert len(centre.direct_calls._deadlines) == 0
+    timers = [str(timer) for timer in centre.clock.getDelayedCalls()]
+    assert [timer for timer in timers if "_sweep" not in timer and "Deadlines._meet" not in timer] == []
 
 
 def kinds(centre: Centre) -> list[str]:
@@ -233,6 +235,92 @@ async def test_a_number_is_called_through_its_trunk_under_the_trunks_name() -> N
     phone.hang_up()
     await centre.settle()
     nothing_is_left(centre)
+
+
+async def test_what_a_carrier_says_before_the_answer_is_heard() -> None:
+    centre = await two()
+    caller = await centre.dials("ana", "+4930123456")
+    (phone,) = centre.phone.rung
+    phone.ring(183, b"the carrier's announcement")
+    await centre.settle()
+    (direct,) = centre.direct_calls
+    assert centre.media.joined == [(direct.id, f"{direct.id}-1", f"{direct.id}-2-1")]
+    assert (caller.rung, caller.early) == ([183], b"answer to offer of the caller")
+    phone.ring(180)
+    phone.ring(183, b"the carrier's announcement")
+    await centre.settle()
+    assert caller.rung == [183], "a 180 would make the phone ring over it"
+    answers = len(centre.media.answers)
+    phone.pick_up(b"the carrier's announcement")
+    await centre.settle()
+    assert caller.accepted == caller.early
+    assert len(centre.media.answers) == answers, "the same answer is not made twice"
+    assert kinds(centre) == ["call.started", "call.ringing", "call.connected"]
+    caller.hang_up()
+    await centre.settle()
+    nothing_is_left(centre)
+
+
+async def test_the_answer_may_come_from_elsewhere_than_the_announcement() -> None:
+    centre = await two()
+    caller = await centre.dials("ana", "+4930123456")
+    (phone,) = centre.phone.rung
+    phone.ring(183, b"an announcement")
+    phone.ring(183, b"another one")
+    phone.pick_up(b"the answer")
+    await centre.settle()
+    assert caller.rung == [183]
+    assert caller.accepted == b"answer to offer of the caller"
+    assert len(centre.media.joined) == 3
+    caller.hang_up()
+    await centre.settle()
+    nothing_is_left(centre)
+
+
+@pytest.mark.parametrize("body", [b"the number is not in use", b"nothing in common"])
+async def test_an_announcement_and_then_a_refusal(body: bytes) -> None:
+    centre = await two()
+    caller = await centre.dials("ana", "+4930123456")
+    (phone,) = centre.phone.rung
+    phone.ring(183, body)
+    await centre.settle()
+    phone.refuse(404)
+    await centre.settle()
+    assert caller.refused == (404, None)
+    nothing_is_left(centre)
+
+
+async def test_the_caller_gives_up_during_the_announcement() -> None:
+    centre = await two()
+    caller = await centre.dials("ana", "+4930123456")
+    (phone,) = centre.phone.rung
+    phone.ring(183, b"an announcement")
+    caller.tell(Cancelled(""))
+    await centre.settle()
+    assert phone.log == ["CANCEL"]
+    nothing_is_left(centre)
+
+
+@pytest.mark.parametrize(("to", "answers"), [("+4930123456", [b"answer to moved"]), ("bo", [488])])
+async def test_an_update_before_the_answer_is_answered(to: str, answers: list[bytes | int]) -> None:
+    centre = await two()
+    caller = await centre.dials("ana", to)
+    (phone,) = centre.phone.rung
+    phone.ring(183, b"an announcement")
+    phone.tell(sip.Reoffered(b"moved"))
+    await centre.settle()
+    assert phone.reoffer_answers == answers
+    phone.pick_up(b"an announcement")
+    await centre.settle()
+    assert caller.answered
+
+
+async def test_a_colleagues_phone_is_heard_when_it_is_answered_and_not_before() -> None:
+    centre = await two()
+    caller = await centre.dials("ana", "bo")
+    centre.phone.rung[0].ring(183, b"music of the phone's own")
+    await centre.settle()
+    assert (caller.rung, caller.early, centre.media.joined) == ([180], b"", [])
 
 
 @pytest.mark.parametrize(

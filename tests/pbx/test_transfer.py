@@ -52,12 +52,15 @@ class Story:
         self.ana: Ringing
 
     @classmethod
-    async def begin(cls) -> Story:
+    async def begin(cls, channel: str = "voice") -> Story:
         centre = await Centre.open()
         story = cls(centre)
         await centre.agent("ana")
         await centre.agent("bo", wifi=1)
-        story.contact = await centre.asks("maria")
+        if channel == "video":
+            await centre.house.bind("ana", contact_uri="sip:ana@192.0.2.7:5062", features={"video": ""})
+            await centre.settle()
+        story.contact = await centre.asks("maria", channel)
         story.customer = await centre.calls_in(story.contact)
         story.ana = centre.phone.rung[-1]
         story.ana.pick_up()

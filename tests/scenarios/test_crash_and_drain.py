@@ -12,8 +12,10 @@ from tests.peers.people import (
     Reader,
     make_ready,
     phone,
+    phone_hears,
 )
 from tests.peers.process import until
+from tests.peers.sipp import Sipp
 from tests.peers.warmline import Warmline
 
 
@@ -187,3 +189,105 @@ async def test_ctrl_c_ends_calls_and_keeps_chats(tmp_path: Path) -> None:
                 lambda: any("written while waiting" in text for _, text in bo.texts()),
                 "the line, in Bo's phone",
             )
+
+
+async def test_a_crash_while_a_colleague_is_rung_and_the_agent_has_left(tmp_path: Path) -> None:
+    """Nobody is with the customer then but the server, which dies: what is stored has them in the queue."""
+    async with (
+        Warmline(tmp_path) as server,
+        phone(tmp_path, server, "ana", tone=880) as ana,
+        phone(tmp_path, server, "bo", video=False) as bo,
+    ):
+        await make_ready(server, ana)
+        async with Reader(tmp_path, server, BOILER_ARTICLE) as maria:
+            await maria.ask_for("voice")
+            await ana.event("CALL_INCOMING")
+            await ana.accept()
+            await maria.reaches("connected")
+            contact = (await server.event("contact.connected"))["contact_id"]
+            await ana.command("transfer", "sip:bo@127.0.0.1")
+            await bo.event("CALL_INCOMING")
+            await ana.hang_up()
+            await server.agent_is("agent-ana", "WrapUp", "Ready")
+            assert server.agent_state("agent-bo") == "Reserved"
+
+            await crash_and_restart(server)
+
+            assert "contact.ended" not in server.kinds(contact)
+            await server.agent_is("agent-bo", "NotReady", "Ready", "Offline", seconds=2)
+            # The page calls again, and Ana, who is ready, is the one who can help.
+            await ana.event("CALL_INCOMING", count=2, seconds=30)
+            await ana.accept()
+            again = await server.event("contact.connected", count=2)
+            assert (again["contact_id"], again["agent_id"]) == (contact, "agent-ana")
+            await maria.reaches("connected")
+            await until(lambda: maria.hears_tone(880), "Ana's tone in the browser")
+
+            # Bo's phone still rings for nobody: answered now, it finds nobody, and disturbs nobody.
+            await bo.accept()
+            await until(lambda: maria.hears_tone(880), "Ana's tone still")
+            assert server.agent_state("agent-ana") == "Talking"
+            await maria.hang_up()
+            await server.event("contact.ended", contact_id=contact, disposition="customer_hung_up")
+
+
+async def test_a_direct_call_cut_by_a_crash_leaves_both_agents_free(tmp_path: Path) -> None:
+    async with (
+        Warmline(tmp_path) as server,
+        phone(tmp_path, server, "ana", tone=880, video=False) as ana,
+        phone(tmp_path, server, "bo", tone=620, video=False) as bo,
+    ):
+        await make_ready(server, bo)
+        established = len(ana.seen("CALL_ESTABLISHED"))
+        await ana.dial("sip:bo@127.0.0.1")
+        await bo.event("CALL_INCOMING")
+        await bo.accept()
+        await until(lambda: phone_hears(bo, 880), "Ana's tone at Bo's phone")
+
+        await crash_and_restart(server)
+
+        # Each hangs up what is left at their phone; the server knows no such call, and says so (481).
+        await ana.hang_up()
+        await bo.hang_up()
+        await ana.event("CALL_CLOSED", count=1)
+        await bo.event("CALL_CLOSED", count=2)
+        assert server.agent_state("agent-bo") == "Ready"
+        await ana.dial("sip:bo@127.0.0.1")
+        await bo.event("CALL_INCOMING", count=2)
+        await bo.accept()
+        await ana.event("CALL_ESTABLISHED", count=established + 2)
+        await until(lambda: phone_hears(bo, 880), "Ana's tone at Bo's phone again")
+        await ana.hang_up()
+        await server.event("call.ended")
+
+
+async def test_ctrl_c_while_a_customer_is_passed_on(tmp_path: Path) -> None:
+    async with (
+        Warmline(tmp_path) as server,
+        phone(tmp_path, server, "ana", audio_codecs="pcmu/8000/1", video=False) as ana,
+        phone(tmp_path, server, "bo", video=False) as bo,
+    ):
+        await make_ready(server, ana)
+        keys = {"number": "+15550200", "caller": "+15550100001"}
+        async with Sipp(
+            tmp_path, "caller_waits_for_bye", server_port=server.sip_port, port=server.trunk_port, keys=keys
+        ) as sipp:
+            await ana.event("CALL_INCOMING")
+            await ana.accept()
+            contact = (await server.event("contact.connected"))["contact_id"]
+            await ana.command("transfer", "sip:bo@127.0.0.1")
+            await bo.event("CALL_INCOMING")
+
+            server.process.interrupt()
+            await bo.event("CALL_CLOSED", seconds=5)
+            await sipp.finished(10)
+            assert await server.process.wait(12) == 0, server.process.output()[-3000:]
+            assert "Traceback" not in server.process.output()
+            ended = await server.event("contact.ended", contact_id=contact)
+            assert (ended["facts"]["disposition"], ended["facts"]["whose"]) == ("server_stopped", "server")
+            failed = await server.event("contact.transfer_failed", contact_id=contact)
+            assert (failed["facts"]["status"], failed["facts"]["then"]) == (487, "ended")
+
+            await server.start()
+            assert server.agent_state("agent-ana") not in {"Reserved", "Talking"}
+            assert server.agent_state("agent-bo") not in {"Reserved", "Talking"}

@@ -95,6 +95,32 @@ async def test_a_browser_hears_the_colleague_and_is_heard(tmp_path: Path) -> Non
             await server.agent_is("agent-bo", "WrapUp", "NotReady")
 
 
+async def test_a_video_call_goes_on_as_a_voice_call_at_a_phone_without_pictures(tmp_path: Path) -> None:
+    async with (
+        Warmline(tmp_path) as server,
+        phone(tmp_path, server, "ana", tone=880) as ana,
+        phone(tmp_path, server, "bo", tone=1500, **PCMU) as bo,
+    ):
+        await make_ready(server, ana)
+        async with Reader(tmp_path, server, BOILER_ARTICLE) as maria:
+            await maria.ask_for("video")
+            await ana.event("CALL_INCOMING")
+            await ana.accept()
+            await maria.reaches("connected")
+            await until(maria.sees_moving_pictures, "Ana's moving picture in the browser")
+            await ana.command("transfer", "sip:bo@127.0.0.1")
+            await bo.event("CALL_INCOMING")
+            assert "m=video" not in bo.invites()[-1].body
+            await bo.accept()
+            told = await server.event("contact.transferred")
+            assert told["agent_id"] == "agent-bo"
+            await until(lambda: maria.hears_tone(1500), "Bo's tone in the browser")
+            await until(lambda: phone_hears(bo, 620), "Maria's tone at Bo's phone")
+            await maria.hang_up()
+            await bo.event("CALL_CLOSED")
+            await server.event("contact.ended", disposition="customer_hung_up")
+
+
 async def test_a_colleague_who_rejects_it(tmp_path: Path) -> None:
     async with (
         Warmline(tmp_path) as server,

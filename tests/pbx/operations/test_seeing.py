@@ -10,7 +10,8 @@ from twisted.internet.task import Clock
 
 from config.database import Database
 from config.events import EventLog
-from config.settings import Settings, TrunkSettings
+from config.settings import Settings
+from config.trunk_settings import TrunkSettings
 from pbx.operations.seeing import Parts, Seeing
 from sip_trunk.flow import Flow
 from sip_trunk.guard import Guard, Rates
