@@ -341,6 +341,7 @@ function farewell(disposition) {
   if (disposition === "no_agent") return "Nobody could be reached. We are sorry: please try again a little later.";
   if (disposition === "server_stopped") return "The help desk has closed for a moment. Please try again in a minute.";
   if (disposition === "idle") return "Nobody had written for a while, so the chat has ended.";
+  if (!contact.agent && contact.connected_at) return `The ${what} has ended.`;
   if (!contact.agent) return "Your request has ended before anybody was found. Please try again.";
   if (disposition === "customer" || disposition === "customer_hung_up") return `You ended the ${what} with ${firstName()}.`;
   if (disposition === "agent_hung_up") return `${firstName()} ended the ${what}.`;
