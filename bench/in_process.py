@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import gc
 import pstats
 import secrets
 import sys
@@ -251,6 +252,8 @@ async def measure(reactor: Any, options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="warmline-bench-") as folder:
         server = Server(Path(folder), reactor)
         await server.start()
+        gc.collect()
+        gc.freeze()  # as the server itself does
         for name, run in SUBJECTS.items():
             if options.only not in (None, name):
                 continue

@@ -182,7 +182,9 @@ class Call:
         self._hangup(reason or "", extra)
 
     def _hangup(self, reason: str, headers: list[tuple[str, str]]) -> None:
-        waits = self._referrals is not None and self._referrals.after_last_words(lambda: self._bye_now(headers))
+        waits = self._referrals is not None and self._referrals.after_last_words(
+            lambda: self._bye_now(headers)
+        )
         if not waits:
             self.bye(headers)
         self._finish(Ended("us", reason))

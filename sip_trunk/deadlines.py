@@ -19,11 +19,14 @@ NEVER = float("inf")
 class Deadline:
     """Something to be done at a time; `cancel` may be called at any time, also when it is over."""
 
-    __slots__ = ("_action", "_of", "at")
+    __slots__ = ("_action", "_arguments", "_of", "at")
 
-    def __init__(self, of: Deadlines, at: float, action: Callable[[], None]) -> None:
+    def __init__(
+        self, of: Deadlines, at: float, action: Callable[..., None], arguments: tuple[object, ...]
+    ) -> None:
         self._of = of
-        self._action: Callable[[], None] | None = action
+        self._action: Callable[..., None] | None = action
+        self._arguments = arguments
         self.at = at
 
     @property
@@ -38,7 +41,7 @@ class Deadline:
     def meet(self) -> None:
         action, self._action = self._action, None
         if action is not None:
-            action()
+            action(*self._arguments)
 
 
 class Deadlines:
@@ -65,9 +68,9 @@ class Deadlines:
     def after(self, seconds: float, action: Callable[[], None]) -> Deadline:
         return self.at(self._clock.seconds() + seconds, action)
 
-    def at(self, when: float, action: Callable[[], None]) -> Deadline:
+    def at(self, when: float, action: Callable[..., None], *arguments: object) -> Deadline:
         """Call `action` at `when`, by the clock given. An exception it raises is logged."""
-        deadline = Deadline(self, when, action)
+        deadline = Deadline(self, when, action, arguments)
         self._count += 1
         heappush(self._heap, (when, self._count, deadline))
         if when < self._call_at:

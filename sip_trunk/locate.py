@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import random
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from sip_trunk.sip.errors import SipFault
@@ -61,6 +62,12 @@ class Resolver(Protocol):
 
 
 def is_numeric(host: str) -> bool:
+    # No address is longer, and nobody shall fill the cache with long names.
+    return len(host) <= 64 and _is_numeric(host)
+
+
+@lru_cache(maxsize=4096)
+def _is_numeric(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:

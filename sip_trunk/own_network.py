@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 _EVERYBODY = ip_address("255.255.255.255")
@@ -13,6 +14,11 @@ def leads_here(host: str) -> bool:
     A peer from elsewhere that names such an address as its own would have us knock at our own doors, or a cloud's
     metadata service, in its place.
     """
+    return len(host) <= 64 and _leads_here(host)
+
+
+@lru_cache(maxsize=4096)
+def _leads_here(host: str) -> bool:
     try:
         address = ip_address(host)
     except ValueError:

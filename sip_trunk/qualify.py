@@ -49,6 +49,7 @@ class TrunkProbe:
         self._missed = dict.fromkeys(self._trunks, 0)
         self._timers: dict[Trunk, IDelayedCall] = {}
         self._asked: dict[Trunk, object] = {}
+        self._answer: set[Trunk] = set()
 
     def start(self) -> None:
         """The first ones go out at once."""
@@ -66,6 +67,8 @@ class TrunkProbe:
         if trunk.account is not None and not trunk.registered:
             self._next(trunk, AGAIN_S)  # there is no way to be asked about
             return
+        if trunk.answers and self._missed[trunk] >= MISSED:
+            self._missed[trunk] = 0  # it has been registered with anew
         self._timers[trunk] = self._clock.callLater(ANSWER_S, self._miss, trunk)
         answer = self._agent.request(
             "OPTIONS",
@@ -83,11 +86,14 @@ class TrunkProbe:
             return
         self._timers[trunk].cancel()
         self._missed[trunk] = 0
+        self._answer.add(trunk)
         self._set(trunk, True)
         self._next(trunk, trunk.options_s)
 
     def _miss(self, trunk: Trunk) -> None:
-        self._missed[trunk] += 1
+        # A carrier that answers REGISTER and never an OPTIONS is there all the same.
+        if trunk.account is None or trunk in self._answer:
+            self._missed[trunk] += 1
         if self._missed[trunk] >= MISSED:
             self._set(trunk, False)
         self._next(trunk, min(trunk.options_s, AGAIN_S) - ANSWER_S)

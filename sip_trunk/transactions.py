@@ -88,7 +88,7 @@ class Transaction:
 
     def _start(self, effect: StartTimer) -> None:
         timer = effect.timer
-        deadline = self._layer.timers.at(effect.at, lambda: self.step(timer))
+        deadline = self._layer.timers.at(effect.at, self.step, timer)
         if timer in RETRANSMISSION or timer is Timer.TRYING:
             self._retransmission = deadline
         else:
@@ -109,6 +109,12 @@ class Transaction:
         self._stop(Timer.A)
         self._stop(Timer.B)
         self._layer.forget(self)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Nobody is told anything any more. Whoever listened often holds the transaction in turn: such a ring is
+        left to the garbage collector, which has to look at everything there is to find it."""
+        raise NotImplementedError
 
 
 class ClientTransaction(Transaction):
@@ -188,6 +194,9 @@ class ClientTransaction(Transaction):
     def _give_up(self) -> None:
         if self.machine.state is client.State.PROCEEDING:
             self.step(Event.ABANDON)
+
+    def _let_go(self) -> None:
+        self.on_response = self.on_failure = _ignore
 
     def _carry_out(self, effect: Effect, message: Message | None) -> None:
         if effect is Do.DELIVER:
@@ -271,6 +280,9 @@ class ServerTransaction(Transaction):
             self.step(Event.ACK, request)
         else:
             self.step(Event.REQUEST, request)
+
+    def _let_go(self) -> None:
+        self.on_cancel = self.on_failure = _ignore
 
     def _carry_out(self, effect: Effect, message: Message | None) -> None:
         if effect is Do.SEND_TRYING:

@@ -11,6 +11,7 @@ import resource
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, overload
 
 from twisted.internet.abstract import isIPv6Address
@@ -286,11 +287,15 @@ class Transports:
 
     def contact_uri(self, flow: Flow, user: str) -> str:
         """Our address for the peer at the other end of this flow."""
-        transport = {"UDP": "", "WSS": ";transport=ws"}.get(
-            flow.transport, f";transport={flow.transport.lower()}"
-        )
-        uri = SipUri(user=user or None, host=self._host(flow), port=self._port(flow))
-        return f"{uri}{transport}"
+        # Many calls have the same; a long name is not kept, so that nobody can fill memory.
+        write = _contact_uri if len(user) <= 64 else _contact_uri.__wrapped__
+        return write(user, self._host(flow), self._port(flow), flow.transport)
+
+
+@lru_cache(maxsize=4096)
+def _contact_uri(user: str, host: str, port: int | None, transport: str) -> str:
+    said = {"UDP": "", "WSS": ";transport=ws"}.get(transport, f";transport={transport.lower()}")
+    return f"{SipUri(user=user or None, host=host, port=port)}{said}"
 
 
 def _files() -> int:

@@ -336,12 +336,13 @@ function goneElsewhere() {
 
 function farewell(disposition) {
   const what = contact.channel === "chat" ? "chat" : "call";
+  // They were passed on to somebody outside, who has no name here.
+  if (!contact.agent && contact.connected_at) return `The ${what} has ended.`;
   if (disposition === "customer_gave_up" || (disposition === "customer" && !contact.agent)) return "You left the queue.";
   if (disposition === "logged_out") return "You have been logged out. Log in again to go on.";
   if (disposition === "no_agent") return "Nobody could be reached. We are sorry: please try again a little later.";
   if (disposition === "server_stopped") return "The help desk has closed for a moment. Please try again in a minute.";
   if (disposition === "idle") return "Nobody had written for a while, so the chat has ended.";
-  if (!contact.agent && contact.connected_at) return `The ${what} has ended.`;
   if (!contact.agent) return "Your request has ended before anybody was found. Please try again.";
   if (disposition === "customer" || disposition === "customer_hung_up") return `You ended the ${what} with ${firstName()}.`;
   if (disposition === "agent_hung_up") return `${firstName()} ended the ${what}.`;

@@ -25,13 +25,10 @@ _QUOTED = r'"[^"\\]*(?:\\.[^"\\]*)*"'
 _TOKEN_ONLY = re.compile(_TOKEN)
 _PARAM = re.compile(rf'\s*;\s*({_TOKEN})(?:\s*=\s*({_QUOTED}|[^\s;,"<>\x00-\x1f\x7f]+))?', re.DOTALL)
 _LIST_ITEM = re.compile(rf'(?:[^,"<]+|{_QUOTED}|<[^<>]*>)*', re.DOTALL)
-_PLAIN_PARAMS = rf"(?:;{_TOKEN}(?:=[A-Za-z0-9\-.!%*_+`'~:\[\]]+)?)*"
-_PLAIN_PARAMS_ONLY = re.compile(_PLAIN_PARAMS)
 # How nearly all are written: no folds, no escapes, no stray spaces. The patterns below take the rest.
-_PLAIN_NAME_ADDR = re.compile(rf'(?:"([^"\\]*)" ?)?<([^<>\s]+)>({_PLAIN_PARAMS})')
-_PLAIN_VIA = re.compile(
-    rf"SIP/2\.0/([A-Z]+) ([A-Za-z0-9.-]*[A-Za-z0-9])(?::([0-9]{{1,5}}))?({_PLAIN_PARAMS})"
-)
+_PLAIN_PARAMS = re.compile(rf"(?:;{_TOKEN}(?:=[A-Za-z0-9\-.!%*_+`'~:\[\]]+)?)*")
+_PLAIN_ADDRESS = re.compile(r'(?:"([^"\\]*)" ?)?<([^<>\s]+)')
+_PLAIN_SENT_BY = re.compile(r"SIP/2\.0/([A-Z]+) ([A-Za-z0-9.-]*[A-Za-z0-9])(?::([0-9]{1,5}))?")
 # Possessive: what white space and name share must be tried in one way only, or a long one takes its square in time.
 _NAME_ADDR = re.compile(rf'\s*+(?:({_QUOTED})\s*+|([^"<>,;:@]*+))<([^<>\s]+)>', re.DOTALL)
 _ADDR_SPEC = re.compile(r'\s*([^<>\s",;?]+)')
@@ -100,7 +97,7 @@ def _plain_params(text: str) -> ParamDict:
 
 def parse_params(text: str, at: int = 0) -> ParamDict:
     """Read `;name=value;flag` to the end of the text, values as they came, quotes and all. Raises BadMessage."""
-    if _PLAIN_PARAMS_ONLY.fullmatch(text, at):
+    if _PLAIN_PARAMS.fullmatch(text, at):
         return _plain_params(text[at:])
     params: dict[str, str | None] = {}
     end = len(text)
@@ -120,10 +117,10 @@ def parse_params(text: str, at: int = 0) -> ParamDict:
 
 
 def write_params(params: ParamDict) -> str:
-    return "".join(f";{name}" if value is None else f";{name}={value}" for name, value in params.items())
+    return "".join([f";{name}" if value is None else f";{name}={value}" for name, value in params.items()])
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class NameAddr:
     """A From, To, Contact, Route and the like; a value: make a changed one with `with_param`.
 
@@ -239,10 +236,12 @@ def parse_name_addr(text: str) -> NameAddr:
 
 
 def _parse_name_addr(text: str) -> NameAddr:
-    match = _PLAIN_NAME_ADDR.fullmatch(text)
-    if match is not None:
-        display, uri_text, params = match.groups()
-        return NameAddr(display or "", parse_uri(uri_text), _plain_params(params) if params else {})
+    address, bracket, params = text.rpartition(">")
+    if bracket and len(address) <= _CACHED_UP_TO and _PLAIN_PARAMS.fullmatch(params):
+        # Its tag is new in each dialog, the address before it is not.
+        read = _plain_address(address)
+        if read is not None:
+            return NameAddr(*read, _plain_params(params) if params else {})
     match = _NAME_ADDR.match(text)
     if match is not None:
         quoted, plain, uri_text = match.groups()
@@ -255,6 +254,13 @@ def _parse_name_addr(text: str) -> NameAddr:
         display, uri_text = "", match[1]
     at = match.end()
     return NameAddr(display, parse_uri(uri_text), parse_params(text, at) if at < len(text) else {})
+
+
+@lru_cache(maxsize=4096)
+def _plain_address(text: str) -> tuple[str, Uri] | None:
+    """Display name and URI of a name-addr as nearly all are written, without its closing bracket."""
+    match = _PLAIN_ADDRESS.fullmatch(text)
+    return None if match is None else (match[1] or "", parse_uri(match[2]))
 
 
 _parse_name_addr_cached = lru_cache(maxsize=8192)(_parse_name_addr)
@@ -270,10 +276,13 @@ def parse_contacts(values: Iterable[str]) -> list[NameAddr] | Literal["*"]:
 
 def parse_via(text: str) -> Via:
     """Read one hop. Raises BadMessage."""
-    match = _PLAIN_VIA.fullmatch(text)
-    if match is not None:
-        transport, host, port, plain = match.groups()
-        return Via(transport, host, _via_port(port), _plain_params(plain) if plain else {})
+    sent_by, semicolon, _ = text.partition(";")
+    if len(sent_by) <= _CACHED_UP_TO:
+        # Its branch is new in each transaction, where it was sent from is not.
+        read = _plain_sent_by(sent_by)
+        at = len(sent_by)
+        if read is not None and (not semicolon or _PLAIN_PARAMS.fullmatch(text, at)):
+            return Via(*read, _plain_params(text[at:]) if semicolon else {})
     match = _VIA.match(text)
     if match is None:
         raise BadMessage("Bad Via")
@@ -287,6 +296,12 @@ def parse_via(text: str) -> Via:
     return Via(transport.upper(), host, _via_port(port), params)
 
 
+@lru_cache(maxsize=4096)
+def _plain_sent_by(text: str) -> tuple[str, str, int | None] | None:
+    match = _PLAIN_SENT_BY.fullmatch(text)
+    return None if match is None else (match[1], match[2], _via_port(match[3]))
+
+
 def _via_port(text: str | None) -> int | None:
     # A response may be sent there, so it must be one that can be sent to.
     port = int(text) if text else None
@@ -297,6 +312,10 @@ def _via_port(text: str | None) -> int | None:
 
 def parse_cseq(text: str) -> CSeq:
     """Raises BadMessage; the number must fit 31 bits (RFC 3261 s8.1.1.5)."""
+    return _parse_cseq_cached(text) if len(text) <= 40 else _parse_cseq(text)
+
+
+def _parse_cseq(text: str) -> CSeq:
     match = _CSEQ.fullmatch(text)
     number = -1 if match is None else int(match[1])
     if match is None or number >= 2**31:
@@ -304,11 +323,22 @@ def parse_cseq(text: str) -> CSeq:
     return CSeq(number, match[2])
 
 
+# Most dialogs and registrations are short, so the numbers are small and come again and again.
+_parse_cseq_cached = lru_cache(maxsize=2048)(_parse_cseq)
+
+
 def parse_media_type(text: str) -> tuple[str, ParamDict]:
     """Read a Content-Type: "type/subtype" in lower case, and its parameters. Raises BadMessage."""
+    return _parse_media_type_cached(text) if len(text) <= 60 else _parse_media_type(text)
+
+
+def _parse_media_type(text: str) -> tuple[str, ParamDict]:
     kind, semicolon, _ = text.partition(";")
     major, slash, minor = kind.partition("/")
     major, minor = major.strip(), minor.strip()
     if not slash or not is_token(major) or not is_token(minor):
         raise BadMessage("Bad Content-Type")
     return f"{major}/{minor}".lower(), parse_params(text, len(kind)) if semicolon else {}
+
+
+_parse_media_type_cached = lru_cache(maxsize=512)(_parse_media_type)

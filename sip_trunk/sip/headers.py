@@ -6,7 +6,7 @@ What reads one header's value lives in header_values.py and extension_headers.py
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from sys import intern
 from typing import Any
 
@@ -145,12 +145,13 @@ def header_key(name: str) -> str:
     return KEYS.get(name) or KEYS.get(lowered := name.lower()) or lowered
 
 
-def _checked(name: str, value: str) -> str:
+def _line(name: str, value: str) -> str:
     # A line break in a value would let whoever chose the value write headers of their own. A NUL breaks no line, and a
     # peer that has one in its From (RFC 4475 s3.1.1.2) must get it back in every request of the dialog.
-    if "\n" in value or "\r" in value:
-        raise SipFault(f"Line break in {name}")
-    return f"{name}: {value}"
+    line = f"{name}: {value}"
+    if "\n" in line or "\r" in line:
+        raise SipFault(f"Line break in {name!r}")
+    return line
 
 
 class Headers:
@@ -159,21 +160,32 @@ class Headers:
     `cache` holds what was parsed from a header, by its key; changing a header forgets it.
     """
 
-    __slots__ = ("cache", "keys", "lines")
+    __slots__ = ("_firsts", "cache", "keys", "lines")
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         self.keys: list[str] = []
         self.lines: list[str] = []
         self.cache: dict[str, Any] = {}
-        for name, value in pairs:
-            self.add(name, value)
+        self._firsts: dict[str, str] | None = None
+        if pairs != ():
+            self.extend(pairs)
 
     @classmethod
     def from_lines(cls, keys: list[str], lines: list[str]) -> Headers:
         """Headers of lines as they stand on the wire (a folded one with its line breaks), and their keys."""
         headers = cls()
-        headers.keys, headers.lines, headers.cache = keys, lines, {}
+        headers.keys = keys
+        headers.lines = lines
         return headers
+
+    def firsts(self) -> Mapping[str, str]:
+        """The first line of each name, by its key; good until a header is changed."""
+        firsts = self._firsts
+        if firsts is None:
+            # Of several with one key the last to be put in stays: hence from the end. They are as many as each other,
+            # and to have that checked would take as long as all the rest.
+            firsts = self._firsts = dict(zip(reversed(self.keys), reversed(self.lines)))  # noqa: B905
+        return firsts
 
     def _value(self, index: int) -> str:
         value = self.lines[index].partition(":")[2]
@@ -187,9 +199,9 @@ class Headers:
 
     def first(self, key: str) -> str | None:
         """As `get`, for a name that is a `header_key` already."""
-        try:
-            line = self.lines[self.keys.index(key)]
-        except ValueError:
+        firsts = self._firsts
+        line = (firsts if firsts is not None else self.firsts()).get(key)
+        if line is None:
             return None
         value = line.partition(":")[2].strip(" \t")
         return _FOLD.sub(" ", value).strip(" \t") if "\r" in value else value
@@ -209,16 +221,27 @@ class Headers:
     def add(self, name: str, value: str) -> None:
         """Append a line. Raises SipFault for a value that holds a line break."""
         key = header_key(name)
-        self.lines.append(_checked(name, value))
+        self.lines.append(_line(name, value))
         self.keys.append(key)
-        if self.cache:
-            self._forget(key)
+        self._forget(key)
+
+    def extend(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Append a line for each (name, value). Raises SipFault for a value that holds a line break."""
+        keys, lines, cache = self.keys, self.lines, self.cache
+        for name, value in pairs:
+            # As `add`, in one place: this is how every message of ours comes about.
+            lines.append(_line(name, value))
+            key = KEYS.get(name) or header_key(name)
+            keys.append(key)
+            if cache:
+                self._forget(key)
+        self._firsts = None
 
     def prepend(self, name: str, value: str) -> None:
         """Put a line before the first of its name, or before all others. Raises SipFault."""
         key = header_key(name)
         index = self.keys.index(key) if key in self.keys else 0
-        self.lines.insert(index, _checked(name, value))
+        self.lines.insert(index, _line(name, value))
         self.keys.insert(index, key)
         self._forget(key)
 
@@ -228,7 +251,7 @@ class Headers:
         if key not in self.keys:
             self.add(name, value)
             return
-        line = _checked(name, value)
+        line = _line(name, value)
         index = self.keys.index(key)
         self.lines[index] = line
         if self.keys.count(key) > 1:
@@ -241,8 +264,9 @@ class Headers:
         """Change the first value alone, the others of a comma-separated line staying. Raises SipFault."""
         key = header_key(name)
         index = self.keys.index(key)
-        rest = split_list(self._value(index))[1:] if key in LISTS else []
-        self.lines[index] = _checked(name, ", ".join([value, *rest]))
+        if key in LISTS and "," in self.lines[index]:
+            value = ", ".join([value, *split_list(self._value(index))[1:]])
+        self.lines[index] = _line(name, value)
         self._forget(key)
 
     def remove_first(self, name: str) -> str | None:
@@ -254,7 +278,7 @@ class Headers:
         value = self._value(index)
         items = split_list(value) if key in LISTS else [value]
         if len(items) > 1:
-            self.lines[index] = _checked(name, ", ".join(items[1:]))
+            self.lines[index] = _line(name, ", ".join(items[1:]))
         else:
             del self.keys[index], self.lines[index]
         self._forget(key)
@@ -268,9 +292,11 @@ class Headers:
         self._forget(key)
 
     def _forget(self, key: str) -> None:
-        self.cache.pop(key, None)
-        if key == "via":
-            self.cache.pop("top via", None)
+        self._firsts = None
+        if self.cache:
+            self.cache.pop(key, None)
+            if key == "via":
+                self.cache.pop("top via", None)
 
     def copy(self) -> Headers:
         return Headers.from_lines(self.keys.copy(), self.lines.copy())

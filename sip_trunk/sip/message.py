@@ -98,6 +98,11 @@ REASONS: dict[int, str] = {
     606: "Not Acceptable",
 }
 
+METHODS = frozenset(
+    """ACK BYE CANCEL INFO INVITE MESSAGE NOTIFY OPTIONS PRACK PUBLISH REFER REGISTER SUBSCRIBE UPDATE""".split()  # noqa: SIM905
+)
+"""Those that need no look at their letters to be known for tokens."""
+
 # RFC 3261 s8.2.6.2; s12.1.1 for Record-Route; s8.2.6.1 for a 100.
 _COPIED = frozenset(("via", "from", "to", "call-id", "cseq"))
 _COPIED_WITH_ROUTE = _COPIED | {"record-route"}
@@ -137,11 +142,14 @@ class Message:
         """The message as it goes on the wire; a Content-Length that does not fit the body is put right."""
         headers = self.headers
         length = len(self.body)
-        written = headers.first("content-length")
-        if written != str(length) and not (
-            written and written.isdigit() and delta_seconds(written) == length
-        ):
-            headers.set("Content-Length", str(length))
+        if "content-length" not in headers.keys:
+            headers.add("Content-Length", str(length))
+        else:
+            written = headers.first("content-length")
+            if written != str(length) and not (
+                written and written.isdigit() and delta_seconds(written) == length
+            ):
+                headers.set("Content-Length", str(length))
         head = _encode("\r\n".join((self.start_line, *headers.lines, "", "")))
         return head + self.body if length else head
 
@@ -367,7 +375,9 @@ class Request(Message):
 
     @property
     def start_line(self) -> str:
-        if not self.uri_text or " " in self.uri_text or "\n" in self.uri_text or not is_token(self.method):
+        if not self.uri_text or " " in self.uri_text or "\n" in self.uri_text or "\r" in self.uri_text:
+            raise SipFault("Bad start line")
+        if self.method not in METHODS and not is_token(self.method):
             raise SipFault("Bad start line")
         return f"{self.method} {self.uri_text} SIP/2.0"
 
@@ -414,11 +424,12 @@ class Request(Message):
         for key, line in zip(self.headers.keys, self.headers.lines, strict=True):
             if key in copied:
                 keys.append(key)
-                tagless = key == "to" and to_tag is not None and not self._has_to_tag()
-                lines.append(f"{line.rstrip()};tag={to_tag}" if tagless else line)
+                lines.append(line)
+        if to_tag is not None and "to" in keys and not self._has_to_tag():
+            index = keys.index("to")
+            lines[index] = f"{lines[index].rstrip()};tag={to_tag}"
         made = Headers.from_lines(keys, lines)
-        for name, value in headers:
-            made.add(name, value)
+        made.extend(headers)
         return Response(status, reason, made, body, content_type)
 
     def _has_to_tag(self) -> bool:

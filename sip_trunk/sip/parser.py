@@ -12,7 +12,7 @@ from enum import Enum
 
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.headers import KEYS, Headers, header_key, is_token
-from sip_trunk.sip.message import Message, Request, Response
+from sip_trunk.sip.message import METHODS, Message, Request, Response
 from sip_trunk.sip.uri import SipUri
 
 
@@ -106,15 +106,12 @@ def _read_head(head: bytes, limits: Limits) -> tuple[Message | None, BadMessage 
         # What one element takes for a line break and the next does not is how headers are smuggled.
         text = re.sub(r"\r(?!\n)|(?<!\r)\n", " ", text)
         fault = BadMessage("Bare CR or LF")
-    lines = text.split("\r\n")
-    if "\r\n " in text or "\r\n\t" in text:
-        lines = _unfolded(lines)
-    start_line = lines.pop(0)
+    start_line, *lines = text.split("\r\n")
     try:
-        # Nearly every line has a name in a spelling we know, and one pass over them is enough.
+        # Nearly every line has a name in a spelling we know, and one pass over them is enough: none is folded then.
         keys = [KEYS[line[: line.index(":")]] for line in lines]
     except (KeyError, ValueError):
-        keys, lines, bad_line = _read_names(lines)
+        keys, lines, bad_line = _read_names(_unfolded(lines))
         fault = fault or bad_line
     message, bad_start = _read_start_line(start_line, Headers.from_lines(keys, lines))
     return message, bad_start or fault
@@ -141,7 +138,7 @@ def _unfolded(lines: list[str]) -> list[str]:
     joined: list[str] = []
     for line in lines:
         # A start line cannot be folded: white space after it starts a line that has no name, which is a fault.
-        if line[:1] in (" ", "\t") and len(joined) > 1:
+        if line[:1] in (" ", "\t") and joined:
             joined[-1] += "\r\n" + line
         else:
             joined.append(line)
@@ -155,7 +152,7 @@ def _read_start_line(line: str, headers: Headers) -> tuple[Message | None, BadMe
             return None, BadMessage("Bad status line")
         return Response(int(match[1]), match[2], headers), None
     parts = line.split(" ")
-    if len(parts) == 3 and parts[2] == "SIP/2.0" and is_token(parts[0]) and parts[1]:
+    if len(parts) == 3 and parts[2] == "SIP/2.0" and (parts[0] in METHODS or is_token(parts[0])) and parts[1]:
         return Request(parts[0], parts[1], headers), None
     # Not a Request-Line. If it looks as though it was meant to be one, read enough to answer it.
     words = line.split()
@@ -180,7 +177,7 @@ def _fault_of(message: Message) -> BadMessage | None:
 
 def _check(message: Message) -> None:
     keys = message.headers.keys
-    names = set(keys)
+    names = message.headers.firsts().keys()
     if not names >= _MANDATORY:
         raise BadMessage(
             f"Missing {next(name for key, name in (*_ONCE, ('via', 'Via')) if key not in names)}"

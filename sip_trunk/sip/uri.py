@@ -75,10 +75,14 @@ def _unescape(text: str) -> str:
 
 
 def _escape(text: str, safe: str) -> str:
+    if text.isalnum() and text.isascii():
+        return text  # as nearly all are
     return quote(text, safe=safe, errors="surrogateescape")
 
 
 def _write_params(params: Params) -> str:
+    if not params:
+        return ""
     written = ((_escape(name, _UNESCAPED_IN_PARAM), value) for name, value in params)
     return "".join(f";{name}" if value is None else f";{name}={value}" for name, value in written)
 

@@ -19,6 +19,7 @@ from sip_trunk.sip.headers import (
     split_list,
     unquote_string,
 )
+from sip_trunk.sip.message import Request, Response
 from sip_trunk.sip.uri import SipUri, TelUri
 
 
@@ -75,6 +76,43 @@ def test_a_copy_is_its_own() -> None:
     other = headers.copy()
     other.set("To", "u")
     assert headers.get("To") == "t"
+
+
+@pytest.mark.parametrize("value", ["a\r\nEvil: 1", "a\nb", "a\rb", "a\r\n folded"])
+def test_no_way_in_takes_a_line_break(value: str) -> None:
+    headers = Headers([("To", "t")])
+    for pairs in ([("Subject", value)], [(value, "subject")], [("Subject", "fine"), ("Subject", value)]):
+        with pytest.raises(SipFault):
+            Headers(pairs)
+        with pytest.raises(SipFault):
+            headers.extend(pairs)
+        with pytest.raises(SipFault):
+            Request("INVITE", "sip:a@h", pairs)
+        with pytest.raises(SipFault):
+            Request("INVITE", "sip:a@h", [("To", "t")]).response(200, headers=pairs)
+    with pytest.raises(SipFault):
+        Response(200, content_type=value)
+    assert all("\n" not in line and "\r" not in line for line in headers.lines)
+
+
+def test_what_is_read_first_follows_every_change() -> None:
+    headers = Headers([("To", "one"), ("t", "two")])
+    assert headers.get("To") == "one"
+    headers.prepend("To", "zero")
+    assert headers.get("To") == "zero"
+    headers.replace_first("To", "0")
+    assert headers.get("To") == "0"
+    assert headers.remove_first("To") == "0"
+    assert headers.get("To") == "one"
+    headers.set("To", "only")
+    assert headers.get("To") == "only"
+    headers.remove("To")
+    assert headers.get("To") is None
+    headers.add("To", "again")
+    assert headers.get("To") == "again"
+    headers.extend([("From", "me")])
+    assert headers.get("From") == "me"
+    assert headers.copy().get("From") == "me"
 
 
 @pytest.mark.parametrize("value", ["a\r\nEvil: 1", "a\nb", "a\rb"])

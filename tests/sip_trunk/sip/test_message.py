@@ -110,6 +110,10 @@ def test_a_start_line_that_would_break_the_message_is_not_written() -> None:
         Request("INVITE", "sip:a@h SIP/2.0\r\nEvil: 1").to_bytes()
     with pytest.raises(SipFault):
         Response(200, "OK\r\nEvil: 1").to_bytes()
+    with pytest.raises(SipFault):
+        Request("INVITE", "sip:a@h\rEvil:1").to_bytes()
+    with pytest.raises(SipFault):
+        Request("INVITE\r\nEvil:", "sip:a@h").to_bytes()
 
 
 def test_a_name_that_is_no_valid_unicode_stops_nothing() -> None:
