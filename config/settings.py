@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import ipaddress
-import json
 import re
 import socket
 import tomllib
@@ -17,14 +16,15 @@ from typing import Any
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from config import setting_values as value_of
+from config import trunk_settings
 from config.errors import OurError
+from config.trunk_settings import TrunkSettings
 
 PREFIX = "WARMLINE_"
 # Says where the file is, so it cannot stand in it.
 FILE_VARIABLE = PREFIX + "CONFIG"
 
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
 
@@ -34,38 +34,6 @@ class SettingsError(OurError):
     def __init__(self, faults: list[str]) -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(faults))
-
-
-@dataclass(frozen=True, slots=True)
-class TrunkSettings:
-    """A carrier or an existing PBX whose calls are let in, from these peers (``address`` or ``address:port``) only, and
-    which may be called through.
-
-    dial: prefixes of the numbers (E.164) that may be called through it; none: no number may.
-    via: where calls out go, ``host``, ``host:port`` or either with ``;transport=udp``, ``tcp`` or ``tls``; a host alone
-    is looked up with SRV; empty: the first peer. username, password: for its digest challenges. options_s: seconds
-    between the OPTIONS by which it is known to be up; 0: none are sent, and it counts as up. caller_id: the number
-    calls out come from (E.164). extensions: whether its callers may dial our agents' user names.
-    """
-
-    name: str
-    peers: tuple[str, ...]
-    dial: tuple[str, ...] = ()
-    via: str = ""
-    username: str = ""
-    password: str = field(default="", repr=False)
-    options_s: float = 60.0
-    caller_id: str = ""
-    extensions: bool = False
-
-    def shown(self) -> dict[str, Any]:
-        """What was set of it, to be shown: without its password."""
-        told = {
-            each.name: getattr(self, each.name)
-            for each in dataclasses.fields(self)
-            if getattr(self, each.name) != each.default
-        }
-        return told | {"password": "***"} if self.password else told
 
 
 def _setting(default: Any, meaning: str) -> Any:
@@ -147,8 +115,9 @@ class Settings:
     trunks: tuple[TrunkSettings, ...] = _setting(
         (TrunkSettings("sample-carrier", ("127.0.0.1:5070",)),),
         "trunks whose calls are let in: [[trunks]] with name and peers, and to call out through one dial (prefixes as "
-        "+49), via, username, password, options_s, caller_id; extensions = true lets its callers dial agents' "
-        "user names (as a variable: JSON)",
+        "+49), via, username, password, options_s, caller_id; register = true registers with it (register_as: the "
+        "address, where it is not the username's; register_s: for how long); extensions = true lets its callers dial "
+        "agents' user names (as a variable: JSON)",
     )
 
     @property
@@ -276,24 +245,8 @@ def _perhaps(wrong: str, known: list[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _text(raw: Any) -> str:
-    if not isinstance(raw, str):
-        raise ValueError(f"{raw!r} should be text")
-    return raw.strip()
-
-
-def _host(raw: Any) -> str:
-    text = _text(raw)
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        if not _HOST.fullmatch(text) or text.replace(".", "").isdigit():
-            raise ValueError(f"{text!r} is neither an address nor a name") from None
-        return text.lower()
-
-
 def _host6(raw: Any) -> str:
-    text = _text(raw)
+    text = value_of.text(raw)
     try:
         return str(ipaddress.IPv6Address(text)) if text else ""
     except ValueError:
@@ -301,7 +254,7 @@ def _host6(raw: Any) -> str:
 
 
 def _realm(raw: Any) -> str:
-    text = _text(raw)
+    text = value_of.text(raw)
     if not text or not text.isprintable() or '"' in text or "\\" in text:
         raise ValueError(f"{text!r} cannot be a realm: it must be printable text without quotes")
     return text
@@ -315,16 +268,6 @@ def _whole(low: int, high: int) -> Callable[[Any], int]:
         return int(text)
 
     return read
-
-
-def _seconds(raw: Any) -> float:
-    try:
-        value = float(raw) if not isinstance(raw, bool) else -1.0
-    except (TypeError, ValueError):
-        value = -1.0
-    if not 0 <= value <= 86400:
-        raise ValueError(f"{raw!r} should be a number of seconds from 0 to 86400")
-    return value
 
 
 def _switch(raw: Any) -> bool:
@@ -348,14 +291,14 @@ def _ports(raw: Any) -> tuple[int, int]:
 
 
 def _data(raw: Any) -> Path:
-    text = _text(raw)
+    text = value_of.text(raw)
     if not text:
         raise ValueError("a folder is needed")
     return Path(text).expanduser()
 
 
 def _database_url(raw: Any) -> str:
-    text = _text(raw)
+    text = value_of.text(raw)
     try:
         kind = make_url(text).get_backend_name() if text else "sqlite"
     except ArgumentError:
@@ -366,146 +309,32 @@ def _database_url(raw: Any) -> str:
 
 
 def _redis_url(raw: Any) -> str:
-    text = _text(raw)
+    text = value_of.text(raw)
     if text and not re.match(r"(rediss?|unix)://", text):
         raise ValueError("should be redis://host:port/number")
     return text
 
 
-def _trunks(raw: Any) -> tuple[TrunkSettings, ...]:
-    if isinstance(raw, str):
-        try:
-            raw = json.loads(raw) if raw.strip() else []
-        except json.JSONDecodeError as error:
-            raise ValueError(f"is not JSON: {error}") from None
-    if not isinstance(raw, list):
-        raise ValueError("should be a list of trunks")
-    trunks = tuple(_trunk(each, place) for place, each in enumerate(raw, 1))
-    names = [trunk.name for trunk in trunks]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"two trunks have the name {name!r}")
-    return trunks
-
-
-def _trunk(raw: Any, place: int) -> TrunkSettings:
-    if not isinstance(raw, dict):
-        raise ValueError(f"trunk {place} should be a table with name and peers")
-    strange = raw.keys() - {each.name for each in dataclasses.fields(TrunkSettings)}
-    if strange:
-        raise ValueError(f"trunk {place} has the unknown keys {', '.join(sorted(map(str, strange)))}")
-    name, peers = raw.get("name"), raw.get("peers")
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"trunk {place} has no name")
-    if not isinstance(peers, list) or not peers:
-        raise ValueError(f"trunk {name!r} has no list of peers")
-    try:
-        optional = {key: _TRUNK_READERS[key](raw[key]) for key in _TRUNK_READERS if key in raw}
-    except ValueError as error:
-        raise ValueError(f"trunk {name!r}: {error}") from None
-    trunk = TrunkSettings(name, tuple(_peer(name, peer) for peer in peers), **optional)
-    if bool(trunk.username) != bool(trunk.password):
-        raise ValueError(f"trunk {name!r}: username and password are set together or not at all")
-    return trunk
-
-
-def _dial(raw: Any) -> tuple[str, ...]:
-    if not isinstance(raw, list) or not all(
-        isinstance(each, str) and re.fullmatch(r"\+[0-9]{0,15}", each) for each in raw
-    ):
-        raise ValueError(
-            f"dial {raw!r} should be a list of prefixes of numbers, as +49 (+ alone: every number)"
-        )
-    return tuple(raw)
-
-
-def _via(raw: Any) -> str:
-    text = _text(raw)
-    found = re.fullmatch(
-        r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:;]+)(?::([0-9]{1,5}))?(?:;transport=(?:udp|tcp|tls))?", text
-    )
-    try:
-        if found is None or not 0 < int(found[2] or 5060) <= 65535:
-            raise ValueError
-        _host(found[1].strip("[]"))
-    except ValueError:
-        raise ValueError(f"via {text!r} should be host, host:port or host:port;transport=tcp") from None
-    return text
-
-
-def _digest_text(raw: Any) -> str:
-    # What is wrong with a password is not said by showing it.
-    if not isinstance(raw, str) or not raw.isprintable():
-        raise ValueError("username and password should be printable text")
-    return raw
-
-
-def _caller_id(raw: Any) -> str:
-    text = _text(raw)
-    if text and not re.fullmatch(r"\+[1-9][0-9]{6,14}", text):
-        raise ValueError(f"caller_id {text!r} should be a number as +15550100")
-    return text
-
-
-def _options_s(raw: Any) -> float:
-    seconds = _seconds(raw)
-    if 0 < seconds < 5:
-        raise ValueError(f"options_s {raw!r} should be 0 or at least 5 seconds")
-    return seconds
-
-
 def _networks(raw: Any) -> str:
-    text = ", ".join(_text(raw).replace(",", " ").split())
+    text = ", ".join(value_of.text(raw).replace(",", " ").split())
     for each in text.split(", ") if text else []:
         ipaddress.ip_network(each, strict=False)
     return text
 
 
 def _capture(raw: Any) -> str:
-    text = _text(raw)
-    if text and (";" in text or not re.search(r":[0-9]+\Z", _via(text))):
+    text = value_of.text(raw)
+    if text and (";" in text or not re.search(r":[0-9]+\Z", value_of.way(text))):
         raise ValueError(f"{text!r} should be host:port")
     return text
 
 
-def _truth(raw: Any) -> bool:
-    if not isinstance(raw, bool):
-        raise ValueError(f"extensions {raw!r} should be true or false")
-    return raw
-
-
-def _peer(name: str, raw: Any) -> str:
-    found = (
-        re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:]+)(?::([0-9]{1,5}))?", raw)
-        if isinstance(raw, str)
-        else None
-    )
-    # A name would have to be looked up again and again, and whoever answers for it could let anybody in.
-    try:
-        ipaddress.ip_address(found[1].strip("[]") if found is not None else "")
-    except ValueError:
-        found = None
-    if found is None or not 0 < int(found[2] or 5060) <= 65535:
-        raise ValueError(f"trunk {name!r}: the peer {raw!r} should be address or address:port")
-    return str(raw)
-
-
-_TRUNK_READERS: dict[str, Callable[[Any], Any]] = {
-    "dial": _dial,
-    "via": _via,
-    "username": _digest_text,
-    "password": _digest_text,
-    "options_s": _options_s,
-    "caller_id": _caller_id,
-    "extensions": _truth,
-}
-
 _READERS: dict[str, Callable[[Any], Any]] = {
     "data": _data,
-    "host": _host,
-    "public_host": _host,
+    "host": value_of.host,
+    "public_host": value_of.host,
     "public_host6": _host6,
-    "domain": _host,
+    "domain": value_of.host,
     "realm": _realm,
     "http_port": _whole(0, 65535),
     "https_port": _whole(0, 65535),
@@ -514,25 +343,25 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "rtp_ports": _ports,
     "database_url": _database_url,
     "redis_url": _redis_url,
-    "certificate": _text,
-    "private_key": _text,
-    "trusted_authorities": _text,
+    "certificate": value_of.text,
+    "private_key": value_of.text,
+    "trusted_authorities": value_of.text,
     "sample_data": _switch,
     "robot_agent": _switch,
-    "ring_s": _seconds,
-    "unreachable_s": _seconds,
-    "wrap_up_s": _seconds,
-    "lease_s": _seconds,
-    "chat_idle_s": _seconds,
+    "ring_s": value_of.seconds,
+    "unreachable_s": value_of.seconds,
+    "wrap_up_s": value_of.seconds,
+    "lease_s": value_of.seconds,
+    "chat_idle_s": value_of.seconds,
     "chats_per_agent": _whole(1, 20),
-    "drain_s": _seconds,
+    "drain_s": value_of.seconds,
     "guard_exempt": _networks,
-    "metrics_token": _digest_text,
+    "metrics_token": value_of.secret,
     "hep": _capture,
     "hep_id": _whole(0, 2**32 - 1),
-    "hep_password": _digest_text,
+    "hep_password": value_of.secret,
     "hep_masked": _switch,
-    "trunks": _trunks,
+    "trunks": trunk_settings.trunks,
 }
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from config.errors import OurError, TheirError, WarmlineError
-from media.control import Framed, to_bytes, to_text
+from media.control import Framed
 from media.prompts import Prompts
 from media.relay import Relay
-from media.server import ALL_KINDS, Profile
+from media.server import Profile
 
 
 class Control(Framed):
@@ -34,25 +34,16 @@ class Control(Framed):
 
     def serve(self, relay: Relay) -> None:
         self._methods = {
-            "answer": lambda call, branch, offer, kinds, like: to_text(
-                relay.answer(call, branch, to_bytes(offer), kinds=ALL_KINDS.intersection(kinds), like=like)
+            "answer": relay.answer,
+            "answer_joined": relay.answer_joined,
+            "offer": lambda call, branch, profile, like, kinds: relay.offer(
+                call, branch, profile=Profile(profile), like=like, kinds=kinds
             ),
-            "answer_joined": lambda call, branch, offer, peer, answer: to_text(
-                relay.answer_joined(call, branch, to_bytes(offer), peer=peer, answer=to_bytes(answer))
-            ),
-            "offer": lambda call, branch, profile, like, kinds: to_text(
-                relay.offer(
-                    call,
-                    branch,
-                    profile=Profile(profile),
-                    like=like,
-                    kinds=None if kinds is None else frozenset(kinds),
-                )
-            ),
-            "accept": lambda call, branch, answer: relay.accept(call, branch, to_bytes(answer)),
+            "accept": relay.accept,
             "compatible": relay.compatible,
             "play": relay.play,
             "stop": relay.stop,
+            "keys": relay.keys,
             "join": relay.join,
             "part": relay.part,
             "drop": relay.drop,
@@ -123,6 +114,7 @@ async def serve(options: argparse.Namespace) -> None:
         # What is there now stays: collections that walk it over and over would delay packets for nothing.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(10_000)
         await over.wait()
     relay.close()
 

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from config.errors import OurError, TheirError
-from media.control import Framed, to_bytes, to_text
+from media.control import Framed
 from media.server import ALL_KINDS, Profile
 
 log = Logger()
@@ -32,9 +32,9 @@ class RemoteMedia(ABC):
 
     @abstractmethod
     def _ask(self, method: str, *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:
-        """Said at once, so that requests go out in the order they were made, whoever awaits them when."""
+        """Said at once, so that requests go out in the order they were made, whoever awaits them when, or nobody."""
 
-    async def answer(
+    def answer(
         self,
         call: str,
         branch: str,
@@ -42,11 +42,10 @@ class RemoteMedia(ABC):
         *,
         kinds: frozenset[str] = ALL_KINDS,
         like: str | None = None,
-    ) -> bytes:
-        answer = self._ask("answer", call, branch, to_text(offer), kinds=sorted(kinds), like=like)
-        return to_bytes(await answer)
+    ) -> asyncio.Future[bytes]:
+        return self._ask("answer", call, branch, offer, kinds=kinds, like=like)
 
-    async def offer(
+    def offer(
         self,
         call: str,
         branch: str,
@@ -54,41 +53,43 @@ class RemoteMedia(ABC):
         profile: Profile,
         like: str | None = None,
         kinds: frozenset[str] | None = None,
-    ) -> bytes:
-        only = sorted(kinds) if kinds is not None else None
-        return to_bytes(await self._ask("offer", call, branch, profile=profile.value, like=like, kinds=only))
+    ) -> asyncio.Future[bytes]:
+        return self._ask("offer", call, branch, profile=profile.value, like=like, kinds=kinds)
 
-    async def accept(self, call: str, branch: str, answer: bytes) -> None:
-        await self._ask("accept", call, branch, to_text(answer))
+    def accept(self, call: str, branch: str, answer: bytes) -> asyncio.Future[None]:
+        return self._ask("accept", call, branch, answer)
 
-    async def answer_joined(self, call: str, branch: str, offer: bytes, *, peer: str, answer: bytes) -> bytes:
-        ours = self._ask("answer_joined", call, branch, to_text(offer), peer=peer, answer=to_text(answer))
-        return to_bytes(await ours)
+    def answer_joined(
+        self, call: str, branch: str, offer: bytes, *, peer: str, answer: bytes
+    ) -> asyncio.Future[bytes]:
+        return self._ask("answer_joined", call, branch, offer, peer=peer, answer=answer)
 
-    async def compatible(self, call: str, a: str, b: str) -> bool:
-        return bool(await self._ask("compatible", call, a, b))
+    def compatible(self, call: str, a: str, b: str) -> asyncio.Future[bool]:
+        return self._ask("compatible", call, a, b)
 
-    async def play(self, call: str, branch: str, prompt: str, *, repeat: bool = False) -> float:
-        return float(await self._ask("play", call, branch, prompt, repeat=repeat))
+    def play(self, call: str, branch: str, prompt: str, *, repeat: bool = False) -> asyncio.Future[float]:
+        return self._ask("play", call, branch, prompt, repeat=repeat)
 
-    async def stop(self, call: str, branch: str) -> None:
-        await self._ask("stop", call, branch)
+    def stop(self, call: str, branch: str) -> asyncio.Future[None]:
+        return self._ask("stop", call, branch)
 
-    async def join(self, call: str, a: str, b: str) -> None:
-        await self._ask("join", call, a, b)
+    def keys(self, call: str, branch: str, keys: str) -> asyncio.Future[bool]:
+        return self._ask("keys", call, branch, keys)
 
-    async def part(self, call: str, a: str, b: str) -> None:
-        await self._ask("part", call, a, b)
+    def join(self, call: str, a: str, b: str) -> asyncio.Future[None]:
+        return self._ask("join", call, a, b)
 
-    async def drop(self, call: str, branch: str) -> None:
-        await self._ask("drop", call, branch)
+    def part(self, call: str, a: str, b: str) -> asyncio.Future[None]:
+        return self._ask("part", call, a, b)
 
-    async def delete(self, call: str) -> None:
-        await self._ask("delete", call)
+    def drop(self, call: str, branch: str) -> asyncio.Future[None]:
+        return self._ask("drop", call, branch)
 
-    async def stats(self, call: str) -> dict[str, Any]:
-        found: dict[str, Any] = await self._ask("stats", call)
-        return found
+    def delete(self, call: str) -> asyncio.Future[None]:
+        return self._ask("delete", call)
+
+    def stats(self, call: str) -> asyncio.Future[dict[str, Any]]:
+        return self._ask("stats", call)
 
 
 class EmbeddedMedia(RemoteMedia):

@@ -7,10 +7,11 @@ import ipaddress
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 
 from config.errors import OurError, TheirError
 from media.rtp import MAX_PACKET, Packet, Stream, is_rtcp, nowhere
-from media.sdp import NOWHERE
+from media.sdp import LONGEST_IP, NOWHERE
 
 Address = tuple[str, int]
 
@@ -20,6 +21,7 @@ class PortRange:
 
     def __init__(self, host: str, first: int, last: int) -> None:
         self.host = host
+        self.anywhere = ipaddress.ip_address(host).is_unspecified
         self._free = deque(range(first + first % 2, last, 2))
 
     def __len__(self) -> int:
@@ -62,13 +64,18 @@ def bind(host: str, port: int, receive_buffer: int = 0) -> socket.socket:
 
 def destination(address: str, port: int) -> Address:
     """Where a description says its writer is. Raises TheirError(488) for what we cannot send to."""
+    if len(address) > LONGEST_IP or not _is_one_we_send_to(address):
+        raise TheirError("The media address must be an IPv4 address", 488)
+    return address, port
+
+
+@lru_cache(4096)
+def _is_one_we_send_to(address: str) -> bool:
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
-        raise TheirError("The media address must be an IP address", 488) from None
-    if ip.version != 4 or ip.is_multicast or (ip.is_unspecified and address != NOWHERE):
-        raise TheirError("The media address must be an IPv4 address", 488)
-    return address, port
+        return False
+    return ip.version == 4 and not ip.is_multicast and (not ip.is_unspecified or address == NOWHERE)
 
 
 class PlainEndpoint:
@@ -108,7 +115,7 @@ class PlainEndpoint:
         self._mux = False
         self._closed = False
         self._local = ports.host.startswith("127.")
-        self._may_connect = not ipaddress.ip_address(ports.host).is_unspecified
+        self._may_connect = not ports.anywhere
         self._read()
         loop.add_reader(self._rtcp.fileno(), self._rtcp_readable)
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from config.errors import OurError, TheirError
 from media import offer_answer, rtcp, sdp
+from media.keys import Keys
 from media.offer_answer import Line, Local
 from media.plain import PlainEndpoint, PortRange, destination
 from media.prompts import Frames, Prompts
 from media.rtp import Packet, Stream
-from media.sdp import Media, Origin
+from media.sdp import Media, Origin, SessionDescription
 from media.server import ALL_KINDS, Profile
 from media.webrtc import BrowserPort, BrowserTransport
 
@@ -25,6 +26,9 @@ FRAME_S = 0.020
 SWEEP_S = 1.0
 # A plain RTP peer that was heard and then sends neither RTP nor RTCP this long is gone.
 SILENCE_S = 60.0
+
+
+_Read = tuple[SessionDescription, Profile, tuple[Line, ...]]
 
 
 class Leg:
@@ -36,13 +40,16 @@ class Leg:
         self.profile = profile
         self.lines: tuple[Line, ...] = ()
         self.offered: tuple[Line, ...] = ()
+        # Its first offer as it was read: once somebody has answered the call, the same is answered again.
+        self.read: tuple[tuple[bytes, frozenset[str]], _Read] | None = None
         self.streams: list[Stream | None] = []
         self.endpoints: dict[Stream, PlainEndpoint] = {}
         self.transport: BrowserTransport | None = None
-        self.session_id = secrets.randbelow(1 << 62)
+        self.session_id = secrets.randbits(62)
         self.version = 0
         self.peer: Leg | None = None
         self.playing: Playing | None = None
+        self.keys: Keys | None = None
         self.heard_at = 0.0
         self.gone = False
 
@@ -113,14 +120,19 @@ class Relay:
         kinds: frozenset[str] = ALL_KINDS,
         like: str | None = None,
     ) -> bytes:
-        description = sdp.parse(offer)
-        profile, lines = offer_answer.read_offer(description, kinds)
+        leg = self._calls.get(call, {}).get(branch)
+        if leg is not None and leg.read is not None and leg.read[0] == (offer, kinds):
+            description, profile, lines = leg.read[1]
+        else:
+            description = sdp.parse(offer)
+            profile, lines = offer_answer.read_offer(description, kinds)
+        read = (offer, kinds), (description, profile, lines)
         if like is not None:
             lines = offer_answer.narrowed(lines, self._leg(call, like).lines)
-        leg = self._calls.get(call, {}).get(branch)
         new = leg is None
         if leg is None:
             leg = self._new_leg(call, branch, profile)
+            leg.read = read
         elif leg.profile is not profile:
             raise TheirError("A call cannot change between WebRTC and plain RTP", 488)
         try:
@@ -199,12 +211,40 @@ class Relay:
             self._playing.discard(leg.playing)
             leg.playing = None
 
+    def keys(self, call: str, branch: str, keys: str) -> bool:
+        leg = self._leg(call, branch)
+        audio = leg.first("audio")
+        if audio is None:
+            return False
+        stream, line = audio
+        speech = next(p for p in line.theirs if not offer_answer.is_event(p))
+        events = [p for p in line.theirs if offer_answer.is_event(p)]
+        if not events:
+            return False
+        if leg.keys is None:
+            if not leg.ready or not line.they_receive:
+                return True  # on hold nobody hears a key, whichever way it is told
+            # RFC 4733 §2.1: its clock is that of the audio beside it, where they were asked for one like that.
+            event = next((p for p in events if p.clock == speech.clock), events[0])
+            leg.keys = Keys(
+                self._loop, stream, event.number, event.clock, self._now, lambda: self._keys_sent(leg)
+            )
+        leg.keys.add(keys)
+        return True
+
+    def _keys_sent(self, leg: Leg) -> None:
+        leg.keys = None
+        audio = leg.first("audio")
+        if audio is not None:
+            audio[0].takes = audio[1].they_receive
+
     def join(self, call: str, a: str, b: str) -> None:
         first, second = self._leg(call, a), self._leg(call, b)
         if first is second:
             raise OurError("a leg cannot be joined to itself")
         self.stop(call, a)
         self.stop(call, b)
+        first.read = second.read = None
         for leg in (first, second):
             if leg.peer is not None and leg.peer not in (first, second):
                 self._unlink(leg, leg.peer)
@@ -228,6 +268,8 @@ class Relay:
             return
         if leg.playing is not None:
             self._playing.discard(leg.playing)
+        if leg.keys is not None:
+            leg.keys.stop()
         if leg.peer is not None:
             self._unlink(leg, leg.peer)
         if leg.transport is not None:
@@ -329,6 +371,10 @@ class Relay:
             if not line.accepted:
                 self._shut(leg, index, stream)
                 continue
+            if leg.keys is not None:
+                # Their payload type may be another from here on; what was pressed in this moment is lost.
+                leg.keys.stop()
+                leg.keys = None
             if line.they_receive and not stream.takes:
                 # What was held back was never sent: numbers go on where they stopped, or it would look like loss.
                 stream.source_ssrc = None

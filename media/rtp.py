@@ -72,8 +72,9 @@ class Stream:
     )
 
     def __init__(self, kind: str, packet: Packet) -> None:
+        random = secrets.token_bytes(14)  # asked for once: each asking is a call to the system
         self.kind = kind
-        self.name = f"warmline-{secrets.token_hex(4)}"
+        self.name = f"warmline-{random[10:].hex()}"
         self.packet = packet
         self.send: Callable[[int], None] = nowhere
         self.send_rtcp: Callable[[bytes], None] = nowhere
@@ -88,9 +89,9 @@ class Stream:
         self.last_in = 0.0
         # What goes out to the peer. Sequence and time start at random (RFC 3550 section 5.1).
         self.takes = False
-        self.ssrc = secrets.randbelow(0xFFFFFFFF) + 1
-        self.seq = secrets.randbelow(0x8000)
-        self.timestamp = secrets.randbelow(0x80000000)
+        self.ssrc = int.from_bytes(random[:4]) or 1
+        self.seq = int.from_bytes(random[4:6]) & 0x7FFF
+        self.timestamp = int.from_bytes(random[6:10]) & 0x7FFFFFFF
         self.at = 0.0
         self.source: Stream | None = None
         self.source_ssrc: int | None = None
@@ -159,6 +160,24 @@ class Stream:
         data = self.packet.data
         _pack(data, 0, 0x80, payload_type | (0x80 if first else 0), self.seq, self.timestamp, self.ssrc)
         data[12:size] = frame
+        self.packets_out += 1
+        self.bytes_out += size
+        self.send(size)
+
+    def begin_event(self, clock: int, now: float) -> None:
+        """A telephone event begins now (RFC 4733): what is heard after it is another source, and its time goes on from
+        here."""
+        self.timestamp = (self.timestamp + self.ticks_since(clock, now)) & 0xFFFFFFFF
+        self.at = now
+
+    def send_event(self, body: bytes, payload_type: int, *, first: bool) -> None:
+        """Send one packet of the event that has begun."""
+        self.source = self.source_ssrc = self.retired = None
+        self.seq = (self.seq + 1) & 0xFFFF
+        size = 12 + len(body)
+        data = self.packet.data
+        _pack(data, 0, 0x80, payload_type | (0x80 if first else 0), self.seq, self.timestamp, self.ssrc)
+        data[12:size] = body
         self.packets_out += 1
         self.bytes_out += size
         self.send(size)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 from config.errors import TheirError
 
 MAX_BYTES = 65536
 MAX_LINES = 1500
 MAX_MEDIA = 32
+LONGEST_IP = 64
 
 # RFC 3551 section 6: the numbers that mean a codec without an rtpmap.
 STATIC_PAYLOADS = {
@@ -272,12 +274,18 @@ def _connection(line: int, value: str) -> str:
     address = parts[2]
     if "/" in address:
         raise _fault(line, "multicast is not carried")
-    if address[0].isdigit() or ":" in address:
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            raise _fault(line, "bad address in c= line") from None
+    if (address[0].isdigit() or ":" in address) and not (len(address) < LONGEST_IP and _is_ip(address)):
+        raise _fault(line, "bad address in c= line")
     return address
+
+
+@lru_cache(4096)
+def _is_ip(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True
 
 
 # Attributes with a field of their own; all others are kept as they came.

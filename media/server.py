@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any, Protocol
 
@@ -28,7 +28,7 @@ class MediaServer(Protocol):
     on_gone: Callable[[str, str, str], None]
     """(call, branch, why): nothing more will come of this branch: consent lost, DTLS failed or closed, silence."""
 
-    async def answer(
+    def answer(
         self,
         call: str,
         branch: str,
@@ -36,13 +36,13 @@ class MediaServer(Protocol):
         *,
         kinds: frozenset[str] = ALL_KINDS,
         like: str | None = None,
-    ) -> bytes:
+    ) -> Awaitable[bytes]:
         """The answer to a peer's offer: on a new branch, or a re-offer. Media not in `kinds` are refused.
 
         With `like` only what that branch has agreed on is taken: the two can then be joined as they are.
         """
 
-    async def offer(
+    def offer(
         self,
         call: str,
         branch: str,
@@ -50,45 +50,53 @@ class MediaServer(Protocol):
         profile: Profile,
         like: str | None = None,
         kinds: frozenset[str] | None = None,
-    ) -> bytes:
+    ) -> Awaitable[bytes]:
         """Our offer to a peer, in the codecs and media of branch `like` (only `kinds` of them, if given).
 
         Without `like` our own audio codecs are offered. On a branch that is there it is a re-offer of what is agreed,
         narrowed to what `like` has; `profile` then changes nothing.
         """
 
-    async def accept(self, call: str, branch: str, answer: bytes) -> None:
+    def accept(self, call: str, branch: str, answer: bytes) -> Awaitable[None]:
         """The peer's answer to our latest offer."""
 
-    async def answer_joined(self, call: str, branch: str, offer: bytes, *, peer: str, answer: bytes) -> bytes:
+    def answer_joined(
+        self, call: str, branch: str, offer: bytes, *, peer: str, answer: bytes
+    ) -> Awaitable[bytes]:
         """In one step what a callee's answer asks for: `peer` has sent `answer` to our latest offer, `branch` gets its
         answer to `offer` like that, and the two are joined."""
 
-    async def compatible(self, call: str, a: str, b: str) -> bool:
+    def compatible(self, call: str, a: str, b: str) -> Awaitable[bool]:
         """False: `a` must be re-offered like `b` before the two can hear each other."""
 
-    async def play(self, call: str, branch: str, prompt: str, *, repeat: bool = False) -> float:
+    def play(self, call: str, branch: str, prompt: str, *, repeat: bool = False) -> Awaitable[float]:
         """Play a prompt in place of anything that is heard now (`join` is undone); the length of one round in seconds.
 
         It starts when the peer can be reached (ICE and DTLS done).
         """
 
-    async def stop(self, call: str, branch: str) -> None:
+    def stop(self, call: str, branch: str) -> Awaitable[None]:
         """Play no more."""
 
-    async def join(self, call: str, a: str, b: str) -> None:
+    def keys(self, call: str, branch: str, keys: str) -> Awaitable[bool]:
+        """Let the peer know of keys pressed (0-9, *, #, A-D), as telephone events (RFC 4733), 160 ms each.
+
+        False: it has agreed on none, and must be told another way.
+        """
+
+    def join(self, call: str, a: str, b: str) -> Awaitable[None]:
         """Media both ways from now on; ends what is played to either, and asks both for a key frame."""
 
-    async def part(self, call: str, a: str, b: str) -> None:
+    def part(self, call: str, a: str, b: str) -> Awaitable[None]:
         """Undo `join`."""
 
-    async def drop(self, call: str, branch: str) -> None:
+    def drop(self, call: str, branch: str) -> Awaitable[None]:
         """End a branch and free what it holds."""
 
-    async def delete(self, call: str) -> None:
+    def delete(self, call: str) -> Awaitable[None]:
         """End all branches of a call."""
 
-    async def stats(self, call: str) -> dict[str, Any]:
+    def stats(self, call: str) -> Awaitable[dict[str, Any]]:
         """{branch: {"ready", "kinds": {kind: {packets_in, packets_out, bytes_in, bytes_out, last_packet_at}}}}.
 
         `last_packet_at` is in epoch seconds, None before the first.

@@ -37,5 +37,10 @@ def keys_of(request: IncomingRequest | Request) -> str:
     return ""
 
 
+def relay_body(key: str) -> bytes:
+    """The application/dtmf-relay body of an INFO that brings one key."""
+    return f"Signal={key}\r\nDuration=160\r\n".encode()
+
+
 def _checked(keys: str) -> str:
     return keys if len(keys) <= MOST_KEYS and KEYS.issuperset(keys) else ""

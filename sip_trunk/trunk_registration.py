@@ -1,6 +1,6 @@
 """Registering with trunks that want it (RFC 3261 §10.2): a carrier that knows us by our REGISTER, not by our address.
 
-`MOVES` is the machine; every state but UNREGISTERED and REGISTERED waits for an answer or for the one timer.
+`MOVES` is the machine (docs/machines.md has its picture); all but UNREGISTERED wait for an answer or the one timer.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable
-from enum import Enum, auto
+from enum import Enum
 from secrets import token_hex
 from typing import Any
 
@@ -46,24 +46,24 @@ LEAVE_S = 2.0
 
 
 class State(Enum):
-    UNREGISTERED = auto()
-    REGISTERING = auto()
-    REGISTERED = auto()
-    REFRESHING = auto()
-    WAITING = auto()  # it failed, and is tried again
-    REFUSED = auto()  # we may not, and ask again after long
-    LEAVING = auto()  # the answer is waited for before the binding can be taken back (RFC 3261 §10.2)
-    REMOVING = auto()
+    UNREGISTERED = "unregistered"
+    REGISTERING = "registering"
+    REGISTERED = "registered"
+    REFRESHING = "refreshing"
+    WAITING = "waiting"  # it failed, and is tried again
+    REFUSED = "refused"  # we may not, and ask again after long
+    LEAVING = "leaving"  # the answer is waited for before the binding can be taken back (RFC 3261 §10.2)
+    REMOVING = "removing"
 
 
 class Event(Enum):
-    START = auto()
-    DUE = auto()  # the timer
-    GRANTED = auto()
-    FAILED = auto()
-    REFUSED = auto()
-    LOST = auto()  # the way there is gone
-    STOP = auto()
+    START = "start"
+    DUE = "the time is over"
+    GRANTED = "granted"
+    FAILED = "failed"
+    REFUSED = "refused"
+    LOST = "the way is lost"
+    STOP = "stop"
 
 
 MOVES: dict[tuple[State, Event], State] = {

@@ -6,6 +6,7 @@ from typing import Any
 
 from agent_presence import agent_state
 from pbx import contact
+from sip_trunk import trunk_registration
 from sip_trunk.sip import client_transaction, dialog, server_transaction
 from sip_trunk.sip.machine import Do, Start, StopTimer
 from sip_trunk.sip.timers import Timer
@@ -58,6 +59,12 @@ MACHINES: Sequence[Machine] = (
         "`pbx/contact.py`: from asking for help to disposition.",
         contact.State.WAITING,
         contact.MOVES,
+    ),
+    (
+        "Registration with a trunk",
+        "`sip_trunk/trunk_registration.py`: RFC 3261 §10.2, RFC 5626 §4.5. *refused* waits longer than *waiting*.",
+        trunk_registration.State.UNREGISTERED,
+        trunk_registration.MOVES,
     ),
     (
         "Agent",

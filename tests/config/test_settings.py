@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import settings as module
-from config.settings import Settings, SettingsError, TrunkSettings, meanings
+from config.settings import Settings, SettingsError, meanings
+from config.trunk_settings import TrunkSettings
 
 
 def faults(environ: dict[str, str], toml: Path | None = None) -> list[str]:
@@ -147,6 +148,43 @@ def test_a_trunk_to_call_through_is_read_whole() -> None:
         "carrier", ("192.0.2.8",), ("+49", "+1555"), "sip.carrier.example;transport=tls", "warmline", "s3cret", 30.0,
         "+15550100", True,
     )  # fmt: skip
+
+
+REGISTERING = {
+    "name": "carrier",
+    "via": "carrier.example",
+    "register": True,
+    "username": "u",
+    "password": "p",
+}
+
+
+def test_a_trunk_that_is_registered_with_needs_no_peers() -> None:
+    extra = {"register_as": "sip:+4930123@carrier.example", "register_s": 3600}
+    (trunk,) = Settings.load({"WARMLINE_TRUNKS": json.dumps([REGISTERING | extra])}).trunks
+    assert (trunk.peers, trunk.register, trunk.register_as, trunk.register_s) == ((), True, *extra.values())
+    assert trunk.shown()["register"] is True
+    assert trunk.shown()["password"] == "***"
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"register": "yes"}, "list of peers"),
+        ({"register": False}, "list of peers"),
+        ({"via": ""}, "list of peers"),
+        ({"username": "", "password": ""}, "are needed"),
+        ({"register_as": "+4930123"}, "an address as"),
+        ({"register_as": "sip:a b@carrier.example"}, "an address as"),
+        ({"register_as": "sip:u@car\nrier"}, "an address as"),
+        ({"register_s": 59}, "60 at least"),
+        ({"register_s": 90.5}, "60 at least"),
+        ({"register_s": True}, "number of seconds"),
+    ],
+)
+def test_what_is_wrong_with_a_registration_is_said(change: dict[str, object], part: str) -> None:
+    with pytest.raises(SettingsError, match=part):
+        Settings.load({"WARMLINE_TRUNKS": json.dumps([REGISTERING | change])})
 
 
 def test_a_trunks_password_is_never_shown() -> None:

@@ -101,11 +101,15 @@ async def test_keys_pass_as_telephone_events(server: Warmline, tmp_path: Path) -
         assert "".join(event["digit"] for event in deniz.seen("dtmf", call=incoming)) == "4711#"
 
 
-async def test_keys_by_info_are_taken(server: Warmline, tmp_path: Path) -> None:
+async def test_keys_by_info_are_taken_and_passed_on(server: Warmline, tmp_path: Path) -> None:
     """RFC 6086 and application/dtmf-relay: old phones have no other way."""
-    async with two_phones(server, tmp_path) as (ana, _, call, _):
-        await ana.do("digits", call=call, digits="5", info=True)
+    async with two_phones(server, tmp_path) as (ana, deniz, call, incoming):
+        await ana.do("digits", call=call, digits="59#", info=True)
         await until(lambda: answers(ana, "INFO", 200), "the INFO to be taken")
+        # The other phone hears of them in RTP (RFC 4733), which it has agreed on.
+        await deniz.event("dtmf", call=incoming, count=3)
+        assert "".join(event["digit"] for event in deniz.seen("dtmf", call=incoming)) == "59#"
+        await until(lambda: deniz.hears_tone(incoming, 880), "Ana's tone in Deniz's phone after the keys")
 
 
 async def test_a_held_call_comes_back_at_the_other_phone_too(server: Warmline, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import marshal
 from typing import Any
 
 from media.control import Framed
@@ -36,7 +36,7 @@ class Line(Framed):
 
 
 def framed(message: list[Any]) -> bytes:
-    body = json.dumps(message, separators=(",", ":")).encode()
+    body = marshal.dumps(message)
     return len(body).to_bytes(4, "big") + body
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from media.server import Profile
-from pbx.contact import Channel
 from pbx.leg import Leg
 from sip_trunk.call_events import InDialog
-from tests.pbx.centre import BOILER, Centre, FakeMedia
+from tests.pbx.centre import Centre, FakeMedia
 from tests.pbx.test_direct_calls import talking, two
 from tests.pbx.test_leg import Pressed
 from tests.sip_trunk.network import Pair
@@ -50,6 +49,25 @@ async def test_keys_before_anybody_answers_and_while_a_party_is_passed_on_go_now
     assert centre.media.pressed == []
 
 
+async def test_in_a_contact_the_agents_keys_reach_the_customer_once_they_are_joined_and_the_other_way_round() -> (
+    None
+):
+    centre = await Centre.open()
+    await centre.agent("ana")
+    contact = await centre.asks()
+    caller = await centre.calls_in(contact)
+    await centre.settle()
+    info(caller, "9")
+    phone = centre.phone.rung[-1]
+    phone.pick_up()
+    await centre.settle()
+    info(phone, "4")
+    info(caller, "2")
+    await centre.settle()
+    _, customer, agent = centre.media.joined[-1]
+    assert centre.media.pressed == [(customer, "4"), (agent, "2")]
+
+
 class Known:
     """A leg's real call inside a network in memory, and a media server that is none."""
 
@@ -59,14 +77,14 @@ class Known:
         self.media = FakeMedia()
         self.media.branches["c", "b"] = "answered"
         self.call = incoming
-        self.leg = Leg(incoming, self.media, "c", "b", profile=Profile.RTP)  # type: ignore[arg-type]
+        self.leg = Leg(incoming, self.media, "c", "b", profile=Profile.RTP)
 
     async def press(self, keys: str) -> list[bytes]:
         """The bodies of the INFO that follow."""
         self.leg.press(keys)
         for _ in range(5):
             await asyncio.sleep(0)
-        self.pair.wait(1)
+        self.pair.wait(0.2)
         return [request.body for request in self.pair.network.requests("INFO")]
 
 
