@@ -353,7 +353,9 @@ class Service:
         if s.sips_port:
             self.transports.listen_tls(s.host, s.sips_port, context_factory(self._certificate()))
         trusted = Path(s.trusted_authorities) if s.trusted_authorities else None
-        self.transports.connector.tls = client_context(trusted, self._certificate() if s.certificate else None)
+        self.transports.connector.tls = client_context(
+            trusted, self._certificate() if s.certificate else None
+        )
         self._trunk_probe.start()
         self._registrations.start()
 

@@ -8,11 +8,11 @@ from typing import Self
 
 from tests.peers.process import PeerFailed, Process, free_range, free_sip_port, until
 
-SCENARIOS = Path(__file__).parent / "sipp"
+SCENARIOS = Path(__file__).parent / "sipp_scenarios"
 
 
 class Sipp:
-    """One run of a scenario of tests/peers/sipp against `server_host`:`server_port`.
+    """One run of a scenario of tests/peers/sipp_scenarios against `server_host`:`server_port`.
 
     `port` is where sipp sends from: it is what a trunk is known by. RTP is echoed, so that a phone which hears its
     own tone again has proved both directions.

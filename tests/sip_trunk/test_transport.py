@@ -448,7 +448,7 @@ def test_an_ipv4_peer_of_a_socket_for_both_families_is_called_by_its_own_address
 def test_a_link_local_phone_is_reached_by_its_zone_and_not_told_of_it() -> None:
     it = Fixture()
     socket = Socket()
-    six = UdpPort(it.transports, "::", socket, 5060)  # type: ignore[arg-type]
+    six = UdpPort(it.transports, "::", socket, 5060)
     it.transports.add_udp(six)
     socket.coming.append((options(), ("fe80::1%eth0", 4711, 0, 2)))  # type: ignore[arg-type]
     six.doRead()
