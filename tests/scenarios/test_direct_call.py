@@ -33,7 +33,9 @@ def proves(messages: str, user: str, password: str) -> bool:
         name: bare or quoted for name, quoted, bare in re.findall(r'(\w+)=(?:"([^"]*)"|([^,\s]+))', written)
     }
     secret, about = md5(user, said["realm"], password), md5("INVITE", said["uri"])
-    return bool(said["response"] == md5(secret, said["nonce"], said["nc"], said["cnonce"], said["qop"], about))
+    return bool(
+        said["response"] == md5(secret, said["nonce"], said["nc"], said["cnonce"], said["qop"], about)
+    )
 
 
 async def test_one_agent_calls_another_and_both_hear_each_other(tmp_path: Path) -> None:
