@@ -17,11 +17,12 @@ from config.bridge import spawn
 from config.errors import WarmlineError
 from config.events import EventLog
 from media.sdp import parse
-from media.server import ALL_KINDS, AUDIO_ONLY, MediaServer, Profile
+from media.server import ALL_KINDS, AUDIO_ONLY, MediaServer
 from pbx.bridge import Bridge
 from pbx.contact import Channel, Contact, Disposition, State
 from pbx.leg import Gone, Leg, LegEvent, Plugged, Unplugged, tidy
 from pbx.open_contacts import OpenContacts
+from pbx.profile import profile_of_call
 from pbx.prompt import Taken
 from sip_trunk import user_agent as sip
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-_WEBSOCKET = ("WS", "WSS")
 # A peer from whom a packet came so lately is there, whatever became of its signalling.
 _HEARD_S = 2.0
 
@@ -118,7 +118,7 @@ class Calls:
         if line is not None:
             line.legs += 1
             number = line.legs
-        kinds, profile = kinds_of(channel), _profile(call)
+        kinds, profile = kinds_of(channel), profile_of_call(call)
         leg = Leg(call, self._media, contact_id, f"customer-{number}", profile=profile, kinds=kinds)
         offer = call.offer
         try:
@@ -508,10 +508,6 @@ def _other_side(contact: Contact, *, lost: bool) -> Disposition:
     if contact.agent_id is None:
         return Disposition.OTHER_LOST if lost else Disposition.OTHER_HUNG_UP
     return Disposition.AGENT_LOST if lost else Disposition.AGENT_HUNG_UP
-
-
-def _profile(call: sip.Call) -> Profile:
-    return Profile.WEBRTC if call.flow is not None and call.flow.transport in _WEBSOCKET else Profile.RTP
 
 
 def _has_video(offer: bytes) -> bool:

@@ -25,11 +25,12 @@ from config.bridge import spawn
 from config.errors import OurError, TheirError, WarmlineError
 from config.events import EventLog
 from config.ids import new_id
-from media.server import ALL_KINDS, MediaServer, Profile
+from media.server import ALL_KINDS, MediaServer
 from pbx.bridge import Bridge
 from pbx.destination import Destination, Destinations
 from pbx.direct_call import Caller, DirectCall, Party
 from pbx.leg import Gone, Leg, LegEvent, tidy
+from pbx.profile import profile_of_call
 from pbx.prompt import (
     Declined,
     Early,
@@ -168,7 +169,7 @@ class DirectCalls:
         self._calls[call_id] = direct
         self._in_media[media_call] += 1
         direct.caller.leg = Leg(
-            call, self._media, media_call, direct.next_branch(), profile=_profile(call), tidies=False
+            call, self._media, media_call, direct.next_branch(), profile=profile_of_call(call), tidies=False
         )
         self._listen(direct, direct.caller)
         for party in direct.parties:
@@ -582,7 +583,3 @@ def _how(outcome: Outcome) -> str:
 
 def _nothing(*_: object) -> None:
     return
-
-
-def _profile(call: sip.Call) -> Profile:
-    return Profile.WEBRTC if call.flow is not None and call.flow.transport in ("WS", "WSS") else Profile.RTP

@@ -11,8 +11,9 @@ from twisted.logger import Logger
 from agent_presence.agent_state import AgentStates
 from config.errors import WarmlineError
 from config.ids import new_id
-from media.server import AUDIO_ONLY, MediaServer, Profile
+from media.server import AUDIO_ONLY, MediaServer
 from pbx.leg import Leg, tidy
+from pbx.profile import profile_of_call
 from sip_trunk import user_agent as sip
 
 log = Logger()
@@ -43,9 +44,7 @@ class FeatureCodes:
         """Do what the code says, say so, hang up. What cannot be done is refused with its reason."""
         code = CODES[dialled]
         media_call = new_id("f")
-        profile = (
-            Profile.WEBRTC if call.flow is not None and call.flow.transport in ("WS", "WSS") else Profile.RTP
-        )
+        profile = profile_of_call(call)
         leg = Leg(call, self._media, media_call, "phone", profile=profile, kinds=AUDIO_ONLY)
         try:
             offer = call.offer

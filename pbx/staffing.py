@@ -11,13 +11,12 @@ from agent_presence.location import Binding, Location
 from agent_presence.roster import Roster
 from media.server import Profile
 from pbx.contact import Channel
+from pbx.profile import profile_of_binding
 from pbx.queue import Group
 from pbx.router import FreeAgent
 from sip_trunk.flow import Flow
 from sip_trunk.sip.uri import SipUri, parse_uri
 from sip_trunk.user_agent import Target
-
-_WEBSOCKET = ("WS", "WSS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +113,8 @@ class Staffing:
                     if binding.instance in seen:
                         continue
                     seen.add(binding.instance)
-                profile = Profile.WEBRTC if binding.transport in _WEBSOCKET else Profile.RTP
                 target = Target(binding.contact_uri, binding.path, self._flow_to(binding))
-                found.append(Phone(device.id, device.name, aor, target, profile))
+                found.append(Phone(device.id, device.name, aor, target, profile_of_binding(binding)))
         return found
 
     def outlook(self, group: Group) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from media.server import Profile
 from pbx.contact import Channel
+from pbx.profile import profile_of_call
 from pbx.staffing import Staffing
 from tests.agent_presence.house import House
 from tests.pbx.centre import FakeFlow
@@ -46,6 +48,25 @@ async def test_a_phone_in_a_browser_is_rung_by_its_connection_and_in_webrtc() ->
     contact = "sip:ana@x.invalid;transport=ws"
     found = await phones({"contact_uri": contact, "transport": "WS", "flow_token": "ws-1"})
     assert found == [(contact, "ws-1", Profile.WEBRTC)]
+
+
+async def test_a_browser_behind_a_proxy_is_rung_in_webrtc_though_the_proxy_speaks_udp() -> None:
+    found = await phones({"contact_uri": "sip:ana@x.invalid;transport=ws", "path": ("<sip:192.0.2.1;lr>",)})
+    assert [profile for _, _, profile in found] == [Profile.WEBRTC]
+
+
+@pytest.mark.parametrize(
+    ("transport", "offer", "profile"),
+    [
+        ("WSS", b"", Profile.WEBRTC),
+        ("UDP", b"", Profile.RTP),
+        ("UDP", b"a=ice-ufrag:x\r\na=fingerprint:sha-256 00\r\n", Profile.WEBRTC),
+        ("UDP", b"a=ice-ufrag:x\r\n", Profile.RTP),  # a phone with ICE and plain RTP
+    ],
+)
+def test_a_callers_offer_says_how_its_packets_travel(transport: str, offer: bytes, profile: Profile) -> None:
+    call = SimpleNamespace(flow=SimpleNamespace(transport=transport), offer=offer)
+    assert profile_of_call(call) is profile  # type: ignore[arg-type]
 
 
 async def test_two_flows_of_one_phone_ring_it_once() -> None:
