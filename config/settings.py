@@ -24,6 +24,8 @@ from config.trunk_settings import TrunkSettings
 PREFIX = "WARMLINE_"
 # Says where the file is, so it cannot stand in it.
 FILE_VARIABLE = PREFIX + "CONFIG"
+# Asks `make` for the compiled build, and is of no interest to what was built.
+BUILD_VARIABLE = PREFIX + "COMPILE"
 
 _ANYWHERE = ("0.0.0.0", "::")  # noqa: S104
 
@@ -217,7 +219,7 @@ def _given(
         else:
             faults.append(f"{toml_path}: {key} is no setting{_perhaps(key, list(_READERS))}")
     for variable, raw in environ.items():
-        if not variable.startswith(PREFIX) or variable == FILE_VARIABLE:
+        if not variable.startswith(PREFIX) or variable in (FILE_VARIABLE, BUILD_VARIABLE):
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name in _READERS:

@@ -252,3 +252,7 @@ JSON = st.recursive(
 def test_whatever_stands_in_a_trunk_is_read_or_refused(changes: dict[str, object]) -> None:
     with contextlib.suppress(SettingsError):
         Settings.load({"WARMLINE_TRUNKS": json.dumps([{**FULL, **changes}])})
+
+
+def test_what_make_is_asked_for_is_no_fault_of_the_settings(tmp_path: Path) -> None:
+    assert Settings.load({"WARMLINE_COMPILE": "1", "WARMLINE_DATA": str(tmp_path)}, None)
