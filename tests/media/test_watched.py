@@ -113,6 +113,7 @@ async def test_a_port_that_is_taken_for_a_while_costs_one_attempt_at_a_time(
 
     def port_is_taken() -> None:
         died.append(True)
+        process._process.wait(5)  # its socket pair may be closed before its port is free
         taken.bind(("127.0.0.1", low))
 
     monkeypatch.setattr(MediaProcess, "start", counted)
@@ -121,7 +122,6 @@ async def test_a_port_that_is_taken_for_a_while_costs_one_attempt_at_a_time(
         process = media._process
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
-        await asyncio.to_thread(process._process.wait, 5)  # only then is its port free
         while not died:
             await asyncio.sleep(0.01)
         await asyncio.sleep(2)

@@ -85,6 +85,7 @@ class Baresip:
         self.address = f"sip:{user}@{domain}"
         self.events: list[dict[str, Any]] = []
         self._sip_port = free_sip_port()
+        self._registrar_port = registrar_port
         self._port = free_port()
         self._token = 0
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -252,7 +253,9 @@ class Baresip:
         """Every SIP message so far, in the order in which the phone saw them."""
         return [
             Traced(
-                received=not found["source"].endswith(b":%d" % self._sip_port),
+                # By a connection the phone opened, it sends from a port of the moment.
+                received=not found["source"].endswith(b":%d" % self._sip_port)
+                and not found["target"].endswith(b":%d" % self._registrar_port),
                 head=found["head"].decode(errors="replace"),
                 body=found["body"].decode(errors="replace"),
             )
