@@ -255,4 +255,4 @@ def test_whatever_stands_in_a_trunk_is_read_or_refused(changes: dict[str, object
 
 
 def test_what_make_is_asked_for_is_no_fault_of_the_settings(tmp_path: Path) -> None:
-    assert Settings.load({"WARMLINE_COMPILE": "1", "WARMLINE_DATA": str(tmp_path)}, None)
+    assert Settings.load({"WARMLINE_COMPILE": "1", "WARMLINE_DATA": str(tmp_path)}, None).data == tmp_path

@@ -99,6 +99,8 @@ async def test_a_port_that_is_taken_for_a_while_costs_one_attempt_at_a_time(
     media = WatchedMedia()
     low, high = free_range(32)
     await media.start(host="127.0.0.1", public="127.0.0.1", ports=(low, high), prompts=prompts)
+    killed = media._process
+    assert killed is not None
     died: list[bool] = []
     start, running, most = MediaProcess.start, 0, 0
 
@@ -113,15 +115,13 @@ async def test_a_port_that_is_taken_for_a_while_costs_one_attempt_at_a_time(
 
     def port_is_taken() -> None:
         died.append(True)
-        process._process.wait(5)  # its socket pair may be closed before its port is free
+        killed._process.wait(5)  # its socket pair may be closed before its port is free
         taken.bind(("127.0.0.1", low))
 
     monkeypatch.setattr(MediaProcess, "start", counted)
     media.on_died = port_is_taken
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        process = media._process
-        assert process is not None
-        os.kill(process.pid, signal.SIGKILL)
+        os.kill(killed.pid, signal.SIGKILL)
         while not died:
             await asyncio.sleep(0.01)
         await asyncio.sleep(2)
