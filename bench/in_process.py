@@ -29,7 +29,7 @@ from agent_presence.store import PresenceStore
 from config.database import Database
 from config.events import EventLog
 from sip_trunk.authentication import Authenticator, Challenge
-from sip_trunk.call import Accepted, CallEvent, Ended, Progress
+from sip_trunk.call_events import Accepted, CallEvent, Ended, Progress
 from sip_trunk.flow import Flow
 from sip_trunk.guard import Guard
 from sip_trunk.incoming_call import IncomingCall

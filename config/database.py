@@ -81,6 +81,11 @@ class Database:
                 return cls(_Postgres(parsed))
         raise OurError(f"Warmline knows SQLite and PostgreSQL, not {parsed.get_backend_name()}.")
 
+    @property
+    def waiting(self) -> int:
+        """How many writes are not under way yet."""
+        return len(self._waiting)
+
     async def read(
         self, statement: sa.Executable, parameters: Parameters | None = None
     ) -> Sequence[sa.Row[Any]]:

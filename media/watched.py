@@ -32,6 +32,11 @@ class WatchedMedia(RemoteMedia):
         self._options: dict[str, Any] = {}
         self._stopping = False
 
+    @property
+    def serving(self) -> bool:
+        """False while a new process is on its way."""
+        return self._process is not None
+
     async def start(self, *, host: str, public: str, ports: tuple[int, int], prompts: Path) -> None:
         """Returns when it serves; see `MediaProcess.start`."""
         self._options = {"host": host, "public": public, "ports": ports, "prompts": prompts}

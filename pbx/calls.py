@@ -234,10 +234,6 @@ class Calls:
 
     # A contact that goes from one agent's leg to another
 
-    def agent_leg(self, contact_id: str) -> Leg | None:
-        line = self._lines.get(contact_id)
-        return line.agent if line is not None else None
-
     def contact_of(self, call: sip.Call) -> Contact | None:
         """The contact in which this call is the agent's leg."""
         for line in self._lines.values():

@@ -14,18 +14,12 @@ from typing import TYPE_CHECKING
 from twisted.logger import Logger
 
 from sip_trunk.call_events import (
-    Accepted,
     CallEvent,
     Cancelled,
     Confirmed,
     Ended,
     InDialog,
-    Progress,
     Refused,
-    ReinviteAnswered,
-    ReinviteRefused,
-    Reoffered,
-    TransferRequested,
 )
 from sip_trunk.exchange import Exchange
 from sip_trunk.incoming_request import IncomingRequest
@@ -47,24 +41,6 @@ if TYPE_CHECKING:
     from sip_trunk.flow import Flow
     from sip_trunk.transactions import ServerTransaction
     from sip_trunk.user_agent import UserAgent
-
-__all__ = [
-    "Accepted",
-    "Call",
-    "CallEvent",
-    "CallState",
-    "Cancelled",
-    "Confirmed",
-    "Ended",
-    "HeaderPairs",
-    "InDialog",
-    "Progress",
-    "Refused",
-    "ReinviteAnswered",
-    "ReinviteRefused",
-    "Reoffered",
-    "TransferRequested",
-]
 
 log = Logger()
 

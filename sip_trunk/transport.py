@@ -252,12 +252,6 @@ class Transports:
             return None
         return flow
 
-    async def flow_to(self, where: SipUri | str | Hop) -> Flow:
-        """The way to a URI or a hop, resolved, and connected if it is one for a connection; failing over from hop to
-        hop (RFC 3263 s4.3). Raises SipFault 503 when nobody is there, BadMessage for a URI that is none."""
-        hops = [where] if isinstance(where, Hop) else await self.connector.hops(where)
-        return await self.connector.first(hops)
-
     async def hops(self, where: SipUri | str) -> list[Hop]:
         """Everywhere a URI may lead to, best first. Raises SipFault 503, BadMessage for a URI that is none."""
         return await self.connector.hops(where)

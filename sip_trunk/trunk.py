@@ -221,16 +221,3 @@ def called_number(request: Request, trunk: Trunk | None = None) -> str | None:
         if number is not None:
             return number
     return None
-
-
-def caller_number(request: Request, trunk: Trunk | None) -> str | None:
-    """The caller's number: P-Asserted-Identity's, which only a trunk may assert (RFC 3325 §5), else From's."""
-    if trunk is not None:
-        try:
-            for address in request.addresses("P-Asserted-Identity"):
-                number = number_of(address.uri)
-                if number is not None:
-                    return number
-        except BadMessage:
-            pass
-    return number_of(request.from_.uri)

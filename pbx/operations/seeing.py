@@ -209,11 +209,9 @@ class Seeing:
         yield gauge(
             "warmline_database_waiting",
             "Writes, events among them, not yet durable.",
-            len(parts.database._waiting),
+            parts.database.waiting,
         )
-        yield gauge(
-            "warmline_media_up", "Whether the media process serves.", parts.media._process is not None
-        )
+        yield gauge("warmline_media_up", "Whether the media process serves.", parts.media.serving)
         yield gauge(
             "warmline_up_seconds", "Since the server started.", round(time.time() - self._started_at, 1)
         )

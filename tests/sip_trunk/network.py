@@ -9,7 +9,8 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from sip_trunk.call import Call, CallEvent, Cancelled, Ended, Refused
+from sip_trunk.call import Call
+from sip_trunk.call_events import CallEvent, Cancelled, Ended, Refused
 from sip_trunk.incoming_call import IncomingCall
 from sip_trunk.sip.message import Message, Request, Response
 from sip_trunk.sip.parser import parse

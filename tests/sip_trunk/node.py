@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sip_trunk.call import CallEvent
+from sip_trunk.call_events import CallEvent
 from sip_trunk.flow import Flow
 from sip_trunk.incoming_call import IncomingCall
 from sip_trunk.locate import Resolver

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from sip_trunk.call import Call, CallEvent, CallState, InDialog, Reoffered
-from sip_trunk.call_events import TransferRequested
+from sip_trunk.call import Call, CallState
+from sip_trunk.call_events import CallEvent, InDialog, Reoffered, TransferRequested
 from sip_trunk.incoming_call import IncomingCall
 from sip_trunk.sip import dialog as dialogs
 from tests.sip_trunk.network import ANSWER, Network, Phone, ask, pass_time

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sip_trunk.call import Call, CallEvent
+from sip_trunk.call import Call
+from sip_trunk.call_events import CallEvent
 from sip_trunk.refer import Refer
 from sip_trunk.sip.message import Message, Request
 from sip_trunk.sip.uri import SipUri, TelUri

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sip_trunk.call import Call, CallEvent
+from sip_trunk.call import Call
+from sip_trunk.call_events import CallEvent
 from sip_trunk.incoming_call import IncomingCall
 from sip_trunk.sip.message import Request
 from sip_trunk.user_agent import Cancelled, Confirmed, Ended, Refused, ReinviteAnswered, Reoffered, Target

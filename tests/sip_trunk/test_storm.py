@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from twisted.logger import globalLogPublisher
 
-from sip_trunk.call import Call, CallEvent
+from sip_trunk.call import Call
+from sip_trunk.call_events import CallEvent
 from sip_trunk.incoming_call import IncomingCall
 from sip_trunk.refer import Refer
 from sip_trunk.sip.errors import BadMessage

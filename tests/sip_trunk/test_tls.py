@@ -42,11 +42,11 @@ async def test_a_peer_is_spoken_to_when_its_certificate_is_for_the_name_meant(
         us.listen()
         trusting(us, certificate)
         port = peer.transports.listen_tls("127.0.0.1", 0, context_factory(certificate))
-        flow = await us.transports.flow_to(Hop("TLS", "127.0.0.1", port, "peer.test"))
-        assert flow is await us.transports.flow_to(Hop("TLS", "127.0.0.1", port, "peer.test"))
+        flow = await us.transports.first_of([Hop("TLS", "127.0.0.1", port, "peer.test")])
+        assert flow is await us.transports.first_of([Hop("TLS", "127.0.0.1", port, "peer.test")])
         # RFC 5923 s5: for the same host by another name it is not good, and nobody vouched for that name.
         with pytest.raises(SipFault):
-            await us.transports.flow_to(Hop("TLS", "127.0.0.1", port, "other.test"))
+            await us.transports.first_of([Hop("TLS", "127.0.0.1", port, "other.test")])
         assert us.transports.flow_to_address("TLS", "127.0.0.1", port) is None
         response = await us.options(f"sip:127.0.0.1:{port};transport=tls")
         assert (response.status, [transport for transport, _ in peer.came("OPTIONS")]) == (200, ["TLS"])
@@ -71,7 +71,7 @@ async def test_a_peer_that_never_finishes_its_handshake_is_left_after_the_time_a
         with socket.create_server(("127.0.0.1", 0)) as deaf:
             began = time.monotonic()
             with pytest.raises(SipFault):
-                await us.transports.flow_to(Hop("TLS", "127.0.0.1", deaf.getsockname()[1], "peer.test"))
+                await us.transports.first_of([Hop("TLS", "127.0.0.1", deaf.getsockname()[1], "peer.test")])
         assert time.monotonic() - began < 3
 
 
@@ -126,7 +126,7 @@ async def test_our_certificate_is_shown_to_a_peer_that_asks(
     async with server, nodes(1) as (us,):
         us.transports.connector.tls = client_context(certificate.authority, ours)
         port = server.sockets[0].getsockname()[1]
-        await us.transports.flow_to(Hop("TLS", "127.0.0.1", port, "peer.test"))
+        await us.transports.first_of([Hop("TLS", "127.0.0.1", port, "peer.test")])
         assert (await asyncio.wait_for(shown, 5))["subjectAltName"] == (("DNS", "us.test"),)
 
 

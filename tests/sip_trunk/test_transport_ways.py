@@ -11,7 +11,7 @@ import pytest
 
 from config.trunk_settings import TrunkSettings
 from sip_trunk import connector, exchange
-from sip_trunk.call import Accepted, Progress, Refused
+from sip_trunk.call_events import Accepted, Progress, Refused
 from sip_trunk.incoming_call import IncomingCall
 from sip_trunk.resolver import DnsResolver
 from sip_trunk.sip.message import Request

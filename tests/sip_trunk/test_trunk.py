@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from config.trunk_settings import TrunkSettings
+from sip_trunk.identity import identity_of
 from sip_trunk.sip.message import Request
-from sip_trunk.trunk import TrunkTable, called_number, caller_number, number_of
+from sip_trunk.trunk import TrunkTable, called_number, number_of
 
 TABLE = TrunkTable(
     [TrunkSettings("carrier", ("192.0.2.1", "[2001:db8::1]:5070")), TrunkSettings("pbx", ("10.0.0.1:5070",))]
@@ -55,13 +56,13 @@ def test_numbers_are_read_out_of_uris(uri: str, number: str | None) -> None:
 
 def test_an_asserted_identity_counts_only_from_a_trunk() -> None:
     asserted = request("sip:1@x", ("P-Asserted-Identity", '"M" <sip:+4915112345678@carrier>, <tel:+4912>'))
-    assert caller_number(asserted, TABLE.trunks["carrier"]) == "+4915112345678"
-    assert caller_number(asserted, None) == "+49301234567"
+    assert identity_of(asserted, TABLE.trunks["carrier"]).number == "+4915112345678"
+    assert identity_of(asserted, None).number == "+49301234567"
 
 
 def test_a_malformed_assertion_is_passed_over() -> None:
     asserted = request("sip:1@x", ("P-Asserted-Identity", "<<>>"))
-    assert caller_number(asserted, TABLE.trunks["carrier"]) == "+49301234567"
+    assert identity_of(asserted, TABLE.trunks["carrier"]).number == "+49301234567"
 
 
 def test_the_called_number_is_the_request_uris_or_else_tos() -> None:
