@@ -115,6 +115,10 @@ class AgentStateRecord:
     lease_until: float | None = None
     wrap_up_until: float | None = None
     present: bool = False
+    offered_at: float = 0.0  # when they were last asked for a contact
+    taken: int = 0  # contacts taken since they came on
+    missed: int = 0  # offers in a row that came to nothing by their doing
+    why: str = ""  # why they are not ready, where it was not they who said so
 
     @property
     def contact_id(self) -> str | None:

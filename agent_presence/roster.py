@@ -26,7 +26,8 @@ CHANNELS = ("chat", "voice", "video")
 class Agent:
     """A person. `skills` maps a skill to a level from 1 to 5; without `provider_ids` they serve every provider.
 
-    One on `standby` is asked only when nobody else is free.
+    One on `standby` is asked only when nobody else is free. A `supervisor` sees how their providers' contacts were
+    routed, and changes the rules.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Agent:
     languages: tuple[str, ...] = ()
     provider_ids: tuple[str, ...] = ()
     standby: bool = False
+    supervisor: bool = False
 
     def serves(self, provider_id: str) -> bool:
         """Whether this agent may see customers of that provider."""
@@ -135,6 +137,7 @@ class Roster:
         languages: Iterable[str] = (),
         provider_ids: Iterable[str] = (),
         standby: bool = False,
+        supervisor: bool = False,
         agent_id: str | None = None,
     ) -> Agent:
         """Take somebody on. Raises TheirError 409 when the login is taken, 400 for a level outside 1 to 5."""
@@ -152,6 +155,7 @@ class Roster:
             languages=tuple(languages),
             provider_ids=tuple(provider_ids),
             standby=standby,
+            supervisor=supervisor,
         )
         await self._store.add_agent(agent)
         self._keep_agent(agent)

@@ -41,6 +41,7 @@ agent_table = Table(
     Column("languages", JSON, nullable=False),
     Column("provider_ids", JSON, nullable=False),
     Column("standby", Boolean, nullable=False),
+    Column("supervisor", Boolean, nullable=False),
 )
 
 agent_skill_table = Table(
@@ -99,6 +100,10 @@ agent_state_table = Table(
     Column("absent_since", Float, nullable=True),
     Column("active", JSON, nullable=False),
     Column("reserved_for", String(64), nullable=True),
+    Column("offered_at", Float, nullable=False),
+    Column("taken", Integer, nullable=False),
+    Column("missed", Integer, nullable=False),
+    Column("why", Text, nullable=False),
 )
 
 _REFRESH = (
@@ -123,7 +128,10 @@ _KEEP_STATE = (
     .values(
         {
             name: bindparam(f"new_{name}")
-            for name in ("state", "since", "wants_ready", "absent_since", "active", "reserved_for")
+            for name in (
+                *("state", "since", "wants_ready", "absent_since", "active", "reserved_for"),
+                *("offered_at", "taken", "missed", "why"),
+            )
         }
     )
 )
@@ -149,6 +157,7 @@ class PresenceStore:
                 languages=tuple(row.languages),
                 provider_ids=tuple(row.provider_ids),
                 standby=row.standby,
+                supervisor=row.supervisor,
             )
             for row in await self._database.read(select(agent_table))
         ]
@@ -180,6 +189,7 @@ class PresenceStore:
                 languages=list(agent.languages),
                 provider_ids=list(agent.provider_ids),
                 standby=agent.standby,
+                supervisor=agent.supervisor,
             )
         ]
         if agent.skills:
@@ -240,6 +250,10 @@ class PresenceStore:
                 absent_since=row.absent_since,
                 active=dict(row.active),
                 reserved_for=row.reserved_for,
+                offered_at=row.offered_at,
+                taken=row.taken,
+                missed=row.missed,
+                why=row.why,
             )
             for row in await self._database.read(select(agent_state_table))
         }
@@ -252,6 +266,10 @@ class PresenceStore:
             "absent_since": record.absent_since,
             "active": dict(record.active),
             "reserved_for": record.reserved_for,
+            "offered_at": record.offered_at,
+            "taken": record.taken,
+            "missed": record.missed,
+            "why": record.why,
         }
         if is_new:
             return self._database.write((_ADD_STATE, {"agent_id": record.agent_id, **values}))

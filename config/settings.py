@@ -16,9 +16,10 @@ from typing import Any
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from config import queue_settings, trunk_settings
 from config import setting_values as value_of
-from config import trunk_settings
 from config.errors import OurError
+from config.queue_settings import QueueSettings
 from config.trunk_settings import TrunkSettings
 
 PREFIX = "WARMLINE_"
@@ -120,6 +121,12 @@ class Settings:
         "+49), via, username, password, options_s, caller_id; register = true registers with it (register_as: the "
         "address, where it is not the username's; register_s: for how long); extensions = true lets its callers dial "
         "agents' user names (as a variable: JSON)",
+    )
+    queues: tuple[QueueSettings, ...] = _setting(
+        (),
+        "queues that are not as the default one: [[queues]] with name, what is in it (provider, product, channel, "
+        "number), strategy, priority_s, prefer_last_s, relax, max_wait_s, overflow, comfort_s, call_back, and what an "
+        "offer that was declined, no_answer, busy, unreachable or asleep means: docs/routing.md (as a variable: JSON)",
     )
 
     @property
@@ -364,6 +371,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "hep_password": value_of.secret,
     "hep_masked": _switch,
     "trunks": trunk_settings.trunks,
+    "queues": queue_settings.queues,
 }
 
 

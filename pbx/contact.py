@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from config.errors import OurError
+from config.queue_settings import DEFAULT
 from pbx.skills import Need
 
 
@@ -59,6 +60,8 @@ class Disposition(StrEnum):
     OTHER_HUNG_UP = "other_hung_up"  # somebody outside, to whom an agent had passed the customer on
     OTHER_LOST = "other_lost"
     NO_AGENT = "no_agent"  # waited as long as anyone may
+    VOICEMAIL = "voicemail"  # left a message instead
+    CALL_BACK_FAILED = "call_back_failed"  # could not be reached when it was their turn
     IDLE = "idle"  # a chat in which nobody wrote any more
     MEDIA_FAILED = "media_failed"
     SERVER_STOPPED = "server_stopped"
@@ -78,6 +81,8 @@ _WHOSE = {
     Disposition.OTHER_HUNG_UP: "other",
     Disposition.OTHER_LOST: "other",
     Disposition.NO_AGENT: "server",
+    Disposition.VOICEMAIL: "customer",
+    Disposition.CALL_BACK_FAILED: "customer",
     Disposition.IDLE: "nobody",
     Disposition.MEDIA_FAILED: "server",
     Disposition.SERVER_STOPPED: "server",
@@ -103,6 +108,7 @@ class Facts:
     customer_name: str = ""
     trunk: str | None = None  # the trunk a phone caller came by; None: from the app
     number: str = ""  # a phone caller's number
+    language: str | None = None  # what they want to be spoken to in, as `de`; None: any
 
     @property
     def caller(self) -> str:
@@ -115,8 +121,29 @@ class Facts:
         return self.trunk is None
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An agent did not take a contact: when, by which outcome, and until when they are not asked for it again."""
+
+    at: float
+    outcome: str  # declined, no_answer, busy, unreachable, asleep; "left": had it, and went
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallBack:
+    """A customer who has hung up waits in their place to be called. Times: epoch seconds."""
+
+    number: str  # E.164, or empty: in the app
+    asked_at: float
+    attempts: int = 0
+    not_before: float = 0.0  # they did not answer, and are tried again then
+
+
 @dataclass(slots=True)
 class Contact:
+    """`place_at` is its place in the queue: when it was asked for, whatever became of it since."""
+
     facts: Facts
     needs: tuple[Need, ...] = ()
     state: State = State.WAITING
@@ -126,9 +153,18 @@ class Contact:
     ended_at: float | None = None
     disposition: Disposition | None = None
     attempts: int = 0
-    refusals: dict[str, float] = field(default_factory=dict)  # agent -> when they last did not take it
+    refusals: dict[str, Refusal] = field(default_factory=dict)  # by agent, the last of each
+    queue: str = DEFAULT
+    place_at: float = 0.0
+    preferred_agent_id: str | None = None  # who helped this customer last
+    call_back: CallBack | None = None
+    wrap_up_code: str | None = None
+    wrap_up_note: str | None = None
     session: str | None = None  # of all its legs (RFC 7989): the first caller's, a chat's its own
     anonymous: bool = False  # a phone caller who wants nobody to be told who they are (RFC 3323)
+
+    def __post_init__(self) -> None:
+        self.place_at = self.place_at or self.facts.asked_at
 
     @property
     def id(self) -> str:
@@ -162,10 +198,10 @@ class Contact:
         self.agent_id = None
         self.connected_at = None
 
-    def refused_by(self, agent_id: str, now: float) -> None:
+    def refused_by(self, agent_id: str, refusal: Refusal) -> None:
         """The agent rung did not take it; they are not the next one asked."""
         self.back()
-        self.refusals[agent_id] = now
+        self.refusals[agent_id] = refusal
 
     def join(self, now: float) -> None:
         self._move(Move.JOIN)

@@ -176,7 +176,12 @@ class Dispatch:
         if is_waiting(contact) and contact.id not in self._offers:
             self._limits.setdefault(contact.id, self._now() + self._max_wait_s)
             self.floor.queue.add(
-                Waiting(contact.id, group_of(contact), contact.facts.asked_at, dict(contact.refusals))
+                Waiting(
+                    contact.id,
+                    group_of(contact),
+                    contact.place_at,
+                    {by: refusal.at for by, refusal in contact.refusals.items()},
+                )
             )
             self.wake()
         else:

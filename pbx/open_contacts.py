@@ -15,12 +15,14 @@ from twisted.logger import Logger
 
 from config.errors import TheirError
 from config.events import EventLog
-from pbx.contact import Contact, Disposition, Move, State
+from pbx.contact import Contact, Disposition, Move, Refusal, State
 from pbx.store import Message, PbxStore
 
 log = Logger()
 
 _REMEMBERED = 1000
+# Who has left a customer is not the next one asked for them.
+LEFT_PAUSE_S = 30.0
 
 Watcher = Callable[[str, Any], None]
 """Gets ("state", Contact), ("message" or "delivered" or "read", Message) or ("composing", (side, whether))."""
@@ -108,9 +110,12 @@ class OpenContacts:
         self._tell(contact)
         self._tell_waiting(contact)
 
-    def refused(self, contact: Contact, agent_id: str) -> None:
+    def refused(
+        self, contact: Contact, agent_id: str, outcome: str = "left", pause_s: float = LEFT_PAUSE_S
+    ) -> None:
         """Waiting again; the agent who was rung, or has left it, is not the next one asked."""
-        contact.refused_by(agent_id, self._now())
+        now = self._now()
+        contact.refused_by(agent_id, Refusal(now, outcome, now + pause_s))
         self._stored(self._store.moved(contact))
         self._tell(contact)
         self._tell_waiting(contact)

@@ -102,14 +102,18 @@ class Rule:
     value: str
     skill: str
     weight: float = 1.0
+    level: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
+    """`level` is the least an agent must have of it, 1 to 5."""
+
     skill: str
     weight: float
     required: bool
     reasons: tuple[str, ...]
+    level: int = 1
 
 
 @dataclass(frozen=True, slots=True)

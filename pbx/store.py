@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
+from math import inf, isinf
 from typing import Any
 
 import sqlalchemy as sa
 
 from config.database import Database, Statement, metadata
-from pbx.contact import Channel, Contact, Disposition, Facts, State
+from pbx.contact import CallBack, Channel, Contact, Disposition, Facts, Refusal, State
 from pbx.skills import Need, Rule
 
 contact_table = sa.Table(
@@ -30,6 +31,11 @@ contact_table = sa.Table(
     sa.Column("customer_name", sa.String, nullable=False),
     sa.Column("trunk", sa.String),
     sa.Column("number", sa.String, nullable=False),
+    sa.Column("language", sa.String),
+    sa.Column("queue", sa.String, nullable=False),
+    sa.Column("place_at", sa.Float, nullable=False),
+    sa.Column("preferred_agent_id", sa.String),
+    sa.Column("call_back", sa.JSON),
     sa.Column("asked_at", sa.Float, nullable=False),
     sa.Column("agent_id", sa.String),
     sa.Column("attempts", sa.Integer, nullable=False),
@@ -39,6 +45,8 @@ contact_table = sa.Table(
     sa.Column("disposition", sa.String),
     sa.Column("helped", sa.Boolean),
     sa.Column("comment", sa.Text),
+    sa.Column("wrap_up_code", sa.String),
+    sa.Column("wrap_up_note", sa.Text),
 )
 sa.Index("contact_by_state", contact_table.c.state)
 sa.Index("contact_by_customer", contact_table.c.customer_id, contact_table.c.asked_at)
@@ -52,6 +60,7 @@ contact_skill = sa.Table(
     sa.Column("place", sa.Integer, nullable=False),
     sa.Column("weight", sa.Float, nullable=False),
     sa.Column("required", sa.Boolean, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),
     sa.Column("reasons", sa.JSON, nullable=False),
 )
 
@@ -72,17 +81,42 @@ message_table = sa.Table(
 )
 sa.Index("message_by_contact", message_table.c.contact_id, message_table.c.id)
 
-skill_rule = sa.Table(
-    "skill_rule",
+# The latest version of a provider's rules is in force; the others say what was, and when.
+rule_version = sa.Table(
+    "rule_version",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("provider_id", sa.String, nullable=False),
-    sa.Column("when", sa.String, nullable=False),
-    sa.Column("value", sa.String, nullable=False),
-    sa.Column("skill", sa.String, nullable=False),
-    sa.Column("weight", sa.Float, nullable=False),
-    sa.UniqueConstraint("provider_id", "when", "value", "skill", name="skill_rule_once"),
+    sa.Column("provider_id", sa.String, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("author", sa.String, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("rules", sa.JSON, nullable=False),
 )
+
+wrap_up_code_table = sa.Table(
+    "wrap_up_code",
+    metadata,
+    sa.Column("provider_id", sa.String, primary_key=True),
+    sa.Column("code", sa.String, primary_key=True),
+    sa.Column("words", sa.String, nullable=False),
+    sa.Column("place", sa.Integer, nullable=False),
+    sa.Column("wrong_skill", sa.Boolean, nullable=False),
+)
+
+voicemail_table = sa.Table(
+    "voicemail",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("contact_id", sa.String, sa.ForeignKey("contact.id"), nullable=False, index=True),
+    sa.Column("provider_id", sa.String, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("left_at", sa.Float, nullable=False),
+    sa.Column("seconds", sa.Float),
+    sa.Column("heard_at", sa.Float),
+    sa.Column("done_at", sa.Float),
+    sa.Column("done_by", sa.String),
+)
+sa.Index("voicemail_to_do", voicemail_table.c.provider_id, voicemail_table.c.done_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +151,10 @@ class PastContact:
     comment: str | None
 
 
-_CHANGING = ("state", "agent_id", "attempts", "refusals", "connected_at", "ended_at", "disposition")
+_CHANGING = (
+    *("state", "agent_id", "attempts", "refusals", "connected_at", "ended_at", "disposition"),
+    *("channel", "queue", "place_at", "preferred_agent_id", "call_back", "wrap_up_code", "wrap_up_note"),
+)
 
 # Statements that never change are compiled once, and many calls' share one executemany.
 _ADD_CONTACT = contact_table.insert()
@@ -160,6 +197,7 @@ class PbxStore:
                             "place": place,
                             "weight": need.weight,
                             "required": need.required,
+                            "level": need.level,
                             "reasons": list(need.reasons),
                         }
                         for place, need in enumerate(contact.needs)
@@ -205,7 +243,7 @@ class PbxStore:
         )
         needs: dict[str, list[Need]] = {}
         for row in skills:
-            need = Need(row.skill, row.weight, row.required, tuple(row.reasons))
+            need = Need(row.skill, row.weight, row.required, tuple(row.reasons), row.level)
             needs.setdefault(row.contact_id, []).append(need)
         return [_contact_from(row, needs.get(row.id, ())) for row in rows]
 
@@ -258,24 +296,40 @@ class PbxStore:
     # Rules
 
     async def rules(self) -> dict[str, tuple[Rule, ...]]:
-        """Every provider's rules."""
-        rows = await self._database.read(skill_rule.select().order_by(skill_rule.c.id))
-        found: dict[str, list[Rule]] = {}
-        for row in rows:
-            found.setdefault(row.provider_id, []).append(Rule(row.when, row.value, row.skill, row.weight))
-        return {provider_id: tuple(rules) for provider_id, rules in found.items()}
+        """The rules in force of every provider that has some."""
+        latest = (
+            sa.select(rule_version.c.provider_id, sa.func.max(rule_version.c.version).label("version"))
+            .group_by(rule_version.c.provider_id)
+            .subquery()
+        )
+        rows = await self._database.read(
+            sa.select(rule_version.c.provider_id, rule_version.c.rules).join(
+                latest,
+                (latest.c.provider_id == rule_version.c.provider_id)
+                & (latest.c.version == rule_version.c.version),
+            )
+        )
+        return {row.provider_id: tuple(Rule(*rule) for rule in row.rules) for row in rows}
 
-    def add_rules(self, provider_id: str, rules: Iterable[Rule]) -> asyncio.Future[None]:
+    def add_rules(
+        self,
+        provider_id: str,
+        rules: Iterable[Rule],
+        *,
+        version: int = 1,
+        at: float = 0.0,
+        author: str = "",
+        note: str = "",
+    ) -> asyncio.Future[None]:
+        """Put a version of a provider's rules in force; fails where that version is there already."""
         return self._database.write(
-            *(
-                skill_rule.insert().values(
-                    provider_id=provider_id,
-                    when=rule.when,
-                    value=rule.value,
-                    skill=rule.skill,
-                    weight=rule.weight,
-                )
-                for rule in rules
+            rule_version.insert().values(
+                provider_id=provider_id,
+                version=version,
+                at=at,
+                author=author,
+                note=note,
+                rules=[list(astuple(rule)) for rule in rules],
             )
         )
 
@@ -297,10 +351,21 @@ def _row_of(contact: Contact) -> dict[str, Any]:
         "customer_name": facts.customer_name,
         "trunk": facts.trunk,
         "number": facts.number,
+        "language": facts.language,
+        "queue": contact.queue,
+        "place_at": contact.place_at,
+        "preferred_agent_id": contact.preferred_agent_id,
+        "call_back": asdict(contact.call_back) if contact.call_back is not None else None,
+        "wrap_up_code": contact.wrap_up_code,
+        "wrap_up_note": contact.wrap_up_note,
         "asked_at": facts.asked_at,
         "agent_id": contact.agent_id,
         "attempts": contact.attempts,
-        "refusals": dict(contact.refusals),
+        # JSON knows no infinity.
+        "refusals": {
+            agent_id: [refusal.at, refusal.outcome, None if isinf(refusal.until) else refusal.until]
+            for agent_id, refusal in contact.refusals.items()
+        },
         "connected_at": contact.connected_at,
         "ended_at": contact.ended_at,
         "disposition": contact.disposition.value if contact.disposition is not None else None,
@@ -318,7 +383,16 @@ def _contact_from(row: Any, needs: Sequence[Need]) -> Contact:
         ended_at=row.ended_at,
         disposition=Disposition(row.disposition) if row.disposition else None,
         attempts=row.attempts,
-        refusals=dict(row.refusals),
+        refusals={
+            agent_id: Refusal(at, outcome, inf if until is None else until)
+            for agent_id, (at, outcome, until) in row.refusals.items()
+        },
+        queue=row.queue,
+        place_at=row.place_at,
+        preferred_agent_id=row.preferred_agent_id,
+        call_back=CallBack(**row.call_back) if row.call_back is not None else None,
+        wrap_up_code=row.wrap_up_code,
+        wrap_up_note=row.wrap_up_note,
     )
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from config.errors import OurError
-from pbx.contact import MOVES, Channel, Contact, Disposition, Facts, Move, State
+from pbx.contact import MOVES, Channel, Contact, Disposition, Facts, Move, Refusal, State
 
 
 def contact() -> Contact:
@@ -29,8 +29,9 @@ def test_the_whole_way_of_a_contact_that_went_well() -> None:
 def test_an_agent_who_refused_is_remembered_and_is_theirs_no_more() -> None:
     it = contact()
     it.ring("ana")
-    it.refused_by("ana", 120.0)
-    assert (it.state, it.agent_id, it.refusals, it.attempts) == (State.WAITING, None, {"ana": 120.0}, 1)
+    refusal = Refusal(120.0, "declined", 150.0)
+    it.refused_by("ana", refusal)
+    assert (it.state, it.agent_id, it.refusals, it.attempts) == (State.WAITING, None, {"ana": refusal}, 1)
 
 
 def test_an_agent_who_was_only_rung_is_not_the_agent_of_a_contact_that_ended() -> None:
