@@ -9,18 +9,20 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import importlib
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from config.errors import OurError, TheirError, WarmlineError
 from media.control import Framed
 from media.prompts import Prompts
-from media.relay import Relay
+from media.relay import MIXER, Relay
 from media.server import Profile
 
 
@@ -31,6 +33,8 @@ class Control(Framed):
         super().__init__()
         self._ended = ended
         self._methods: dict[str, Callable[..., Any]] = {}
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._held: list[list[Any]] | None = None
 
     def serve(self, relay: Relay) -> None:
         self._methods = {
@@ -45,6 +49,9 @@ class Control(Framed):
             "stop": relay.stop,
             "keys": relay.keys,
             "join": relay.join,
+            "confer": relay.confer,
+            "record": relay.record,
+            "stop_recording": relay.stop_recording,
             "part": relay.part,
             "drop": relay.drop,
             "delete": relay.delete,
@@ -53,21 +60,62 @@ class Control(Framed):
         self.say([0, "ready"])
 
     def message(self, message: list[Any]) -> None:
+        if self._held is not None:
+            self._held.append(message)
+            return
         number, method, arguments, keywords = message
+        if method == "confer" and MIXER not in sys.modules:
+            # Codecs take a while to load, and only packets need not wait for them.
+            self._held = [message]
+            loop = asyncio.get_running_loop()
+            loop.run_in_executor(None, importlib.import_module, MIXER).add_done_callback(self._loaded)
+            return
         try:
             result = self._methods[method](*arguments, **keywords)
-        except TheirError as error:
-            self.say([number, "their", error.reason, error.status])
-        except WarmlineError as error:
-            self.say([number, "our", error.reason, error.status])
-        except Exception:  # a defect in one request must not end the calls of all the others
-            traceback.print_exc()
-            self.say([number, "our", "The media server failed", 500])
+        except Exception as error:
+            self._failed(number, error)
         else:
-            self.say([number, "ok", result])
+            if isinstance(result, Coroutine):
+                work = asyncio.get_running_loop().create_task(result)
+                self._under_way.add(work)
+                work.add_done_callback(partial(self._done, number))
+            else:
+                self.say([number, "ok", result])
+
+    def _loaded(self, loading: asyncio.Future[Any]) -> None:
+        """What was asked meanwhile is done in the order it came."""
+        if error := loading.exception():
+            sys.exit(f"media: {error!r}")
+        held, self._held = self._held or [], None
+        for message in held:
+            self.message(message)
+
+    def _done(self, number: int, work: asyncio.Task[Any]) -> None:
+        self._under_way.discard(work)
+        if work.cancelled():
+            return
+        error = work.exception()
+        if error is not None:
+            self._failed(number, error)
+        else:
+            self.say([number, "ok", work.result()])
+
+    def _failed(self, number: int, error: BaseException) -> None:
+        if isinstance(error, WarmlineError):
+            family = "their" if isinstance(error, TheirError) else "our"
+            self.say([number, family, error.reason, error.status])
+        else:  # a defect in one request must not end the calls of all the others
+            traceback.print_exception(error)
+            self.say([number, "our", "The media server failed", 500])
 
     def gone(self, call: str, branch: str, why: str) -> None:
         self.say([0, "gone", call, branch, why])
+
+    def keys(self, call: str, branch: str, key: str) -> None:
+        self.say([0, "keys", call, branch, key])
+
+    def recorded(self, call: str, branch: str, why: str, seconds: float) -> None:
+        self.say([0, "recorded", call, branch, why, seconds])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended()
@@ -99,6 +147,8 @@ async def serve(options: argparse.Namespace) -> None:
             ports=(int(first), int(last)),
             prompts=prompts,
             on_gone=control.gone,
+            on_keys=control.keys,
+            on_recorded=control.recorded,
         )
     except OSError as error:
         raise OurError(
@@ -116,6 +166,7 @@ async def serve(options: argparse.Namespace) -> None:
         gc.freeze()
         gc.set_threshold(10_000)
         await over.wait()
+    await relay.finish_recordings()
     relay.close()
 
 

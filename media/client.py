@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -18,10 +18,20 @@ log = Logger()
 
 # Every request is a matter of microseconds there: a process that leaves one unanswered this long has stuck.
 ANSWER_S = 10.0
+# Nobody waits until these are done: they go out with whatever is asked next.
+_PATIENT = frozenset(("delete", "drop"))
 
 
 def _nobody(call: str, branch: str, why: str) -> None:
     log.warn("branch {branch} of {call} is gone: {why}", call=call, branch=branch, why=why)
+
+
+def _unheard(call: str, branch: str, key: str) -> None:
+    log.debug("the key {key} on {branch} of {call} is for nobody", call=call, branch=branch, key=key)
+
+
+def _unwanted(call: str, branch: str, why: str, seconds: float) -> None:
+    log.warn("the recording of {branch} of {call} ended: {why}", call=call, branch=branch, why=why)
 
 
 class RemoteMedia(ABC):
@@ -29,6 +39,8 @@ class RemoteMedia(ABC):
 
     def __init__(self) -> None:
         self.on_gone: Callable[[str, str, str], None] = _nobody
+        self.on_keys: Callable[[str, str, str], None] = _unheard
+        self.on_recorded: Callable[[str, str, str, float], None] = _unwanted
 
     @abstractmethod
     def _ask(self, method: str, *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:
@@ -67,8 +79,11 @@ class RemoteMedia(ABC):
     def compatible(self, call: str, a: str, b: str) -> asyncio.Future[bool]:
         return self._ask("compatible", call, a, b)
 
-    def play(self, call: str, branch: str, prompt: str, *, repeat: bool = False) -> asyncio.Future[float]:
-        return self._ask("play", call, branch, prompt, repeat=repeat)
+    def play(
+        self, call: str, branch: str, prompt: str | Sequence[str], *, repeat: bool = False
+    ) -> asyncio.Future[float]:
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        return self._ask("play", call, branch, prompts, repeat=repeat)
 
     def stop(self, call: str, branch: str) -> asyncio.Future[None]:
         return self._ask("stop", call, branch)
@@ -79,8 +94,19 @@ class RemoteMedia(ABC):
     def join(self, call: str, a: str, b: str) -> asyncio.Future[None]:
         return self._ask("join", call, a, b)
 
+    def confer(self, call: str, branches: Sequence[str]) -> asyncio.Future[None]:
+        return self._ask("confer", call, list(branches))
+
     def part(self, call: str, a: str, b: str) -> asyncio.Future[None]:
         return self._ask("part", call, a, b)
+
+    def record(
+        self, call: str, branch: str, path: str, *, limit_s: float, silence_s: float
+    ) -> asyncio.Future[None]:
+        return self._ask("record", call, branch, path, limit_s=limit_s, silence_s=silence_s)
+
+    def stop_recording(self, call: str, branch: str) -> asyncio.Future[float]:
+        return self._ask("stop_recording", call, branch)
 
     def drop(self, call: str, branch: str) -> asyncio.Future[None]:
         return self._ask("drop", call, branch)
@@ -127,7 +153,7 @@ class EmbeddedMedia(RemoteMedia):
             return reply
         self._number += 1
         self._waiting[self._number] = reply
-        self._line.say([self._number, method, arguments, keywords])
+        self._line.say([self._number, method, arguments, keywords], patient=method in _PATIENT)
         if self._overdue is None:
             self._watch()
         return reply
@@ -152,6 +178,10 @@ class EmbeddedMedia(RemoteMedia):
                 self.ready.set_result(None)
         elif number == 0 and what == "gone":
             self.on_gone(message[2], message[3], message[4])
+        elif number == 0 and what == "keys":
+            self.on_keys(message[2], message[3], message[4])
+        elif number == 0 and what == "recorded":
+            self.on_recorded(message[2], message[3], message[4], message[5])
         else:
             reply = self._waiting.pop(number, None)
             if reply is None or reply.done():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,36 @@ SPOKEN = {
     "not-ready": "You are not ready.",
     "please-wait": "Please wait. We are finding someone who can help you.",
     "goodbye": "Thank you. Goodbye.",
+    "queue-next": "You are next in line.",
+    "queue-many": "There are more than sixty callers ahead of you.",
+    "wait-under-minute": "The expected wait is less than a minute.",
+    "wait-over-hour": "The expected wait is more than an hour.",
+    "comfort": "Thank you for waiting. Somebody will be with you as soon as possible.",
+    "callback-offer": "To be called back without losing your place, press one.",
+    "callback-taken": "Thank you. We will call you back when it is your turn. You can hang up now.",
+    "callback-connecting": "Please hold the line while we call the customer.",
+    "callback-hello": "This is your call back. Please stay on the line.",
+    "voicemail-offer": "To leave a message, press two.",
+    "voicemail-leave": "Nobody can take your call just now. Please leave a message after the tone. "
+    "Press the hash key when you are done.",
+    "voicemail-thanks": "Thank you. Your message has reached us. Goodbye.",
 }
-NAMES = ("music", *SPOKEN)
+LARGEST_NUMBER = 60
+# What is put together when it is played, with no pause between: "You are number" "3" "in line."
+PIECES = {
+    "queue-position": "You are number",
+    "queue-in-line": "in line.",
+    "wait-about": "The expected wait is about",
+    "wait-minutes": "minutes.",
+    "wait-minute": "one minute.",
+    **{f"number-{number}": str(number) for number in range(1, LARGEST_NUMBER + 1)},
+}
+# Tones: (Hz, seconds) one after the other; 0 Hz is silence.
+TONES = {
+    "beep": ((440.0, 0.4),),
+    "conference-join": ((587.33, 0.09), (0.0, 0.05), (587.33, 0.09)),
+}
+NAMES = ("music", *TONES, *SPOKEN, *PIECES)
 # Codec -> how far its RTP timestamp moves in 20 ms. G.722's clock is 8000 by an old mistake (RFC 3551 section 4.5.2).
 TICKS = {"opus": 960, "g722": 160, "pcma": 160, "pcmu": 160}
 FRAMES_A_SECOND = 50
@@ -32,7 +61,7 @@ FRAMES_A_SECOND = 50
 class Frames:
     """A prompt in one codec: one frame each 20 ms."""
 
-    frames: tuple[bytes, ...]
+    frames: Sequence[bytes]
     ticks: int
 
 

@@ -6,81 +6,39 @@ All methods are synchronous, and everything happens in one thread: between two p
 from __future__ import annotations
 
 import asyncio
-import secrets
+import importlib
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from config.errors import OurError, TheirError
 from media import offer_answer, rtcp, sdp
 from media.keys import Keys
+from media.leg import Leg, ask_key_frames, link, unlink
 from media.offer_answer import Line, Local
 from media.plain import PlainEndpoint, PortRange, destination
-from media.prompts import Frames, Prompts
+from media.playing import Player
+from media.prompts import Prompts
+from media.recording import END_KEY, Recordings
 from media.rtp import Packet, Stream
-from media.sdp import Media, Origin, SessionDescription
-from media.server import ALL_KINDS, Profile
+from media.sdp import Media, Origin
+from media.server import ALL_KINDS, MOST_IN_CONFERENCE, Profile
 from media.webrtc import BrowserPort, BrowserTransport
 
-FRAME_S = 0.020
+if TYPE_CHECKING:
+    from media.conference import Conference
+
 SWEEP_S = 1.0
 # A plain RTP peer that was heard and then sends neither RTP nor RTCP this long is gone.
 SILENCE_S = 60.0
-
-
-_Read = tuple[SessionDescription, Profile, tuple[Line, ...]]
-
-
-class Leg:
-    """One branch of a call: what was agreed with its peer, and a stream for each m-line that carries something."""
-
-    def __init__(self, call: str, branch: str, profile: Profile) -> None:
-        self.call = call
-        self.branch = branch
-        self.profile = profile
-        self.lines: tuple[Line, ...] = ()
-        self.offered: tuple[Line, ...] = ()
-        # Its first offer as it was read: once somebody has answered the call, the same is answered again.
-        self.read: tuple[tuple[bytes, frozenset[str]], _Read] | None = None
-        self.streams: list[Stream | None] = []
-        self.endpoints: dict[Stream, PlainEndpoint] = {}
-        self.transport: BrowserTransport | None = None
-        self.session_id = secrets.randbits(62)
-        self.version = 0
-        self.peer: Leg | None = None
-        self.playing: Playing | None = None
-        self.keys: Keys | None = None
-        self.heard_at = 0.0
-        self.gone = False
-
-    @property
-    def carried(self) -> tuple[Stream, ...]:
-        return tuple(s for s in self.streams if s is not None)
-
-    @property
-    def ready(self) -> bool:
-        """Whether anything sent now can reach the peer."""
-        return self.transport.ready if self.transport is not None else bool(self.lines)
-
-    def first(self, kind: str) -> tuple[Stream, Line] | None:
-        for stream, line in zip(self.streams, self.lines, strict=False):
-            if stream is not None and line.accepted and line.kind == kind:
-                return stream, line
-        return None
-
-
-class Playing:
-    """A prompt on its way to one leg. It waits for the leg to be reachable, so its beginning is never lost."""
-
-    def __init__(self, leg: Leg, prompt: str, *, repeat: bool) -> None:
-        self.leg = leg
-        self.prompt = prompt
-        self.repeat = repeat
-        self.frames: Frames | None = None
-        self.stream: Stream | None = None
-        self.number = 0
-        self.index = 0
-        self.first = True
+# Imported when there is a conference: it brings the codecs.
+MIXER = "media.conference"
+# Packets of all calls wait while one of them is mixed: at most so much of the time, and however quick it is.
+MOST_MIXING = 0.4
+MOST_CONFERENCES = 32
+DISK_THREADS = 4
 
 
 class Relay:
@@ -95,20 +53,23 @@ class Relay:
         ports: tuple[int, int],
         prompts: Prompts,
         on_gone: Callable[[str, str, str], None],
+        on_keys: Callable[[str, str, str], None],
+        on_recorded: Callable[[str, str, str, float], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
         self._public = public
-        self._prompts = prompts
         self._on_gone = on_gone
+        self._on_keys = on_keys
         self._now = now
         self._packet = Packet()
         self._browsers = BrowserPort(loop, host, ports[0], self._packet, now)
         self._ports = PortRange(host, ports[0] + 1, ports[1])
         self._calls: dict[str, dict[str, Leg]] = {}
-        self._playing: set[Playing] = set()
-        self._frame_due = 0.0
-        self._frame_timer: asyncio.Handle | None = None
+        self._threads = ThreadPoolExecutor(DISK_THREADS, "disk")
+        self._player = Player(loop, prompts, self._threads, now)
+        self._recordings = Recordings(self._threads, now, on_recorded)
+        self._conferences: set[Conference] = set()
         self._sweep_timer = loop.call_later(SWEEP_S, self._sweep)
 
     def answer(
@@ -192,24 +153,17 @@ class Relay:
     def compatible(self, call: str, a: str, b: str) -> bool:
         return offer_answer.can_hear(self._leg(call, a).lines, self._leg(call, b).lines)
 
-    def play(self, call: str, branch: str, prompt: str, *, repeat: bool = False) -> float:
+    def play(
+        self, call: str, branch: str, prompts: Sequence[str], *, repeat: bool = False
+    ) -> float | Awaitable[float]:
         leg = self._leg(call, branch)
-        seconds = self._prompts.seconds(prompt)
-        self.stop(call, branch)
+        seconds = self._player.play(leg, prompts, repeat=repeat)
         if leg.peer is not None:
-            self._unlink(leg, leg.peer)
-        leg.playing = Playing(leg, prompt, repeat=repeat)
-        self._playing.add(leg.playing)
-        if self._frame_timer is None:
-            self._frame_due = self._now()
-            self._frame_timer = self._loop.call_soon(self._frame)
+            unlink(leg, leg.peer)
         return seconds
 
     def stop(self, call: str, branch: str) -> None:
-        leg = self._leg(call, branch)
-        if leg.playing is not None:
-            self._playing.discard(leg.playing)
-            leg.playing = None
+        self._player.stop(self._leg(call, branch))
 
     def keys(self, call: str, branch: str, keys: str) -> bool:
         leg = self._leg(call, branch)
@@ -238,26 +192,69 @@ class Relay:
         if audio is not None:
             audio[0].takes = audio[1].they_receive
 
+    def _key_heard(self, leg: Leg, key: str) -> None:
+        if leg.recording is not None and key == END_KEY:
+            self._recordings.end(leg, "key")
+        else:
+            self._on_keys(leg.call, leg.branch, key)
+
     def join(self, call: str, a: str, b: str) -> None:
         first, second = self._leg(call, a), self._leg(call, b)
         if first is second:
             raise OurError("a leg cannot be joined to itself")
-        self.stop(call, a)
-        self.stop(call, b)
         first.read = second.read = None
         for leg in (first, second):
+            self._player.stop(leg)
+            self._leave(leg)
             if leg.peer is not None and leg.peer not in (first, second):
-                self._unlink(leg, leg.peer)
+                unlink(leg, leg.peer)
         first.peer, second.peer = second, first
-        self._link(first)
-        self._ask_key_frames(first)
-        self._ask_key_frames(second)
+        link(first, second)
+        ask_key_frames(first)
+        ask_key_frames(second)
+
+    def confer(self, call: str, branches: Sequence[str]) -> None:
+        there = (leg.conference for leg in self._calls.get(call, {}).values())
+        conference = next((each for each in there if each is not None), None)
+        if len(branches) < 2:
+            if conference is not None:
+                conference.close()
+                self._conferences.discard(conference)
+            return
+        legs = [self._leg(call, branch) for branch in branches]
+        if len(set(legs)) < len(legs) or len(legs) > MOST_IN_CONFERENCE:
+            raise OurError(f"a conference is of 2 to {MOST_IN_CONFERENCE} branches, each once")
+        if conference is None:
+            mixing = sum(each.share for each in self._conferences)
+            if len(self._conferences) >= MOST_CONFERENCES or mixing >= MOST_MIXING:
+                raise OurError("There are too many conferences", 503)
+            conference = importlib.import_module(MIXER).Conference(self._loop, self._now)
+            self._conferences.add(conference)
+        for leg in legs:
+            leg.read = None
+            self._player.stop(leg)
+            if leg.peer is not None:
+                unlink(leg, leg.peer)
+        conference.seat(legs)
+
+    def _leave(self, leg: Leg) -> None:
+        conference = leg.conference
+        if conference is not None:
+            conference.leave(leg)
+            if not conference.legs:
+                self._conferences.discard(conference)
+
+    def record(self, call: str, branch: str, path: str, *, limit_s: float, silence_s: float) -> None:
+        self._recordings.start(self._leg(call, branch), Path(path), limit_s=limit_s, silence_s=silence_s)
+
+    def stop_recording(self, call: str, branch: str) -> Awaitable[float]:
+        return self._recordings.stop(self._leg(call, branch))
 
     def part(self, call: str, a: str, b: str) -> None:
         legs = self._calls.get(call, {})
         first, second = legs.get(a), legs.get(b)
         if first is not None and second is not None and first.peer is second:
-            self._unlink(first, second)
+            unlink(first, second)
 
     def drop(self, call: str, branch: str) -> None:
         legs = self._calls.get(call, {})
@@ -266,12 +263,14 @@ class Relay:
             self._calls.pop(call, None)
         if leg is None:
             return
-        if leg.playing is not None:
-            self._playing.discard(leg.playing)
+        self._player.stop(leg)
+        self._leave(leg)
+        if leg.recording is not None:
+            self._recordings.end(leg, "gone")
         if leg.keys is not None:
             leg.keys.stop()
         if leg.peer is not None:
-            self._unlink(leg, leg.peer)
+            unlink(leg, leg.peer)
         if leg.transport is not None:
             leg.transport.close()
         for endpoint in leg.endpoints.values():
@@ -303,13 +302,17 @@ class Relay:
             for branch, leg in legs.items()
         }
 
+    async def finish_recordings(self) -> None:
+        """Their files are complete when it returns."""
+        await self._recordings.finish()
+
     def close(self) -> None:
         for call in list(self._calls):
             self.delete(call)
         self._sweep_timer.cancel()
-        if self._frame_timer is not None:
-            self._frame_timer.cancel()
+        self._player.close()
         self._browsers.close()
+        self._threads.shutdown(wait=False)
 
     def _leg(self, call: str, branch: str) -> Leg:
         leg = self._calls.get(call, {}).get(branch)
@@ -318,7 +321,7 @@ class Relay:
         return leg
 
     def _new_leg(self, call: str, branch: str, profile: Profile) -> Leg:
-        leg = Leg(call, branch, profile)
+        leg = Leg(call, branch, profile, self._key_heard)
         if profile is Profile.WEBRTC:
             leg.transport = BrowserTransport(
                 self._browsers,
@@ -379,18 +382,12 @@ class Relay:
                 # What was held back was never sent: numbers go on where they stopped, or it would look like loss.
                 stream.source_ssrc = None
             stream.takes = line.they_receive
-            stream.taken = [False] * 128
-            for payload in line.ours:
-                stream.taken[payload.number] = line.they_send
-                stream.clock_of[payload.number] = payload.clock
-            for alias, number in line.aliases:
-                stream.taken[alias] = stream.taken[number]
-                stream.clock_of[alias] = stream.clock_of[number]
             if leg.profile is Profile.RTP:
                 rtcp_at = None
                 if each.rtcp_port is not None:
                     rtcp_at = (each.rtcp_address or each.address, each.rtcp_port)
                 leg.endpoints[stream].reach((each.address, each.port), rtcp_at, mux=line.mux)
+        leg.take()
         if leg.transport is not None:
             chosen = _first_accepted(lines, media)
             if chosen.fingerprint is None:
@@ -399,11 +396,13 @@ class Relay:
             leg.transport.reach(chosen.ice_ufrag, chosen.fingerprint)
         if leg.playing is not None:
             leg.playing.stream = None  # the codec may be another now
+        if leg.conference is not None:
+            leg.conference.agreed(leg)
         if leg.peer is not None:
-            self._link(leg)
+            link(leg, leg.peer)
             # Whoever was on hold or has moved sees pictures again that go on from some it never got.
-            self._ask_key_frames(leg)
-            self._ask_key_frames(leg.peer)
+            ask_key_frames(leg)
+            ask_key_frames(leg.peer)
 
     def _shut(self, leg: Leg, index: int, stream: Stream) -> None:
         leg.streams[index] = None
@@ -441,31 +440,6 @@ class Relay:
                 local.append(Local(self._public, port, port + 1))
         return offer_answer.write(origin, leg.profile, lines, local, answering=answering).to_bytes()
 
-    def _link(self, leg: Leg) -> None:
-        """Let media of the same kind flow between a leg and its peer, both ways."""
-        other = leg.peer
-        if other is None:
-            return
-        for a, b in ((leg, other), (other, leg)):
-            for stream in a.carried:
-                stream.sink = None
-            for kind in ALL_KINDS:
-                mine, theirs = a.first(kind), b.first(kind)
-                if mine is not None and theirs is not None:
-                    mine[0].payload_map = offer_answer.payload_map(mine[1], theirs[1])
-                    mine[0].sink = theirs[0]
-
-    def _unlink(self, a: Leg, b: Leg) -> None:
-        a.peer = b.peer = None
-        for stream in (*a.carried, *b.carried):
-            stream.sink = None
-            stream.source = stream.source_ssrc = None
-
-    def _ask_key_frames(self, leg: Leg) -> None:
-        for stream in leg.carried:
-            if stream.kind == "video" and (request := rtcp.key_frame_request(stream)):
-                stream.send_rtcp(request)
-
     def _new_source(self, stream: Stream) -> None:
         """Its pictures are seen from here on by somebody who has not seen any of them yet."""
         if stream.kind == "video" and (request := rtcp.key_frame_request(stream)):
@@ -474,12 +448,14 @@ class Relay:
 
     def _reachable(self, leg: Leg) -> None:
         if leg.peer is not None:
-            self._ask_key_frames(leg.peer)
-            self._ask_key_frames(leg)
+            ask_key_frames(leg.peer)
+            ask_key_frames(leg)
 
     def _lost(self, leg: Leg, why: str) -> None:
         if not leg.gone:
             leg.gone = True
+            if leg.recording is not None:
+                self._recordings.end(leg, "gone")
             self._on_gone(leg.call, leg.branch, why)
 
     def _plain_rtcp_arrived(self, leg: Leg, stream: Stream, data: bytes) -> None:
@@ -491,50 +467,6 @@ class Relay:
     def _rtcp_arrived(self, leg: Leg, data: bytes) -> None:
         for to, report in rtcp.forward(data, leg.carried):
             to.send_rtcp(report)
-
-    def _frame(self) -> None:
-        """20 ms of every prompt that is playing. The next is due by the clock, not by our work: nothing drifts."""
-        now = self._now()
-        for playing in list(self._playing):
-            self._play_frame(playing, now)
-        if not self._playing:
-            self._frame_timer = None
-            return
-        self._frame_due += FRAME_S
-        if self._frame_due < now - 5 * FRAME_S:
-            self._frame_due = now  # the process was held up; catching up would only burst
-        self._frame_timer = self._loop.call_later(max(0.0, self._frame_due - self._now()), self._frame)
-
-    def _play_frame(self, playing: Playing, now: float) -> None:
-        leg = playing.leg
-        if playing.stream is None and not self._choose(playing):
-            return
-        stream, frames = playing.stream, playing.frames
-        if stream is None or frames is None or not leg.ready or not stream.takes:
-            return
-        if playing.index == len(frames.frames):
-            if not playing.repeat:
-                self._playing.discard(playing)
-                leg.playing = None
-                return
-            playing.index = 0
-        frame = frames.frames[playing.index]
-        stream.send_frame(frame, playing.number, frames.ticks, now, first=playing.first)
-        playing.first = False
-        playing.index += 1
-
-    def _choose(self, playing: Playing) -> bool:
-        """The prompt in the codec this leg likes best."""
-        audio = playing.leg.first("audio")
-        if audio is None:
-            return False
-        stream, line = audio
-        payload = next(p for p in line.theirs if not offer_answer.is_event(p))
-        playing.frames = self._prompts.frames(playing.prompt, payload.name)
-        playing.stream = stream
-        playing.number = payload.number
-        playing.first = True
-        return True
 
     def _sweep(self) -> None:
         now = self._now()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Callable
+from typing import NamedTuple
 
 MAX_PACKET = 2048
 # Room behind the longest packet for an SRTP tag and SRTCP index (RFC 3711 section 3.4).
@@ -38,6 +39,28 @@ def is_rtcp(second: int) -> bool:
     return 192 <= second <= 223
 
 
+class Heard(NamedTuple):
+    """A packet that somebody looks into, as it came from the peer."""
+
+    marker: bool
+    seq: int
+    timestamp: int
+    ssrc: int
+    payload: bytes
+    at: float
+
+
+def payload_of(view: memoryview, size: int) -> bytes:
+    """What follows header, CSRCs and extension, without padding (RFC 3550 section 5.1); empty if they do not fit."""
+    first = view[0]
+    at = 12 + 4 * (first & 0x0F)
+    if first & 0x10:
+        at += 4 + 4 * int.from_bytes(view[at + 2 : at + 4], "big")
+    if first & 0x20:
+        size -= view[size - 1]
+    return bytes(view[at : max(at, size)])
+
+
 class Stream:
     """One m-line of a leg. `send` takes the length of the packet that stands in the buffer."""
 
@@ -48,6 +71,7 @@ class Stream:
         "clock_of",
         "kind",
         "last_in",
+        "listeners",
         "name",
         "on_source",
         "packet",
@@ -83,7 +107,9 @@ class Stream:
         self.ssrc_in: int | None = None
         self.sink: Stream | None = None
         self.payload_map: list[int] = NO_PAYLOADS
+        # `taken` passes untouched; of other payload types each packet is first told to its listener, if it has one.
         self.taken: list[bool] = [False] * 128
+        self.listeners: dict[int, Callable[[Heard], None]] = {}
         self.clock_of: list[int] = [8000] * 128
         self.packets_in = self.bytes_in = 0
         self.last_in = 0.0
@@ -100,12 +126,22 @@ class Stream:
         self.seq_shift = self.timestamp_shift = 0
         self.packets_out = self.bytes_out = 0
 
+    def hears(self, payload_type: int) -> bool:
+        """Whether anything is done with packets of this type."""
+        return self.taken[payload_type] or payload_type in self.listeners
+
     def arrived(self, size: int, now: float) -> None:
         """The packet in the buffer came from the peer, in clear."""
         data = self.packet.data
         first, second, seq, timestamp, ssrc = _unpack(data)
-        if size < 12 or first & 0xC0 != 0x80 or not self.taken[second & 0x7F]:
+        if size < 12 or first & 0xC0 != 0x80:
             return
+        if not self.taken[second & 0x7F]:
+            listener = self.listeners.get(second & 0x7F)
+            if listener is None:
+                return
+            payload = payload_of(self.packet.view, size)
+            listener(Heard(second >= 0x80, seq, timestamp, ssrc, payload, now))
         self.packets_in += 1
         self.bytes_in += size
         self.last_in = now

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
 AUDIO_ONLY = frozenset({"audio"})
 ALL_KINDS = frozenset({"audio", "video"})
+FILE = "file:"
+"""Before the path of a recording that is to be played."""
+MOST_IN_CONFERENCE = 5
 
 
 class Profile(Enum):
@@ -27,6 +30,19 @@ class MediaServer(Protocol):
 
     on_gone: Callable[[str, str, str], None]
     """(call, branch, why): nothing more will come of this branch: consent lost, DTLS failed or closed, silence."""
+
+    on_keys: Callable[[str, str, str], None]
+    """(call, branch, key): a key (0-9, *, #, A-D) was pressed there (RFC 4733), told once, as soon as it is heard.
+
+    At most 20 a second of each branch are told. Keys that come another way (SIP INFO) are not known here.
+    """
+
+    on_recorded: Callable[[str, str, str, float], None]
+    """(call, branch, why, seconds): a recording ended by itself, and its file is complete.
+
+    why: "limit", "silence", "key" (# was pressed, which `on_keys` is then not told), "gone" (the branch was lost,
+    dropped or deleted), "failed" (the file could not be written; what had been written before stays).
+    """
 
     def answer(
         self,
@@ -69,10 +85,16 @@ class MediaServer(Protocol):
     def compatible(self, call: str, a: str, b: str) -> Awaitable[bool]:
         """False: `a` must be re-offered like `b` before the two can hear each other."""
 
-    def play(self, call: str, branch: str, prompt: str, *, repeat: bool = False) -> Awaitable[float]:
-        """Play a prompt in place of anything that is heard now (`join` is undone); the length of one round in seconds.
+    def play(
+        self, call: str, branch: str, prompt: str | Sequence[str], *, repeat: bool = False
+    ) -> Awaitable[float]:
+        """Play a prompt, or several one after the other, in place of anything that is heard now; the length of one
+        round of them all in seconds.
 
-        It starts when the peer can be reached (ICE and DTLS done).
+        A prompt is a name of `media.prompts`, or "file:" and the path of a WAV file that `record` has written, of
+        which at most 5 minutes are played: TheirError(404) where there is none, OurError(500) where it cannot be read.
+        `join` is undone; a branch in a conference stays in it, and hears the others again after the prompt. It starts
+        when the peer can be reached (ICE and DTLS done).
         """
 
     def stop(self, call: str, branch: str) -> Awaitable[None]:
@@ -87,8 +109,33 @@ class MediaServer(Protocol):
     def join(self, call: str, a: str, b: str) -> Awaitable[None]:
         """Media both ways from now on; ends what is played to either, and asks both for a key frame."""
 
+    def confer(self, call: str, branches: Sequence[str]) -> Awaitable[None]:
+        """From now on these 2 to 5 branches each hear all the others (whatever their codecs), and nobody else; what
+        any of them was joined with or was played is over.
+
+        Called again it changes who takes part; fewer than two end it, and nobody hears anything. Video passes between
+        the first two that have it. A branch that is dropped, or joined with another, leaves, and the others go on; one
+        that is left alone hears silence. OurError(503) when mixing takes too much of the process already.
+        """
+
     def part(self, call: str, a: str, b: str) -> Awaitable[None]:
         """Undo `join`."""
+
+    def record(
+        self, call: str, branch: str, path: str, *, limit_s: float, silence_s: float
+    ) -> Awaitable[None]:
+        """Write what this branch says from now on to a new WAV file (16 bits, mono, 8 or 16 kHz).
+
+        It ends by `stop_recording`, or by itself: after `limit_s` seconds, after `silence_s` seconds without a voice,
+        by the key #, or with the branch; then `on_recorded` is told. The folder is made if need be. Should this process
+        die, the file can be read up to the last second. OurError(500) while the branch is being recorded already.
+        """
+
+    def stop_recording(self, call: str, branch: str) -> Awaitable[float]:
+        """End the recording, of which `on_recorded` is then not told; its seconds, 0.0 if none was running.
+
+        The file is complete and on the disk when this resolves.
+        """
 
     def drop(self, call: str, branch: str) -> Awaitable[None]:
         """End a branch and free what it holds."""

@@ -55,10 +55,18 @@ class WatchedMedia(RemoteMedia):
             await process.stop()
             return
         process.media.on_gone = self._gone
+        process.media.on_keys = self._keys
+        process.media.on_recorded = self._recorded
         self._process = process
 
     def _gone(self, call: str, branch: str, why: str) -> None:
         self.on_gone(call, branch, why)
+
+    def _keys(self, call: str, branch: str, key: str) -> None:
+        self.on_keys(call, branch, key)
+
+    def _recorded(self, call: str, branch: str, why: str, seconds: float) -> None:
+        self.on_recorded(call, branch, why, seconds)
 
     def _died(self) -> None:
         log.error("The media process has died; its calls are lost, and another is started")

@@ -137,7 +137,7 @@ class BrowserTransport:
     def carry(self, streams: tuple[Stream, ...]) -> None:
         """These share the transport; their payload types differ (RFC 9143 section 9.2)."""
         self._streams = streams
-        self._by_payload = [next((s for s in streams if s.taken[n]), None) for n in range(128)]
+        self._by_payload = [next((s for s in streams if s.hears(n)), None) for n in range(128)]
         self._connect_streams()
 
     def restarted(self, ufrag: str) -> bool:

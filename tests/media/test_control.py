@@ -4,6 +4,8 @@ import asyncio
 import marshal
 from typing import Any
 
+import pytest
+
 from media.control import Framed
 
 
@@ -60,6 +62,34 @@ async def test_what_came_in_one_piece_is_answered_in_one_piece_at_once() -> None
     line.data_received(data[-2:])
     assert line.wire.written[1:] == [framed([3])]
     assert line.heard == [[1], [2], [3]]
+
+
+async def test_what_nobody_waits_for_is_sent_in_its_place_before_what_somebody_does() -> None:
+    line = Line()
+    line.say([1], patient=True)
+    line.say([2], patient=True)
+    await asyncio.sleep(0)
+    assert line.wire.written == []
+    line.say([3])
+    line.say([4], patient=True)
+    await asyncio.sleep(0)
+    assert line.wire.written == [framed([1]) + framed([2]) + framed([3]) + framed([4])]
+
+
+async def test_what_nobody_waits_for_does_not_go_out_because_something_came() -> None:
+    line = Line()
+    line.say([1], patient=True)
+    line.data_received(framed([2]))
+    assert line.wire.written == []
+
+
+async def test_what_nobody_waits_for_is_sent_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("media.control.PATIENCE_S", 0.0)
+    line = Line()
+    line.say([1], patient=True)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0.001)
+    assert line.wire.written == [framed([1])]
 
 
 async def test_nothing_is_sent_on_a_line_that_is_closing() -> None:

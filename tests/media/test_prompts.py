@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy
 import pytest
+from numpy.typing import NDArray
 
 from config.errors import OurError
 from media import prompt_making
-from media.prompts import NAMES, TICKS, Prompts, encoded_path, pack, unpack
+from media.prompts import LARGEST_NUMBER, NAMES, TICKS, TONES, Prompts, encoded_path, pack, unpack
+from media.speech import Decoder
 
 
 def test_frames_are_packed_and_unpacked() -> None:
@@ -55,6 +57,51 @@ def test_only_what_is_older_than_its_sound_is_made_again(tmp_path: Path) -> None
     later = (tmp_path / "music.pcmu").stat().st_mtime + 10
     os.utime(tmp_path / "music.wav", (later, later))
     assert {path.name for path in prompts.missing()} == {f"music.{codec}" for codec in TICKS}
+
+
+def test_only_what_is_out_of_date_is_made_anew(tmp_path: Path) -> None:
+    fill(tmp_path)
+    prompt_making.write_wav(tmp_path / "beep.wav", prompt_making.tones(((1000.0, 0.3),)))
+    later = (tmp_path / "beep.pcmu").stat().st_mtime + 10
+    os.utime(tmp_path / "beep.wav", (later, later))
+    before = (tmp_path / "music.pcmu").read_bytes()
+    prompt_making.make(tmp_path)
+    assert (tmp_path / "music.pcmu").read_bytes() == before
+    prompts = Prompts(tmp_path)
+    assert prompts.seconds("beep") == pytest.approx(0.3)
+    heard = b"".join(prompts.frames("beep", "pcmu").frames)
+    assert loudest(Decoder("pcmu", 8000).decode(heard), 8000) == pytest.approx(1000, abs=10)
+
+
+def loudest(samples: NDArray[numpy.int16], rate: int) -> float:
+    spectrum = numpy.abs(numpy.fft.rfft(samples * numpy.hanning(len(samples))))
+    return float(spectrum.argmax() * rate / len(samples))
+
+
+@pytest.mark.parametrize("codec", list(TICKS))
+def test_a_tone_is_the_same_tone_in_each_codec(codec: str) -> None:
+    _, rate, _ = prompt_making.ENCODERS[codec]
+    tone = prompt_making.tones(TONES["beep"])
+    samples = (tone[:: prompt_making.RATE // rate] * 32767).astype(numpy.int16)
+    decoder = Decoder(codec, 16000)
+    heard = numpy.concatenate([decoder.decode(frame) for frame in prompt_making.encode(samples, codec)])
+    assert len(heard) == pytest.approx(0.4 * 16000, abs=640)
+    assert loudest(heard, 16000) == pytest.approx(440, abs=5)
+
+
+def test_what_is_put_together_has_no_pause_between(tmp_path: Path) -> None:
+    """Whichever voice there is: the chime that stands in for one has no pause either."""
+    alone = prompt_making.speak("seven", tmp_path / "x.wav", prompt_making.LEAD_S)
+    piece = prompt_making.speak("seven", tmp_path / "x.wav", prompt_making.PIECE_LEAD_S)
+    assert len(alone) >= len(piece)
+    quiet = numpy.abs(piece) < 0.01
+    assert quiet[::-1].argmin() <= 0.06 * prompt_making.RATE
+    assert quiet.argmin() <= 0.06 * prompt_making.RATE
+
+
+def test_every_number_up_to_sixty_can_be_said() -> None:
+    assert {f"number-{number}" for number in range(1, LARGEST_NUMBER + 1)} < set(NAMES)
+    assert len(set(NAMES)) == len(NAMES)
 
 
 def test_a_prompt_is_read_with_its_length(tmp_path: Path) -> None:

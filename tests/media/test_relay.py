@@ -36,6 +36,8 @@ class House:
                 encoded_path(folder, name, codec).write_bytes(pack([b"m" * 160] * 3))
         self.ports = free_range(size)
         self.gone: list[tuple[str, str, str]] = []
+        self.pressed: list[tuple[str, str, str]] = []
+        self.recorded: list[tuple[str, str, str, float]] = []
         self.later = 0.0
         self.loop = asyncio.get_event_loop()
         self.relay = Relay(
@@ -45,6 +47,8 @@ class House:
             ports=self.ports,
             prompts=Prompts(folder),
             on_gone=lambda *news: self.gone.append(news),
+            on_keys=lambda *news: self.pressed.append(news),
+            on_recorded=lambda *news: self.recorded.append(news),
             now=lambda: self.loop.time() + self.later,
         )
         self.phones: list[Phone | Browser] = []
@@ -359,7 +363,7 @@ async def test_whoever_is_on_hold_gets_nothing_until_it_resumes(house: House) ->
 
 async def test_music_goes_on_round_and_round_and_gives_way_to_the_agent_in_one_stream(house: House) -> None:
     a, b = house.called("a"), house.called("b")
-    assert house.relay.play("c", "a", "music", repeat=True) == 0.06
+    assert house.relay.play("c", "a", ["music"], repeat=True) == 0.06
     heard = [await a.hear() for _ in range(8)]
     house.relay.join("c", "a", "b")
     b.say(b"agent")
@@ -377,7 +381,7 @@ async def test_music_goes_on_round_and_round_and_gives_way_to_the_agent_in_one_s
 
 async def test_an_announcement_is_heard_once(house: House) -> None:
     a = house.called("a")
-    house.relay.play("c", "a", "goodbye")
+    house.relay.play("c", "a", ["goodbye"])
     for _ in range(3):
         assert await a.hears() == b"m" * 160
     assert await a.silent()
@@ -387,7 +391,7 @@ async def test_what_is_played_to_a_browser_waits_until_it_is_reachable(house: Ho
     browser = Browser(house.loop)
     house.phones.append(browser)
     answer = house.relay.answer("c", "a", browser.offer())
-    house.relay.play("c", "a", "goodbye")
+    house.relay.play("c", "a", ["goodbye"])
     await asyncio.sleep(0.1)
     await browser.connect(parse(answer).media[0])
     assert [await browser.hears() for _ in range(3)] == [b"m" * 160] * 3
@@ -552,14 +556,14 @@ async def test_deleted_calls_leave_nothing_behind(house: House) -> None:
     for number in range(20):
         browser = await house.browser("a", call=str(number))
         house.called("b", call=str(number))
-        house.relay.play(str(number), "a", "music", repeat=True)
+        house.relay.play(str(number), "a", ["music"], repeat=True)
         house.relay.delete(str(number))
         for phone in house.phones:
             phone.close()
         assert browser.media is not None
     assert len(os.listdir("/proc/self/fd")) == before
     assert not house.relay._calls
-    assert not house.relay._playing
+    assert not house.relay._player.playing
     assert not house.relay._browsers.by_ufrag
     assert not house.relay._browsers.by_address
     assert len(house.relay._ports) == 15
