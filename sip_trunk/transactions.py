@@ -40,18 +40,22 @@ SentBy = tuple[str, int | None]
 Screen = Callable[[Request, "Flow"], tuple[int, str] | None]
 
 
+AnyMachine = client.InviteClient | client.NonInviteClient | server.InviteServer | server.NonInviteServer
+
+
 class Transaction:
     """What both sides share: a machine, its two timers, and the bytes it may have to send again."""
 
-    __slots__ = ("_data", "_ending", "_layer", "_retransmission", "flow", "key", "request")
+    __slots__ = ("_data", "_ending", "_layer", "_retransmission", "flow", "key", "machine", "request")
 
-    machine: client.InviteClient | client.NonInviteClient | server.InviteServer | server.NonInviteServer
-
-    def __init__(self, layer: TransactionLayer, request: Request, flow: Flow, key: Key) -> None:
+    def __init__(
+        self, layer: TransactionLayer, request: Request, flow: Flow, key: Key, machine: AnyMachine
+    ) -> None:
         self._layer = layer
         self.request = request
         self.flow = flow
         self.key = key
+        self.machine = machine
         self._data: bytes | None = None
         # At most one timer of each sort runs at any time, whatever its letter.
         self._retransmission: Deadline | None = None
@@ -127,13 +131,10 @@ class ClientTransaction(Transaction):
         "_cancel_headers",
         "_cancelled",
         "_provisional",
-        "machine",
         "on_failure",
         "on_response",
         "sent_by",
     )
-
-    machine: client.InviteClient | client.NonInviteClient
 
     def __init__(
         self,
@@ -145,9 +146,8 @@ class ClientTransaction(Transaction):
         on_response: Callable[[Response], None],
         on_failure: Callable[[str], None],
     ) -> None:
-        super().__init__(layer, request, flow, key)
         kind = client.InviteClient if request.method == "INVITE" else client.NonInviteClient
-        self.machine = kind(flow.reliable, layer.timing)
+        super().__init__(layer, request, flow, key, kind(flow.reliable, layer.timing))
         self._data = request.to_bytes()
         self.sent_by = sent_by
         self.on_response = on_response
@@ -220,14 +220,11 @@ class ServerTransaction(Transaction):
     refusal; no answer within 64*T1, of a non-INVITE) or "transport".
     """
 
-    __slots__ = ("_handed_over", "_responded", "_to_tag", "machine", "merge_key", "on_cancel", "on_failure")
-
-    machine: server.InviteServer | server.NonInviteServer
+    __slots__ = ("_handed_over", "_responded", "_to_tag", "merge_key", "on_cancel", "on_failure")
 
     def __init__(self, layer: TransactionLayer, request: Request, flow: Flow, key: Key) -> None:
-        super().__init__(layer, request, flow, key)
         kind = server.InviteServer if request.method == "INVITE" else server.NonInviteServer
-        self.machine = kind(flow.reliable, layer.timing)
+        super().__init__(layer, request, flow, key, kind(flow.reliable, layer.timing))
         self.merge_key: Key | None = None
         self._to_tag: str | None = None
         self._responded = 0
@@ -318,7 +315,8 @@ class TransactionLayer:
         self._merged: dict[Key, ServerTransaction] = {}
         self._answered = Answered(self.timers, timing.lifetime, MOST_ANSWERED)
         self._refused = Answered(self.timers, timing.lifetime, MOST_REFUSED)
-        self._tag_key = token_bytes(16)
+        # A copy of it has taken in the key already.
+        self._keyed = blake2b(key=token_bytes(16), digest_size=8)
         # Only connections close; a UDP flow has nothing to tell.
         self._by_flow: dict[Flow, set[Transaction]] = {}
         transports.on_message = self.receive
@@ -489,8 +487,9 @@ class TransactionLayer:
     def tag_for(self, request: Request) -> str:
         """The To tag of our answers to a request, which is the same when it comes again (RFC 3261 §8.2.6.2)."""
         text = f"{request.top_via.branch} {request.cseq.number} {request.from_.tag} {request.call_id}"
-        data = text.encode("utf-8", "surrogateescape")
-        return blake2b(data, key=self._tag_key, digest_size=8).hexdigest()
+        keyed = self._keyed.copy()
+        keyed.update(text.encode("utf-8", "surrogateescape"))
+        return keyed.hexdigest()
 
     def answered_at_once(self, transaction: ServerTransaction, status: int, data: bytes) -> None:
         """Its answer was given while it was handed over: the answer is all that has to be kept, if that."""

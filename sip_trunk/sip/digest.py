@@ -15,6 +15,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from sip_trunk.sip.errors import BadMessage
@@ -24,6 +26,9 @@ ALGORITHMS = ("SHA-256", "MD5")
 """Best first (RFC 8760 s2.3); a name is written as it stands here."""
 
 _PART = re.compile(r'\s*([A-Za-z0-9*_-]+)\s*=\s*("[^"\\]*(?:\\.[^"\\]*)*"|[^\s,"]+)\s*(?:,|$)', re.DOTALL)
+# As phones and proxies write them: no escapes, one space at most.
+_PLAIN_PARTS = re.compile(r'(?:(?:[A-Za-z0-9*_-]+)=(?:"[^"\\]*"|[^\s,"]+)(?:, ?|$))+')
+_PLAIN_PART = re.compile(r'([A-Za-z0-9*_-]+)=(?:"([^"\\]*)"|([^\s,"]+))')
 _SCHEME = re.compile(r"\s*([A-Za-z0-9_-]+)\s+")
 _NC = re.compile(r"[0-9a-fA-F]{8}")
 
@@ -82,7 +87,7 @@ class Nonces:
     remembered: how many nonces in use are kept to refuse a repeated nc; the oldest give way and become stale.
     """
 
-    __slots__ = ("_forgotten", "_key", "_limit", "_serial", "_used", "lifetime_s")
+    __slots__ = ("_forgotten", "_keyed", "_limit", "_serial", "_used", "lifetime_s")
 
     # How far behind the highest nc another may come: UDP reorders.
     _WINDOW = 64
@@ -90,7 +95,8 @@ class Nonces:
     def __init__(self, secret: bytes, lifetime_s: float = 300.0, *, remembered: int = 100_000) -> None:
         if len(secret) < 16:
             raise ValueError("a secret for nonces needs 16 octets")
-        self._key = hashlib.sha256(secret).digest()
+        # Keyed BLAKE2 is a MAC by itself, at a third of what an HMAC costs; a copy of it has taken in the key already.
+        self._keyed = hashlib.blake2b(key=hashlib.sha256(secret).digest(), digest_size=12)
         self.lifetime_s = lifetime_s
         self._limit = remembered
         self._serial = itertools.count(secrets.randbits(40))
@@ -104,9 +110,9 @@ class Nonces:
         return len(self._used)
 
     def _proof(self, text: str) -> str:
-        # Keyed BLAKE2 is a MAC by itself, at a third of what an HMAC costs.
-        data = text.encode("utf-8", "surrogateescape")
-        return hashlib.blake2b(data, key=self._key, digest_size=12).hexdigest()
+        keyed = self._keyed.copy()
+        keyed.update(text.encode("utf-8", "surrogateescape"))
+        return keyed.hexdigest()
 
     def issue(self, now: float, of: str | None = None) -> str:
         """A new nonce. `of` is what a request is known by: when it comes again, it is most often asked with the same
@@ -198,7 +204,13 @@ def challenges(
     realm: str, nonce: str, *, stale: bool = False, algorithms: Iterable[str] = ALGORITHMS
 ) -> list[str]:
     """Header values to ask with, one for each algorithm in the order given (RFC 8760 s2.4: best first)."""
-    return [str(Challenge(realm, nonce, algorithm, stale=stale)) for algorithm in algorithms]
+    return [nonce.join(_around_nonce(realm, algorithm, stale)) for algorithm in algorithms]
+
+
+@lru_cache(maxsize=64)
+def _around_nonce(realm: str, algorithm: str, stale: bool) -> list[str]:
+    """What stands before and after the nonce; no header has a NUL."""
+    return str(Challenge(realm, "\0", algorithm, stale=stale)).split("\0")
 
 
 def _parts(text: str) -> dict[str, str]:
@@ -210,6 +222,12 @@ def _parts(text: str) -> dict[str, str]:
         raise BadMessage("Unsupported authentication scheme")
     parts: dict[str, str] = {}
     at = match.end()
+    if _PLAIN_PARTS.fullmatch(text, at):
+        found = _PLAIN_PART.findall(text, at)
+        parts = {name.lower(): quoted or value for name, quoted, value in found}
+        if len(parts) != len(found):
+            raise BadMessage("Bad credentials")
+        return parts
     # Match by match, not `findall`, which would start again at each character of what does not match.
     while at < len(text):
         match = _PART.match(text, at)
@@ -233,8 +251,7 @@ def _algorithm(name: str | None) -> str | None:
     return upper if upper in ALGORITHMS else None
 
 
-@dataclass(frozen=True, slots=True)
-class Authorization:
+class Authorization(NamedTuple):
     """One Authorization or Proxy-Authorization. `algorithm` is None if it is one we do not speak; `qop` is None in the
     legacy form, which has no nc and cnonce either."""
 

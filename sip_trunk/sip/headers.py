@@ -171,27 +171,30 @@ class Headers:
             self.extend(pairs)
 
     @classmethod
-    def from_lines(cls, keys: list[str], lines: list[str]) -> Headers:
-        """Headers of lines as they stand on the wire (a folded one with its line breaks), and their keys."""
+    def from_lines(
+        cls, keys: list[str], lines: list[str], firsts: dict[str, str] | None = None
+    ) -> Headers:
+        """Headers of lines as they stand on the wire (a folded one with its line breaks), and their keys; `firsts` if
+        it is known already."""
         headers = cls()
         headers.keys = keys
         headers.lines = lines
+        headers._firsts = firsts
         return headers
 
     def firsts(self) -> Mapping[str, str]:
-        """The first line of each name, by its key; good until a header is changed."""
+        """The first line's value of each name, by its key; good until a header is changed."""
         firsts = self._firsts
         if firsts is None:
-            # Of several with one key the last to be put in stays: hence from the end. They are as many as each other,
-            # and to have that checked would take as long as all the rest.
-            firsts = self._firsts = dict(zip(reversed(self.keys), reversed(self.lines)))  # noqa: B905
+            firsts = self._firsts = {}
+            for index, key in enumerate(self.keys):
+                if key not in firsts:
+                    firsts[key] = self._value(index)
         return firsts
 
     def _value(self, index: int) -> str:
-        value = self.lines[index].partition(":")[2]
-        if "\r\n" in value:
-            value = _FOLD.sub(" ", value)
-        return value.strip(" \t")
+        value = self.lines[index].partition(":")[2].strip(" \t")
+        return _FOLD.sub(" ", value).strip(" \t") if "\r" in value else value
 
     def get(self, name: str) -> str | None:
         """The first line's value, unfolded; None when there is none."""
@@ -200,11 +203,7 @@ class Headers:
     def first(self, key: str) -> str | None:
         """As `get`, for a name that is a `header_key` already."""
         firsts = self._firsts
-        line = (firsts if firsts is not None else self.firsts()).get(key)
-        if line is None:
-            return None
-        value = line.partition(":")[2].strip(" \t")
-        return _FOLD.sub(" ", value).strip(" \t") if "\r" in value else value
+        return (firsts if firsts is not None else self.firsts()).get(key)
 
     def all(self, name: str) -> list[str]:
         """Every value in order, comma-separated ones one by one. Raises BadMessage for a quote left open."""

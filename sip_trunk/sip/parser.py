@@ -107,13 +107,22 @@ def _read_head(head: bytes, limits: Limits) -> tuple[Message | None, BadMessage 
         text = re.sub(r"\r(?!\n)|(?<!\r)\n", " ", text)
         fault = BadMessage("Bare CR or LF")
     start_line, *lines = text.split("\r\n")
+    keys: list[str] = []
+    values: dict[str, str] = {}
+    firsts: dict[str, str] | None = values
     try:
         # Nearly every line has a name in a spelling we know, and one pass over them is enough: none is folded then.
-        keys = [KEYS[line[: line.index(":")]] for line in lines]
+        for line in lines:
+            name, value = line.split(":", 1)
+            key = KEYS[name]
+            keys.append(key)
+            if key not in values:
+                values[key] = value.strip(" \t")
     except (KeyError, ValueError):
         keys, lines, bad_line = _read_names(_unfolded(lines))
+        firsts = None
         fault = fault or bad_line
-    message, bad_start = _read_start_line(start_line, Headers.from_lines(keys, lines))
+    message, bad_start = _read_start_line(start_line, Headers.from_lines(keys, lines, firsts))
     return message, bad_start or fault
 
 
