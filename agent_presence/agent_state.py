@@ -78,7 +78,7 @@ MOVES: dict[tuple[AgentState, Move], AgentState] = {
     (AgentState.RESERVED, Move.FREED): AgentState.READY,
     (AgentState.RESERVED, Move.FREED_AWAY): AgentState.NOT_READY,
     (AgentState.RESERVED, Move.WRAPPING): AgentState.WRAP_UP,  # they were writing up when asked by name
-    (AgentState.RESERVED, Move.LEFT): AgentState.OFFLINE,
+    (AgentState.RESERVED, Move.FREED_GONE): AgentState.OFFLINE,
     (AgentState.TALKING, Move.RESERVED): AgentState.TALKING,
     (AgentState.TALKING, Move.ACCEPTED): AgentState.TALKING,
     (AgentState.TALKING, Move.HELD): AgentState.RESERVED,
@@ -118,7 +118,7 @@ class AgentStateRecord:
     offered_at: float = 0.0  # when they were last asked for a contact
     taken: int = 0  # contacts taken since they came on
     missed: int = 0  # offers in a row that came to nothing by their doing
-    why: str = ""  # why they are not ready, where it was not they who said so
+    why: str = ""  # the outcome for which they were made not ready, where it was not they who said so
 
     @property
     def contact_id(self) -> str | None:
@@ -159,13 +159,21 @@ def moved(record: AgentStateRecord, move: Move, now: float, **changes: Any) -> A
 
 
 def _accepted(record: AgentStateRecord, now: float) -> AgentStateRecord:
-    return moved(record, Move.ACCEPTED, now, reserved_for=None, lease_until=None, wrap_up_until=None)
+    return moved(
+        record,
+        Move.ACCEPTED,
+        now,
+        reserved_for=None,
+        lease_until=None,
+        wrap_up_until=None,
+        taken=record.taken + 1,
+        missed=0,
+    )
 
 
 def settled(record: AgentStateRecord) -> Move:
     """Which move frees an agent whom no contact holds any more."""
     if not record.present:
-        # Offered contacts and wrap-up end when the last phone goes, so only a conversation can outlive it.
         return Move.FREED_GONE
     return Move.FREED if record.wants_ready else Move.FREED_AWAY
 
@@ -222,9 +230,12 @@ class AgentStates:
         self._chats = chats
         self._records: dict[str, AgentStateRecord] = {}
         self._stored: set[str] = set()
+        self._held: set[str] = set()  # agents whom some contact holds
+        self._unclaiming: dict[str, asyncio.Task[bool]] = {}  # by agent, until the shared state knows
         # One timer for every lease and wrap-up: the earliest deadline; outdated entries are dropped when they come up.
         self._deadlines: list[tuple[float, str]] = []
         self._timer: IDelayedCall | None = None
+        self._timer_at = 0.0
         self.on_change: list[Callable[[str, AgentState, AgentState], None]] = []
         location.on_change.append(self._bindings_changed)
 
@@ -243,7 +254,7 @@ class AgentStates:
             record = _resolved(replace(before, present=present), gone_at, now)
             self._records[agent.id] = record
             if record != replace(before, present=present):
-                log_failure(self._keep(record))
+                log_failure(self._keep(record, patient=True))
             if record.state is not before.state:
                 self._say(before.state, record, "the server started again")
 
@@ -256,6 +267,10 @@ class AgentStates:
     def of(self, agent_id: str) -> AgentStateRecord:
         """The record of an agent; one never seen before is Offline."""
         return self._records.get(agent_id) or AgentStateRecord(agent_id)
+
+    def held(self) -> list[AgentStateRecord]:
+        """The records of all whom some contact holds: Reserved or Talking."""
+        return [self._records[agent_id] for agent_id in self._held]
 
     def free_for(self, agent_id: str, channel: str) -> bool:
         """Whether `reserve` would succeed now."""
@@ -275,7 +290,7 @@ class AgentStates:
                 changed = moved(record, Move.READY, self._now(), wants_ready=True, wrap_up_until=None)
             case _:
                 changed = replace(record, wants_ready=True, wrap_up_until=None)
-        written = self._change(record, changed, why)
+        written = self._change(record, replace(changed, missed=0, why=""), why, promised=True)
         if written is not None:
             await written
         return self.of(agent_id)
@@ -289,10 +304,28 @@ class AgentStates:
                 changed = moved(record, Move.NOT_READY, self._now(), wants_ready=False, wrap_up_until=None)
             case _:
                 changed = replace(record, wants_ready=False, wrap_up_until=None)
-        written = self._change(record, changed, why)
+        written = self._change(record, replace(changed, missed=0, why=""), why, promised=True)
         if written is not None:
             await written
         return self.of(agent_id)
+
+    def missed(self, agent_id: str, contact_id: str, outcome: str, limit: int) -> bool:
+        """An offer came to nothing by the agent's doing. True: it was the `limit`-th in a row or a later one, and they
+        are not ready from now on, or from when they are let go of. A limit of 0 is never reached, and counts nothing.
+        """
+        record = self.of(agent_id)
+        if limit == 0:
+            return False
+        changed = replace(record, missed=record.missed + 1)
+        made = changed.missed >= limit and record.wants_ready
+        if made:
+            changed = replace(changed, wants_ready=False, missed=0, why=outcome)
+            if record.state is AgentState.READY:
+                changed = moved(changed, Move.NOT_READY, self._now())
+        log_failure(
+            self._change(record, changed, f"{outcome} {record.missed + 1} times in a row", contact_id)
+        )
+        return made
 
     async def reserve(
         self, agent_id: str, contact_id: str, *, channel: str, lease_s: float, named: bool = False
@@ -315,12 +348,15 @@ class AgentStates:
             active=MappingProxyType({**record.active, contact_id: channel}),
             reserved_for=contact_id,
             lease_until=now + lease_s,
+            offered_at=now,
         )
         # A conversation that a crash cuts is resolved by `load`, whatever was stored of it: nobody waits for the disk.
         # Held in memory before the shared state is asked: whoever comes while we wait there finds the agent taken.
         log_failure(self._change(record, held, "reserved", contact_id))
         self._due(now + lease_s, agent_id)
         try:
+            if (before := self._unclaiming.get(agent_id)) is not None:
+                await asyncio.wait([before])  # what we ourselves held must not be in our way
             claimed = await self._shared.claim(_claim(agent_id), contact_id, lease_s)
         except BaseException:
             # Whoever asked holds nothing by which to release the agent again.
@@ -330,14 +366,14 @@ class AgentStates:
                 log_failure(self._change(record, free, "the reservation could not be claimed", contact_id))
             raise
         if not claimed:
-            await self.release(agent_id, contact_id, reason="reserved by another server")
+            self.release(agent_id, contact_id, reason="reserved by another server")
             return False
         if self.of(agent_id).reserved_for != contact_id:  # the phone or the contact went away while we waited
             await self._shared.release(_claim(agent_id), contact_id)
             return False
         return True
 
-    async def accepted(self, agent_id: str, contact_id: str) -> bool:
+    def accepted(self, agent_id: str, contact_id: str) -> bool:
         """The agent answered. False when the reservation is no longer theirs, and the phone must be hung up on."""
         record = self.of(agent_id)
         if record.reserved_for != contact_id:
@@ -345,7 +381,7 @@ class AgentStates:
         talking = _accepted(record, self._now())
         log_failure(self._change(record, talking, "accepted", contact_id))
         # The claim covers the race to reserve; who is talking only this server, which has the dialogs, can say.
-        await self._shared.release(_claim(agent_id), contact_id)
+        self._unclaim(agent_id, contact_id)
         return True
 
     def hand_over(self, contact_id: str, giver: str | None, taker: str, *, wrap_up_s: float) -> bool:
@@ -364,7 +400,7 @@ class AgentStates:
             log_failure(self._change(before, free, "handed over", contact_id))
         return True
 
-    async def release(
+    def release(
         self, agent_id: str, contact_id: str, *, wrap_up_s: float = 0.0, reason: str = "released"
     ) -> bool:
         """Let go of an agent, however they were held; harmless when they are not (False).
@@ -377,7 +413,7 @@ class AgentStates:
         was_offered = record.reserved_for == contact_id
         log_failure(self._change(record, self._without(record, contact_id, wrap_up_s), reason, contact_id))
         if was_offered:
-            await self._shared.release(_claim(agent_id), contact_id)
+            self._unclaim(agent_id, contact_id)
         return True
 
     def _without(self, record: AgentStateRecord, contact_id: str, wrap_up_s: float) -> AgentStateRecord:
@@ -395,7 +431,7 @@ class AgentStates:
         if talked and wrap_up_s > 0 and record.present:
             self._due(now + wrap_up_s, record.agent_id)
             return moved(record, Move.WRAPPING, now, wrap_up_until=now + wrap_up_s)
-        if record.wrap_up_until is not None and now < record.wrap_up_until:
+        if record.wrap_up_until is not None and now < record.wrap_up_until and record.present:
             return moved(record, Move.WRAPPING, now)  # to what a colleague who asked by name has interrupted
         return moved(record, settled(record), now, wrap_up_until=None)
 
@@ -412,8 +448,6 @@ class AgentStates:
             log_failure(self._change(record, self._arrived(record), "a phone registered"))
         else:
             log_failure(self._change(record, self._left(record), "no phone is registered"))
-            if record.state is AgentState.RESERVED and record.reserved_for is not None:
-                self._unclaim(agent.id, record.reserved_for)
 
     def _arrived(self, record: AgentStateRecord) -> AgentStateRecord:
         now = self._now()
@@ -423,17 +457,16 @@ class AgentStates:
             return record
         if record.wants_ready and short:
             return moved(record, Move.RETURNED, now)
-        return moved(record, Move.ARRIVED, now, wants_ready=False)
+        return moved(record, Move.ARRIVED, now, wants_ready=False, taken=0, missed=0)
 
     def _left(self, record: AgentStateRecord) -> AgentStateRecord:
         now = self._now()
         record = replace(record, present=False, absent_since=now)
-        if record.state in (AgentState.TALKING, AgentState.OFFLINE):
-            # A call may well outlive its registration; its own end frees the agent.
+        if record.active or record.state is AgentState.OFFLINE:
+            # A call may well outlive its registration, and a phone that changes its network registers anew while it
+            # rings: the end of what holds the agent frees them.
             return record
-        return moved(
-            record, Move.LEFT, now, active=_NOTHING, reserved_for=None, lease_until=None, wrap_up_until=None
-        )
+        return moved(record, Move.LEFT, now, wrap_up_until=None)
 
     def _whereabouts(self, agent_id: str) -> tuple[bool, float | None]:
         """Whether a phone of the agent can be reached, and if none can, since when as far as that is known."""
@@ -449,12 +482,23 @@ class AgentStates:
             raise TheirError("There is no such agent.", 404)
 
     def _change(
-        self, before: AgentStateRecord, after: AgentStateRecord, reason: str, contact_id: str | None = None
+        self,
+        before: AgentStateRecord,
+        after: AgentStateRecord,
+        reason: str,
+        contact_id: str | None = None,
+        *,
+        promised: bool = False,
     ) -> asyncio.Future[None] | None:
         if after == before:
             return None
         self._records[after.agent_id] = after
-        written = self._keep(after)
+        if after.active:
+            self._held.add(after.agent_id)
+        else:
+            self._held.discard(after.agent_id)
+        # Only what an agent has said is waited for: what a contact does to them is resolved by `load` after a crash.
+        written = self._keep(after, patient=not promised)
         if after.state is not before.state or after.pending_not_ready is not before.pending_not_ready:
             self._say(before.state, after, reason, contact_id)
         for listener in tuple(self.on_change):
@@ -464,10 +508,10 @@ class AgentStates:
                 log.failure("A listener to agent states failed")
         return written
 
-    def _keep(self, record: AgentStateRecord) -> asyncio.Future[None]:
+    def _keep(self, record: AgentStateRecord, *, patient: bool) -> asyncio.Future[None]:
         is_new = record.agent_id not in self._stored
         self._stored.add(record.agent_id)
-        return self._store.keep_agent_state(record, is_new=is_new)
+        return self._store.keep_agent_state(record, is_new=is_new, patient=patient)
 
     def _say(
         self, old: AgentState, record: AgentStateRecord, reason: str, contact_id: str | None = None
@@ -480,18 +524,26 @@ class AgentStates:
         )
 
     def _unclaim(self, agent_id: str, contact_id: str) -> None:
-        spawn(self._shared.release(_claim(agent_id), contact_id), "releasing an agent's reservation")
+        def done(task: asyncio.Task[bool]) -> None:
+            if self._unclaiming.get(agent_id) is task:
+                del self._unclaiming[agent_id]
+
+        task = spawn(self._shared.release(_claim(agent_id), contact_id), "releasing an agent's reservation")
+        self._unclaiming[agent_id] = task
+        task.add_done_callback(done)
 
     def _due(self, at: float, agent_id: str) -> None:
         heapq.heappush(self._deadlines, (at, agent_id))
-        self._arm()
+        if self._timer is None or at < self._timer_at:
+            self._arm()
 
     def _arm(self) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
         if self._deadlines:
-            delay = max(0.0, self._deadlines[0][0] - self._now())
+            self._timer_at = self._deadlines[0][0]
+            delay = max(0.0, self._timer_at - self._now())
             self._timer = self._clock.callLater(delay, self._deadline_came)
 
     def _deadline_came(self) -> None:

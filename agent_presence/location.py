@@ -31,13 +31,14 @@ SWEEP_S = 1.0
 BindingsListener = Callable[[str, Sequence["Binding"], Sequence["Binding"]], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Binding:
     """One address that an address of record stands for now, and the way by which it is reached.
 
     `key` is what makes a later registration the same binding. `flow_token` names the flow it came by, in words that
     only sip_trunk understands. `features` are the feature tags of its Contact (RFC 3840), "TRUE" for one without a
-    value. `device_id` is None for a customer's. Times are epoch seconds.
+    value. `device_id` is None for a customer's. Times are epoch seconds. A refresh changes `expires_at`, `call_id` and
+    `cseq`; all else stays as it was registered.
     """
 
     aor: str
@@ -176,16 +177,17 @@ class Location:
                 log.failure("A listener to bindings failed")
         return written
 
-    def refresh(self, binding: Binding) -> None:
-        """Replace a binding by one that differs only in what a refresh changes (expiry, Call-ID, CSeq).
+    def refresh(self, binding: Binding, expires_at: float, call_id: str, cseq: int) -> None:
+        """Let a binding live on.
 
         Stored with all others of the same second: a crash before that only makes the binding expire as if this refresh
         had not come, which phones have to live with anyway (RFC 3261 s10.2.4), and costs a disk nothing per REGISTER.
         """
-        self._bindings[binding.aor][binding.key] = binding
-        if self._expiry_of.get((binding.aor, binding.key), 0.0) > binding.expires_at:
+        binding.expires_at, binding.call_id, binding.cseq = expires_at, call_id, cseq
+        key = (binding.aor, binding.key)
+        if self._expiry_of.get(key, 0.0) > expires_at:
             self._watch(binding)  # a phone may ask for less than before
-        self._refreshed[binding.aor, binding.key] = binding
+        self._refreshed[key] = binding
 
     def flow_closed(self, token: str) -> None:
         """A connection ended, and every binding that came by it (RFC 5626 s5.3)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, TypeGuard
 
 from twisted.logger import Logger
@@ -158,29 +157,31 @@ class Registrar:
         known = self._location.all_bindings(aor)
         added: list[Binding] = []
         removed: list[Binding] = []
-        refreshed: list[Binding] = []
+        refreshed: list[tuple[Binding, int]] = []
         for contact in contacts:
             expires = _expires(contact, incoming.message)
             uri = contact.uri
             if not isinstance(uri, SipUri):
                 raise Refusal(400, "A Contact must be a SIP address")
-            key = _key(uri, contact.instance, _reg_id(contact), known.values())
+            key = _key(uri, contact.instance, _reg_id(contact), known)
             old = known.get(key)
             if old is not None:
                 _check_order(old, incoming.message)
                 if expires == 0:
                     removed.append(old)
                 elif _is_refresh(old, contact, incoming):
-                    refreshed.append(_refreshed(old, incoming.message, self._now() + expires))
+                    refreshed.append((old, expires))
                 else:
                     added.append(self._binding(incoming, aor, username, contact, key, expires))
             elif expires > 0:
                 binding = self._binding(incoming, aor, username, contact, key, expires)
                 added.append(binding)
                 removed += _twins(binding, known.values()) if len(contacts) == 1 else []
-        removed += _crowded_out(known, added, refreshed, removed)
-        for binding in refreshed:
-            self._location.refresh(binding)
+        if added:
+            removed += _crowded_out(known, added, [binding for binding, _ in refreshed], removed)
+        request, now = incoming.message, self._now()
+        for binding, expires in refreshed:
+            self._location.refresh(binding, now + expires, request.call_id, request.cseq.number)
         return added, removed
 
     def _binding(
@@ -303,7 +304,7 @@ def _check_text(request: Request) -> None:
                 raise Refusal(400, f"{key} is not UTF-8") from None
 
 
-def _key(uri: SipUri, instance: str | None, reg_id: int | None, known: Collection[Binding]) -> str:
+def _key(uri: SipUri, instance: str | None, reg_id: int | None, known: Mapping[str, Binding]) -> str:
     """What makes two registrations one binding.
 
     With an instance it is that, with the reg-id (RFC 5626 s6), so that a phone that comes by another network takes its
@@ -311,11 +312,12 @@ def _key(uri: SipUri, instance: str | None, reg_id: int | None, known: Collectio
     """
     if instance is not None:
         return instance if reg_id is None else f"{instance};{reg_id}"
-    if not any(old.key == str(uri) for old in known):
-        for old in known:
+    text = str(uri)
+    if text not in known:
+        for old in known.values():
             if old.instance is None and uri.matches(parse_uri(old.contact_uri)):
                 return old.key
-    return str(uri)
+    return text
 
 
 def _check_order(old: Binding, request: Request) -> None:
@@ -334,10 +336,6 @@ def _is_refresh(old: Binding, contact: NameAddr, incoming: IncomingRequest) -> b
         and old.q == contact.q
         and old.features == contact.features()
     )
-
-
-def _refreshed(old: Binding, request: Request, expires_at: float) -> Binding:
-    return replace(old, expires_at=expires_at, call_id=request.call_id, cseq=request.cseq.number)
 
 
 def _user_agent(request: Request) -> str:

@@ -41,6 +41,7 @@ class SampleAgent:
     skills: Mapping[str, int]
     languages: tuple[str, ...]
     devices: tuple[SampleDevice, ...] = field(default=())
+    supervisor: bool = False
 
 
 AGENTS: tuple[SampleAgent, ...] = (
@@ -73,6 +74,7 @@ AGENTS: tuple[SampleAgent, ...] = (
             SampleDevice("Softphone", "carla", "carla-phone"),
             SampleDevice("Mobile", "carla-mobile", "carla-mobile-phone"),
         ),
+        supervisor=True,
     ),
     SampleAgent(
         "agent-deniz",
@@ -105,6 +107,7 @@ async def seed(roster: Roster, logins: Logins, *, data: Path) -> None:
                 await logins.hash_password(sample.password),
                 skills=sample.skills,
                 languages=sample.languages,
+                supervisor=sample.supervisor,
                 agent_id=sample.id,
             )
         if roster.agent(sample.id) is None:  # somebody else has taken the login

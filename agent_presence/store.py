@@ -258,7 +258,10 @@ class PresenceStore:
             for row in await self._database.read(select(agent_state_table))
         }
 
-    def keep_agent_state(self, record: AgentStateRecord, *, is_new: bool) -> asyncio.Future[None]:
+    def keep_agent_state(
+        self, record: AgentStateRecord, *, is_new: bool, patient: bool = False
+    ) -> asyncio.Future[None]:
+        """`patient`: nobody waits for it to be durable."""
         values = {
             "state": record.state.value,
             "since": record.since,
@@ -272,9 +275,13 @@ class PresenceStore:
             "why": record.why,
         }
         if is_new:
-            return self._database.write((_ADD_STATE, {"agent_id": record.agent_id, **values}))
+            return self._database.write(
+                (_ADD_STATE, {"agent_id": record.agent_id, **values}), patient=patient
+            )
         changed = {f"new_{name}": value for name, value in values.items()}
-        return self._database.write((_KEEP_STATE, {"of_agent_id": record.agent_id, **changed}))
+        return self._database.write(
+            (_KEEP_STATE, {"of_agent_id": record.agent_id, **changed}), patient=patient
+        )
 
 
 def _device_row(device: Device) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from bench import call, queued_call, register
+from bench import call, queued_call, register, router
 from bench.figure import Figure
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -38,7 +38,7 @@ async def measure() -> list[Figure]:
 
 
 def main() -> None:
-    figures = asyncio.run(measure())
+    figures = asyncio.run(measure()) + router.measure()
     width = max(len(figure.name) for figure in figures)
     print(f"{'figure':{width}}  {'value':>10}  {'unit':16}  goal")
     for figure in figures:

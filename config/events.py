@@ -27,6 +27,14 @@ event_table = sa.Table(
     sa.Column("agent_id", sa.String(64), nullable=True),
     sa.Column("facts", sa.JSON, nullable=False),
     sa.Index("event_by_contact", "contact_id", "seq"),
+    # Of agents alone: an index costs as much to write as the event itself, and contacts' events have theirs.
+    sa.Index(
+        "event_by_agent",
+        "agent_id",
+        "seq",
+        sqlite_where=sa.text("kind LIKE 'agent.%'"),
+        postgresql_where=sa.text("kind LIKE 'agent.%'"),
+    ),
     # A number must never be given twice, or a reader that follows by number would miss an event.
     sqlite_autoincrement=True,
 )

@@ -12,6 +12,18 @@ _CHANCE = 36**_CHANCE_DIGITS
 
 _last = 0
 
+_AT_ONCE = 256
+_tokens: list[str] = []
+
+
+def token(digits: int = 32) -> str:
+    """So many random hexadecimal digits, 32 at most. The system is asked for many at once, for each asking costs it
+    more than all else that is done with the digits."""
+    if not _tokens:
+        chance = secrets.token_hex(16 * _AT_ONCE)
+        _tokens.extend(chance[at : at + 32] for at in range(0, len(chance), 32))
+    return _tokens.pop()[:digits]
+
 
 def new_id(prefix: str) -> str:
     """A new identifier such as ``c_0hra0vcz9yt8k2…``: ``prefix``, then time, then chance, of ``[a-z0-9_]`` only.
@@ -20,7 +32,7 @@ def new_id(prefix: str) -> str:
     """
     global _last
     _last = max(_last + 1, time.time_ns() // 1000)
-    return f"{prefix}_{_base36(_last, _TIME_DIGITS)}{_base36(secrets.randbelow(_CHANCE), _CHANCE_DIGITS)}"
+    return f"{prefix}_{_base36(_last, _TIME_DIGITS)}{_base36(int(token(16), 16) % _CHANCE, _CHANCE_DIGITS)}"
 
 
 def _base36(number: int, width: int) -> str:

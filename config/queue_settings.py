@@ -1,7 +1,8 @@
 """The settings of queues: ``[[queues]]`` in warmline.toml, or ``WARMLINE_QUEUES`` as JSON.
 
-A contact waits in the first queue that names its provider, product, channel and the number it dialled, where a queue
-that names none of them takes any; in the queue `default` where there is none such.
+A contact waits in the first queue that names its provider, product, channel and the number it dialled; what a queue
+leaves out may be any. One that names none of the four is there for what overflows into it. Whatever no queue takes
+waits in `default`.
 """
 
 from __future__ import annotations
@@ -90,6 +91,10 @@ class QueueSettings:
     unreachable: Consequence = field(default=Consequence(30.0, 3))
     asleep: Consequence = field(default=Consequence(15.0, 0))
 
+    @property
+    def names_something(self) -> bool:
+        return bool(self.provider or self.product or self.channel or self.number)
+
 
 def queues(raw: Any) -> tuple[QueueSettings, ...]:
     """Raises ValueError."""
@@ -102,14 +107,33 @@ def queues(raw: Any) -> tuple[QueueSettings, ...]:
         raise ValueError(f"should be a list of at most {MAX_QUEUES} queues")
     read = tuple(_queue(each, place) for place, each in enumerate(raw, 1))
     names = [queue.name for queue in read]
+    into = {queue.name: queue.overflow_queue for queue in read if queue.overflow is Overflow.QUEUE}
     for queue in read:
         if names.count(queue.name) > 1:
             raise ValueError(f"two queues have the name {queue.name!r}")
-        if queue.overflow is Overflow.QUEUE and queue.overflow_queue not in {*names, DEFAULT} - {queue.name}:
+        if queue.name == DEFAULT and queue.names_something:
+            raise ValueError("the queue 'default' takes what no other does, and so names nothing")
+        if queue.name != DEFAULT and not queue.names_something and queue.name not in into.values():
             raise ValueError(
-                f"queue {queue.name!r} overflows into {queue.overflow_queue!r}, which is no other queue"
+                f"queue {queue.name!r} would stay empty: it names no provider, product, channel or number, "
+                "and no other queue overflows into it"
             )
+        if queue.name in into:
+            if into[queue.name] not in {*names, DEFAULT} - {queue.name}:
+                raise ValueError(
+                    f"queue {queue.name!r} overflows into {queue.overflow_queue!r}, which is no other queue"
+                )
+            _ends(queue.name, into)
     return read
+
+
+def _ends(name: str, into: Mapping[str, str]) -> None:
+    """Nobody may be sent round from queue to queue for ever."""
+    passed = [name]
+    while passed[-1] in into:
+        if into[passed[-1]] in passed:
+            raise ValueError(f"queues overflow in a circle: {' -> '.join([*passed, into[passed[-1]]])}")
+        passed.append(into[passed[-1]])
 
 
 def _queue(raw: Any, place: int) -> QueueSettings:

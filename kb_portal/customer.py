@@ -10,13 +10,17 @@ _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """`phone` is E.164. Only a number the customer has proved to be theirs may match a caller to them."""
+    """`phone` is E.164. Only a number the customer has proved to be theirs may match a caller to them.
+
+    `language` is what they want to be spoken to in, as `de`; None: any.
+    """
 
     id: str
     name: str
     email: str
     phone: str | None
     phone_proved: bool
+    language: str | None = None
 
     @property
     def first_name(self) -> str:

@@ -75,6 +75,7 @@ customer = Table(
     Column("password_hash", String(255), nullable=False),
     Column("phone", String(32), nullable=True, index=True),
     Column("phone_proved", Boolean, nullable=False, default=False),
+    Column("language", String(20), nullable=True),
 )
 ownership = Table(
     "ownership",
@@ -366,6 +367,7 @@ class PortalStore:
                 password_hash=password_hash,
                 phone=new.phone,
                 phone_proved=new.phone_proved,
+                language=new.language,
             )
         )
 
@@ -434,7 +436,7 @@ def _seen(visit_id: str, at: float) -> Any:
 
 
 def _customer(row: Row[Any]) -> Customer:
-    return Customer(row.id, row.name, row.email, row.phone, bool(row.phone_proved))
+    return Customer(row.id, row.name, row.email, row.phone, bool(row.phone_proved), row.language)
 
 
 def _product(row: Row[Any]) -> Product:

@@ -21,9 +21,12 @@ from typing import Any
 
 from config.errors import OurError, TheirError, WarmlineError
 from media.control import Framed
-from media.prompts import Prompts
+from media.prompts import NAMES, Prompts
 from media.relay import MIXER, Relay
 from media.server import Profile
+
+# By then whoever starts a server has seen it work, and those it was started for are not yet many.
+REST_S = 30.0
 
 
 class Control(Framed):
@@ -84,9 +87,9 @@ class Control(Framed):
 
     def _loaded(self, loading: asyncio.Future[Any]) -> None:
         """What was asked meanwhile is done in the order it came."""
-        if error := loading.exception():
-            sys.exit(f"media: {error!r}")
         held, self._held = self._held or [], None
+        if error := loading.exception():
+            self._failed(held.pop(0)[0], error)
         for message in held:
             self.message(message)
 
@@ -131,6 +134,15 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def make_rest(prompts: Prompts) -> None:
+    """Those prompts that nobody has wanted yet, so that nobody waits for them later."""
+    try:
+        prompts.make(NAMES, gently=True)
+    except OurError as error:
+        if not prompts.closed:
+            sys.stderr.write(f"media: {error}\n")
+
+
 async def serve(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
@@ -165,7 +177,10 @@ async def serve(options: argparse.Namespace) -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(10_000)
+        rest = loop.call_later(REST_S, loop.run_in_executor, None, make_rest, prompts)
         await over.wait()
+    rest.cancel()
+    prompts.close()
     await relay.finish_recordings()
     relay.close()
 

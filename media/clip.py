@@ -71,4 +71,5 @@ class _Encoded(Sequence[bytes]):
     def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
-        return self._encoder.encode(self._clip.samples[index * self._size : (index + 1) * self._size])
+        at = range(len(self))[index] * self._size
+        return self._encoder.encode(self._clip.samples[at : at + self._size])

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 FRAME_S = 1 / FRAMES_A_SECOND
 MOST_PROMPTS = 20
-READ_S = 5.0
+# Less than whoever asked waits for an answer.
+FETCH_S = 8.0
 
 
 class Playing:
@@ -60,28 +61,42 @@ class Player:
         if not 0 < len(prompts) <= MOST_PROMPTS:
             raise OurError(f"1 to {MOST_PROMPTS} prompts are played one after the other")
         files = {name for name in prompts if name.startswith(FILE)}
-        seconds = sum(self._prompts.seconds(name) for name in prompts if name not in files)
+        unmade = [name for name in prompts if name not in files and not self._prompts.is_made(name)]
         self.stop(leg)
-        playing = leg.playing = Playing(leg, prompts, None if files else {}, repeat=repeat)
+        wait = bool(files or unmade)
+        playing = leg.playing = Playing(leg, prompts, None if wait else {}, repeat=repeat)
         self.playing.add(playing)
         if self._timer is None:
             self._due = self._now()
             self._timer = self._loop.call_soon(self._frame)
-        return self._when_read(playing, files, seconds) if files else seconds
+        return self._when_there(playing, files, unmade) if wait else self._seconds(prompts, {})
 
-    async def _when_read(self, playing: Playing, files: Iterable[str], others_s: float) -> float:
-        """Nothing is heard until all are read; by then it may be another's turn."""
+    async def _when_there(self, playing: Playing, files: Iterable[str], unmade: Sequence[str]) -> float:
+        """Nothing is heard until all are made and read; by then it may be another's turn."""
         try:
-            reading = self._loop.run_in_executor(self._threads, _read, files)
-            clips = await asyncio.wait_for(reading, READ_S)
+            fetching = self._loop.run_in_executor(self._threads, self._fetched, files, unmade)
+            clips = await asyncio.wait_for(fetching, FETCH_S)
+            seconds = self._seconds(playing.prompts, clips)
         except BaseException as error:
             if playing.leg.playing is playing:
                 self.stop(playing.leg)
             if isinstance(error, TimeoutError):
-                raise OurError("The disk is too slow") from None
+                raise OurError("The machine is too slow for this prompt") from None
             raise
         playing.clips = clips
-        return others_s + sum(clips[name].seconds for name in playing.prompts if name in clips)
+        return seconds
+
+    def _fetched(self, files: Iterable[str], unmade: Sequence[str]) -> dict[str, Clip]:
+        """In a thread."""
+        self._prompts.make(unmade)
+        if not files:
+            return {}
+        from media.clip import Clip  # it brings the codecs, in this thread
+
+        return {name: Clip.read(Path(name.removeprefix(FILE))) for name in files}
+
+    def _seconds(self, prompts: Iterable[str], clips: Mapping[str, Clip]) -> float:
+        return sum(clips[name].seconds if name in clips else self._prompts.seconds(name) for name in prompts)
 
     def stop(self, leg: Leg) -> None:
         if leg.playing is not None:
@@ -125,8 +140,9 @@ class Player:
                 self._choose(playing, clips)
                 frames = playing.frames or frames
         frame = frames.frames[playing.index]
-        stream.send_frame(frame, playing.number, frames.ticks, now, first=playing.first)
-        playing.first = False
+        if frame:
+            stream.send_frame(frame, playing.number, frames.ticks, now, first=playing.first)
+            playing.first = False
         playing.index += 1
 
     def _choose(self, playing: Playing, clips: Mapping[str, Clip]) -> None:
@@ -144,9 +160,3 @@ class Player:
             playing.stream = stream
             playing.number = payload.number
             playing.first = True
-
-
-def _read(files: Iterable[str]) -> dict[str, Clip]:
-    from media.clip import Clip  # it brings the codecs, in this thread
-
-    return {name: Clip.read(Path(name.removeprefix(FILE))) for name in files}

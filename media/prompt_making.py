@@ -1,10 +1,11 @@
 """Makes the prompts: music and tones by arithmetic, speech by espeak-ng, codecs by PyAV.
 
-python -m media.prompt_making DIR
+python -m media.prompt_making DIR [NAME...]
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from media.prompts import NAMES, PIECES, SPOKEN, TICKS, TONES, Prompts, encoded_path, pack
+from media.prompts import NAMES, NICE, PIECES, SPOKEN, TICKS, TONES, Prompts, encoded_path, pack
 from media.speech import NARROW, WIDE, Encoder, Resampler
 
 Sound = NDArray[np.float64]
@@ -88,7 +89,7 @@ def tones(notes: Sequence[tuple[float, float]]) -> Sound:
 def write_wav(path: Path, sound: Sound) -> NDArray[np.int16]:
     """The samples it holds."""
     samples = (np.clip(sound, -1, 1) * 32767).astype("<i2")
-    unfinished = path.with_suffix(".part")
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may be making the same
     with wave.open(str(unfinished), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -103,7 +104,7 @@ def speak(text: str, path: Path, lead_s: float = LEAD_S) -> Sound:
     program = shutil.which("espeak-ng")
     if program is None:
         return chime()
-    spoken = path.with_suffix(".spoken")
+    spoken = path.with_name(f"{path.name}.{os.getpid()}.spoken")
     made = subprocess.run(
         [program, "-v", "en-us", "-s", "150", "-w", str(spoken), text], capture_output=True, check=False
     )
@@ -200,19 +201,21 @@ def make_one(folder: Path, name: str) -> None:
     for codec in TICKS:
         frames = encode(at_rate[ENCODERS[codec][1]], codec, 10 if name == "music" else SPEECH_EFFORT)
         encoded = encoded_path(folder, name, codec)
-        unfinished = encoded.with_name(f"{encoded.name}.part")
+        unfinished = encoded.with_name(f"{encoded.name}.{os.getpid()}.part")
         unfinished.write_bytes(pack(frames))
         unfinished.replace(encoded)
 
 
-def make(folder: Path) -> None:
-    """What is missing or out of date."""
+def make(folder: Path, names: Sequence[str] = NAMES) -> None:
+    """What of these is missing or out of date."""
     folder.mkdir(parents=True, exist_ok=True)
-    stale = {path.stem for path in Prompts(folder).missing()}
-    with ThreadPoolExecutor(AT_ONCE) as threads:
+    stale = {path.stem for path in Prompts(folder).missing(names)}
+    with ThreadPoolExecutor(1 if NICE in os.environ else AT_ONCE) as threads:
         # In their order, so that the longest, the music, is not begun last.
         list(threads.map(partial(make_one, folder), [name for name in NAMES if name in stale]))
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]))
+    if NICE in os.environ:
+        os.nice(15)
+    make(Path(sys.argv[1]), sys.argv[2:] or NAMES)

@@ -2,15 +2,17 @@
 
 The folder holds `NAME.wav`, which may be replaced by any other WAV file, and beside it `NAME.CODEC`, made from it
 whenever it is older. Making is done by a process of its own (`prompt_making`), so that the media process never loads
-a codec.
+a codec for it: the few that any caller may hear at once before the first start, each other when it is first wanted,
+and whatever is left when the server has been up for a while.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +54,9 @@ TONES = {
     "conference-join": ((587.33, 0.09), (0.0, 0.05), (587.33, 0.09)),
 }
 NAMES = ("music", *TONES, *SPOKEN, *PIECES)
+FIRST = ("music", "chat-request", "ready", "not-ready", "please-wait", "goodbye")
+# Set for a `prompt_making` that nobody waits for.
+NICE = "WARMLINE_PROMPTS_NICE"
 # Codec -> how far its RTP timestamp moves in 20 ms. G.722's clock is 8000 by an old mistake (RFC 3551 section 4.5.2).
 TICKS = {"opus": 960, "g722": 160, "pcma": 160, "pcmu": 160}
 FRAMES_A_SECOND = 50
@@ -71,29 +76,53 @@ class Prompts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._frames: dict[tuple[str, str], Frames] = {}
+        self._made: set[str] = set()
+        self._making: set[subprocess.Popen[bytes]] = set()
+        self.closed = False
 
-    def make(self) -> None:
-        """Make what is missing or out of date. Takes seconds the first time. Raises OurError."""
-        if not self.missing():
+    def make(self, names: Iterable[str] = FIRST, *, gently: bool = False) -> None:
+        """Make what of these is missing or out of date; blocks. `gently`: it can wait for everybody else.
+
+        Raises OurError.
+        """
+        missing = {path.stem for path in self.missing(names)}
+        if not missing or self.closed:
             return
-        made = subprocess.run(
-            [sys.executable, "-m", "media.prompt_making", str(self._folder)],
+        making = subprocess.Popen(
+            [sys.executable, "-m", "media.prompt_making", str(self._folder), *missing],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
+            stderr=subprocess.PIPE,
+            env={**os.environ, NICE: "1"} if gently else None,
         )
-        if made.returncode or self.missing():
-            raise OurError(f"The prompts in {self._folder} could not be made: {made.stderr.strip()[-400:]}")
+        self._making.add(making)
+        _, said = making.communicate()
+        self._making.discard(making)
+        if making.returncode or self.missing(missing):
+            last = said.decode("utf-8", "replace").strip()[-400:]
+            raise OurError(f"The prompts in {self._folder} could not be made: {last}")
 
-    def missing(self) -> list[Path]:
+    def close(self) -> None:
+        """What is being made is given up."""
+        self.closed = True
+        for making in tuple(self._making):
+            making.terminate()
+
+    def missing(self, names: Iterable[str] = NAMES) -> list[Path]:
         """Encoded files that are not there, or older than the sound they are made of."""
         return [
             encoded
-            for name in NAMES
+            for name in names
             for encoded in (encoded_path(self._folder, name, codec) for codec in TICKS)
             if not _fresh(encoded, self._folder / f"{name}.wav")
         ]
+
+    def is_made(self, name: str) -> bool:
+        """Whether it can be heard at once. Raises OurError for a prompt there is not."""
+        if name not in NAMES:
+            raise OurError(f"There is no prompt {name}")
+        if name not in self._made and not self.missing((name,)):
+            self._made.add(name)
+        return name in self._made
 
     def frames(self, name: str, codec: str) -> Frames:
         """Raises OurError for a prompt or codec there is not."""
@@ -120,7 +149,7 @@ def encoded_path(folder: Path, name: str, codec: str) -> Path:
 def _fresh(encoded: Path, sound: Path) -> bool:
     try:
         return encoded.stat().st_mtime_ns >= sound.stat().st_mtime_ns
-    except FileNotFoundError:
+    except OSError:  # not there, or not to be had: making it says why
         return False
 
 

@@ -80,7 +80,7 @@ class Recording:
                 elif now - voice_at >= self._silence_s:
                     self.end("silence")
             await self._in_thread(_close, file, self._taken(), self._now())
-        except (OSError, TimeoutError) as error:
+        except Exception as error:  # of the disk, or a defect of ours: whoever waits is told
             sys.stderr.write(f"media: the recording {self._path} failed: {error!r}\n")
             self._why, self.failed = "failed", True
         seconds = file.seconds if file is not None else 0.0

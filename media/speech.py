@@ -50,7 +50,9 @@ def _a_law() -> Samples:
 
 def _nearest(table: Samples) -> NDArray[np.uint8]:
     """The octet that comes nearest to each sample, by the sample's own 16 bits."""
-    levels, octets = np.unique(table, return_index=True)
+    # From behind: mu-law has two zeros, and silence is the one that comes last.
+    levels, behind = np.unique(table[::-1], return_index=True)
+    octets = len(table) - 1 - behind
     edges = (levels[:-1].astype(np.float64) + levels[1:]) / 2
     samples = np.arange(1 << 16).astype(np.uint16).view(np.int16)
     return octets[np.searchsorted(edges, samples)].astype(np.uint8)

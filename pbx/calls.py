@@ -1,48 +1,38 @@
 """Voice and video contacts: the customer's leg from its INVITE on, and the Bridge once an agent has answered.
 
 Whatever may end such a contact comes together here: either leg hung up, a browser or a phone that vanished, media
-that went silent, a caller who never came. Each wait for a customer to come (back) has one timer and one ending.
+that went silent, a caller who never came.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from config.bridge import spawn
 from config.errors import WarmlineError
 from config.events import EventLog
-from media.sdp import parse
 from media.server import ALL_KINDS, AUDIO_ONLY, MediaServer
+from pbx.absence import Absences, Patience
 from pbx.bridge import Bridge
 from pbx.contact import Channel, Contact, Disposition, State
 from pbx.leg import Gone, Leg, LegEvent, Plugged, Unplugged, tidy
+from pbx.line import Line, has_video, is_called_back, lost, other_side
 from pbx.open_contacts import OpenContacts
 from pbx.profile import profile_of_call
 from pbx.prompt import Taken
+from pbx.waiting import WaitingRoom
 from sip_trunk import user_agent as sip
+from sip_trunk.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from sip_trunk.refer import Refer
 
 log = Logger()
-
-# A peer from whom a packet came so lately is there, whatever became of its signalling.
-_HEARD_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a customer who is not there is waited for, in seconds."""
-
-    invite_s: float = 30.0  # till the browser calls its contact's address
-    waiting_s: float = 15.0  # till it is back, while in the queue
-    talking_s: float = 5.0  # till it is back, while an agent listens to nothing
-    after_restart_s: float = 60.0  # till the page has found the server again
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +46,6 @@ class Greeting:
     @property
     def offered(self) -> bool:
         return bool(self.offer)
-
-
-@dataclass(slots=True)
-class _Line:
-    contact: Contact
-    customer: Leg | None = None
-    agent: Leg | None = None
-    bridge: Bridge | None = None
-    legs: int = 0
-    timer: IDelayedCall | None = None
-    music: IDelayedCall | None = None
-    # While the agent passes the contact on the customer hears music; this is told when the agent goes before that.
-    aside: Callable[[], None] | None = None
 
 
 def kinds_of(channel: Channel) -> frozenset[str]:
@@ -91,22 +68,30 @@ class Calls:
         self._contacts = contacts
         self._media = media
         self._events = events
-        self._clock = clock
-        self._now = now
         self._patience = patience or Patience()
-        self._lines: dict[str, _Line] = {}
+        self._deadlines = Deadlines(clock)
+        self._lines: dict[str, Line] = {}
+        self._absences = Absences(
+            media, self._deadlines, now, leg_of=self._customer_of, heard=self._heard, lost=self._give_up
+        )
+        self.room = WaitingRoom(media, self._deadlines, deaf=self._deaf)
+        self.on_keys: Callable[[Contact, str], None] = lambda contact, key: None
+        """A key pressed by a customer who hears nobody yet."""
         self.on_transfer: Callable[[Contact, Leg, Refer], None] | None = None
         """An agent's phone asks that its contact be transferred; whoever hears it answers the REFER."""
         self.shared: Callable[[str], bool] = lambda contact_id: False
         """Whether other calls have branches in a contact's media: then those stay when the contact ends."""
+        self.on_arrived: Callable[[Contact], bool] = lambda contact: False
+        """Told of a customer's leg before it hears anything. True: an agent who has called them back takes it."""
+        self.on_let_go: Callable[[Contact], None] = lambda contact: None
+        """The customer has no leg any more, and their contact goes on."""
         contacts.on_ended.append(self._contact_ended)
 
     def expect(self, contact: Contact, *, after_restart: bool = False) -> None:
         """A customer asked for a call in the page: its INVITE should come soon."""
-        line = self._lines.setdefault(contact.id, _Line(contact))
-        self._await_customer(
-            line, self._patience.after_restart_s if after_restart else self._patience.invite_s
-        )
+        self._lines.setdefault(contact.id, Line(contact))
+        patience = self._patience
+        self._absences.expect(contact, patience.after_restart_s if after_restart else patience.invite_s)
 
     async def greet(self, contact_id: str, channel: Channel, call: sip.IncomingCall) -> Greeting:
         """Settle media with a caller, before or after there is a contact: that it can be done is asked first.
@@ -138,9 +123,9 @@ class Calls:
         if not contact.open:
             leg.end("the contact has ended")
             return
-        line = self._lines.setdefault(contact.id, _Line(contact, legs=1))
+        line = self._lines.setdefault(contact.id, Line(contact, legs=1))
         before, line.customer = line.customer, leg
-        self._found(line)
+        self._absences.found(line.contact.id)
         if contact.session is None:
             contact.session = leg.call.session_id
         self._events.write(
@@ -148,30 +133,55 @@ class Calls:
             contact=contact.id,
             call_id=leg.call.id,
             again=before is not None,
-            video=_has_video(greeting.offer),
+            video=has_video(greeting.offer),
             session=contact.session,
         )
         if before is not None:
             before.on_event = None
             before.end("called again")
-        leg.on_event = lambda event: self._customer_event(line, leg, event)
-        leg.on_transfer = _not_theirs
-        leg.on_keys = lambda keys: _pass_keys(line, leg, keys)
+        self._listen_to_customer(line, leg)
         if not leg.alive:
             return
         leg.answer(greeting.session, offered=greeting.offered)
+        if self.on_arrived(contact):
+            return
         if line.aside is not None:
             # Passed on just now; should nobody take it, they are in the queue.
-            if not leg.unplugged:
-                self._contacts.set_routable(contact, True)
-            await self._entertain(line, leg, "music")
-            return
-        if line.agent is not None and line.agent.alive and contact.state is State.CONNECTED:
+            self._is_here(line, leg)
+            await (line.came_back() if line.came_back is not None else self.room.hold(contact, leg))
+        elif line.held:
+            await self.room.hold(contact, leg)
+        elif line.agent is not None and line.agent.alive and contact.state is State.CONNECTED:
             await self._rejoin(line, leg, line.agent)
-            return
-        if not leg.unplugged:
-            self._contacts.set_routable(contact, True)
-        await self._entertain(line, leg, "please-wait")
+        else:
+            self._is_here(line, leg)
+            await self.room.welcome(contact, leg)
+
+    def called_back(self, contact: Contact, leg: Leg) -> None:
+        """We have called the customer, and they have answered: this is their leg."""
+        line = self._lines.setdefault(contact.id, Line(contact, legs=1))
+        line.customer = leg
+        self._listen_to_customer(line, leg)
+
+    def let_go(self, contact: Contact, reason: str) -> None:
+        """Hang up on a customer whose contact goes on without: they are called back, or go on in writing."""
+        line = self._lines.pop(contact.id, None)
+        if line is not None:
+            self._absences.found(line.contact.id)
+            self.room.leave(contact.id)
+            if line.customer is not None:
+                line.customer.on_event = None
+                line.customer.end(reason)  # their branch alone: an agent may be there, who calls them back
+        self.on_let_go(contact)
+
+    def _listen_to_customer(self, line: Line, leg: Leg) -> None:
+        leg.on_event = lambda event: self._customer_event(line, leg, event)
+        leg.on_transfer = _not_theirs
+        leg.on_keys = lambda keys: self._keys_pressed(line, leg, keys)
+
+    def _is_here(self, line: Line, leg: Leg) -> None:
+        if not leg.unplugged and line.apart is None:
+            self._contacts.set_routable(line.contact, True)
 
     def branch_of(self, contact_id: str) -> str | None:
         """The customer's branch: what an agent's phone is offered the codecs of."""
@@ -185,7 +195,7 @@ class Calls:
         if line is None or line.customer is None:
             agent.end("the customer left")
             return False
-        self._stop_music(line)
+        self.room.leave(contact.id)
         line.agent = agent
         self._listen(line, agent)
         try:
@@ -206,24 +216,25 @@ class Calls:
                 session=contact.session,
             )
             if line.customer.unplugged:
-                self._await_customer(line, self._patience.talking_s)
+                self._absences.expect(contact, self._patience.talking_s)
             return True
         line.agent = line.bridge = None
         agent.on_event = None
         agent.end("the customer is not there")
         if line.customer.alive:
-            await self._entertain(line, line.customer, "music")
+            await self.room.back(contact, line.customer)
         return False
 
-    def _listen(self, line: _Line, agent: Leg) -> None:
+    def _listen(self, line: Line, agent: Leg) -> None:
         agent.on_event = lambda event: self._agent_event(line, agent, event)
         agent.on_transfer = lambda refer: self._transfer_asked(line, agent, refer)
-        agent.on_keys = lambda keys: _pass_keys(line, agent, keys)
+        agent.on_keys = lambda keys: self._keys_pressed(line, agent, keys)
 
-    async def _bridge(self, line: _Line, agent: Leg) -> bool:
+    async def _bridge(self, line: Line, agent: Leg) -> bool:
         """Join the customer with this agent's leg. False: one of them was gone. Raises WarmlineError."""
         contact = line.contact
         assert line.customer is not None
+        line.held = False
         line.bridge = bridge = Bridge(self._media, contact.id, line.customer, agent)
         joined = await bridge.join()
         if not joined and agent.alive and contact.open and line.customer is not bridge.customer:
@@ -241,28 +252,44 @@ class Calls:
                 return line.contact
         return None
 
-    def set_aside(self, contact: Contact, agent_gone: Callable[[], None]) -> None:
+    def agent_leg(self, contact: Contact) -> Leg | None:
+        """The leg of whoever the customer talks to, or talked to before they were set aside."""
+        line = self._lines.get(contact.id)
+        return line.agent if line is not None else None
+
+    def has_agent(self, contact: Contact) -> bool:
+        """Whether the leg of whoever the customer talks to is there."""
+        leg = self.agent_leg(contact)
+        return leg is not None and leg.alive
+
+    def set_aside(
+        self,
+        contact: Contact,
+        agent_gone: Callable[[], None],
+        came_back: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """From now on the agent may hang up without ending the contact: `agent_gone` is told of it.
 
-        It ends with `take_over`, `give_back`, `back_to_queue` or the contact.
+        A customer whose page was loaded again hears music, or what `came_back` lets them hear. It ends with
+        `take_over`, `give_back`, `back_to_queue` or the contact.
         """
         line = self._lines.get(contact.id)
         if line is not None:
-            line.aside = agent_gone
+            line.aside, line.came_back = agent_gone, came_back
 
     async def play_music(self, contact: Contact) -> None:
         """Something to hear for a customer who is being passed on."""
         line = self._lines.get(contact.id)
         if line is not None and line.customer is not None:
             line.bridge = None
-            await self._entertain(line, line.customer, "music")
+            await self.room.hold(contact, line.customer)
 
     async def give_back(self, contact: Contact) -> None:
         """The customer hears the agent again who wanted to pass them on."""
         line = self._lines.get(contact.id)
         if line is None or line.aside is None:
             return
-        line.aside = None
+        line.aside = line.came_back = None
         await self.join_again(contact)
 
     async def join_again(self, contact: Contact) -> None:
@@ -271,15 +298,59 @@ class Calls:
         if line is not None and line.customer is not None and line.agent is not None:
             await self._rejoin(line, line.customer, line.agent)
 
+    async def hold(self, contact: Contact) -> bool:
+        """Music for the customer, while the agent's call stays. False: the two are not talking."""
+        line = self._lines.get(contact.id)
+        if line is None or line.bridge is None or line.aside is not None:
+            return False
+        if contact.state is not State.CONNECTED:
+            return False
+        line.held = True
+        await self.play_music(contact)
+        return contact.open
+
+    async def unhold(self, contact: Contact) -> bool:
+        """The two hear each other again. False: the customer was not on hold."""
+        line = self._lines.get(contact.id)
+        if line is None or not line.held:
+            return False
+        await self.join_again(contact)
+        return contact.open
+
+    def is_held(self, contact_id: str) -> bool:
+        """Whether the agent has put the customer on hold."""
+        line = self._lines.get(contact_id)
+        return line is not None and line.held
+
+    def set_apart(self, contact: Contact, gone: Callable[[], None]) -> Leg | None:
+        """The customer leaves the queue for something else, and this is their leg; None: they are not waiting there.
+
+        `gone` is told when they have hung up, or nothing is heard of them: that alone does not end the contact then.
+        """
+        line = self._lines.get(contact.id)
+        if line is None or line.customer is None or not line.customer.alive or line.apart is not None:
+            return None
+        if contact.state is not State.WAITING or contact.call_back is not None:
+            return None
+        line.apart = gone
+        self.room.leave(contact.id)
+        self._contacts.set_routable(contact, False)
+        return line.customer
+
     def back_to_queue(self, contact: Contact, asked: str | None) -> None:
-        """The agent has gone and nobody took it: the customer waits again, in the old place.
+        """The agent has gone, or goes now, and nobody took it: the customer waits again, in the old place.
 
         `asked` is the agent who did not take it, and is not the next one the queue asks.
         """
         line = self._lines.get(contact.id)
         if line is not None and line.customer is not None:
-            line.aside = line.bridge = None
-            spawn(self._entertain(line, line.customer, "music"), f"music for {contact.id}")
+            line.aside = line.came_back = line.bridge = None
+            before, line.agent = line.agent, None
+            if before is not None:
+                before.on_event = None
+                before.end("transferred")
+            line.held = False
+            spawn(self.room.back(contact, line.customer), f"music for {contact.id}")
         if asked is not None:
             self._contacts.refused(contact, asked)
         else:
@@ -293,7 +364,7 @@ class Calls:
         line = self._lines.get(contact.id)
         if line is None or line.customer is None:
             return False
-        self._stop_music(line)
+        self.room.leave(contact.id)
         before = line.agent
         try:
             joined = await self._bridge(line, leg)
@@ -302,16 +373,18 @@ class Calls:
             joined = False
         if not (joined and contact.open and leg.alive and decide()):
             return False
-        line.agent, line.aside = leg, None
+        line.agent, line.aside, line.came_back = leg, None, None
         if before is not None and before is not leg:
             before.on_event = None
             before.end("transferred")
         self._listen(line, leg)
+        if contact.agent_id is not None:
+            leg.keep_asking(self._deadlines)
         if line.customer.unplugged:
-            self._await_customer(line, self._patience.talking_s)
+            self._absences.expect(contact, self._patience.talking_s)
         return True
 
-    def _transfer_asked(self, line: _Line, leg: Leg, refer: Refer) -> None:
+    def _transfer_asked(self, line: Line, leg: Leg, refer: Refer) -> None:
         if line.agent is not leg or line.contact.state is not State.CONNECTED or self.on_transfer is None:
             refer.refuse(481 if line.agent is not leg else 403)
         else:
@@ -330,20 +403,33 @@ class Calls:
             line.agent.end("nothing is heard")
             self._agent_event(line, line.agent, Gone("lost", why))
         elif line.contact.state is State.CONNECTED:
-            self._contacts.end(line.contact, _other_side(line.contact, lost=True), reason=why)
+            self._contacts.end(line.contact, other_side(line.contact, lost=True), reason=why)
+
+    def keys_heard(self, contact_id: str, branch: str, key: str) -> None:
+        """MediaServer: a key was pressed. While two are joined it passes on what they press by itself."""
+        line = self._lines.get(contact_id)
+        if line is not None and line.customer is not None and line.customer.branch == branch:
+            self._pressed_alone(line, key)
 
     def media_died(self) -> None:
         """All packets stopped: nobody hears anybody, in the queue or in a conversation."""
         for line in tuple(self._lines.values()):
-            if line.customer is not None:
+            if is_called_back(line.contact):
+                self.let_go(line.contact, "they are called back")
+            elif line.customer is not None:
                 self._contacts.end(line.contact, Disposition.MEDIA_FAILED, reason="the media process ended")
 
     # What the legs tell
 
-    def _customer_event(self, line: _Line, leg: Leg, event: LegEvent) -> None:
+    def _customer_event(self, line: Line, leg: Leg, event: LegEvent) -> None:
         if line.customer is not leg:
             return
+        if is_called_back(line.contact) and not isinstance(event, Plugged):
+            self.let_go(line.contact, "they are called back")
+            return
         match event:
+            case Gone() if line.apart is not None:
+                line.apart()
             case Gone("lost", _):
                 self._customer_lost(line)
             case Gone(_, reason):
@@ -353,11 +439,11 @@ class Calls:
             case Unplugged():
                 self._customer_lost(line)
             case Plugged():
-                self._found(line)
+                self._absences.found(line.contact.id)
                 if line.contact.state is not State.CONNECTED:
-                    self._contacts.set_routable(line.contact, True)
+                    self._is_here(line, leg)
 
-    def _agent_event(self, line: _Line, leg: Leg, event: LegEvent) -> None:
+    def _agent_event(self, line: Line, leg: Leg, event: LegEvent) -> None:
         if line.agent is not leg or line.contact.state is not State.CONNECTED:
             return  # before the two are joined it is `connect` that sees it
         match event:
@@ -365,98 +451,76 @@ class Calls:
                 line.agent = None
                 line.aside()
             case Gone(by, reason):
-                self._contacts.end(line.contact, _other_side(line.contact, lost=by == "lost"), reason=reason)
+                self._contacts.end(line.contact, other_side(line.contact, lost=by == "lost"), reason=reason)
             case _:
                 # A phone's connection may come and go under a call that goes on; media tells when it does not.
                 pass
 
     # The customer who is not there
 
-    def _customer_lost(self, line: _Line) -> None:
+    def _customer_lost(self, line: Line) -> None:
         contact = line.contact
         if not contact.open:
             return
-        if contact.facts.from_app:
+        if is_called_back(contact):
+            self.let_go(contact, "they are called back")
+            return
+        if line.apart is not None:
+            line.apart()
+        elif contact.facts.from_app:
             talking = contact.state is State.CONNECTED
             if not talking:
                 # Nobody new is rung for a customer who may not be there; the place in the queue stays theirs.
                 self._contacts.set_routable(contact, False)
-            self._await_customer(line, self._patience.talking_s if talking else self._patience.waiting_s)
+            self._absences.expect(contact, self._patience.talking_s if talking else self._patience.waiting_s)
         else:
-            self._contacts.end(contact, _lost(contact))
+            self._contacts.end(contact, lost(contact))
 
-    def _await_customer(self, line: _Line, patience_s: float) -> None:
-        if line.timer is None or not line.timer.active():
-            line.timer = self._clock.callLater(patience_s, self._given_up, line)
+    def _customer_of(self, contact: Contact) -> Leg | None:
+        line = self._lines.get(contact.id)
+        return line.customer if line is not None else None
 
-    def _found(self, line: _Line) -> None:
-        if line.timer is not None and line.timer.active():
-            line.timer.cancel()
-        line.timer = None
+    def _heard(self, contact: Contact) -> None:
+        self._absences.expect(contact, self._patience.talking_s)
+        if contact.state is not State.CONNECTED:
+            self._contacts.set_routable(contact, True)
 
-    def _given_up(self, line: _Line) -> None:
-        line.timer = None
-        if line.customer is not None and line.customer.alive:
-            spawn(self._look_for(line, line.customer), f"looking for the customer of {line.contact.id}")
-        else:
-            self._give_up(line, "did not come back" if line.legs > 0 else "never called")
-
-    async def _look_for(self, line: _Line, leg: Leg) -> None:
-        """A web socket may break, in a tunnel say, while sound and pictures go on: then nobody is lost."""
-        heard = await self._heard_lately(line.contact.id, leg.branch)
-        if line.timer is not None or line.customer is not leg:
-            return  # they came back meanwhile
-        if not heard:
-            self._give_up(line, "did not come back")
-            return
-        self._await_customer(line, self._patience.talking_s)
-        if line.contact.state is not State.CONNECTED:
-            self._contacts.set_routable(line.contact, True)
-
-    async def _heard_lately(self, contact_id: str, branch: str) -> bool:
-        try:
-            found = (await self._media.stats(contact_id)).get(branch, {})
-        except WarmlineError:
-            return False
-        packets_at = (kind["last_packet_at"] for kind in found.get("kinds", {}).values())
-        return any(at is not None and self._now() - at < _HEARD_S for at in packets_at)
-
-    def _give_up(self, line: _Line, reason: str) -> None:
-        self._contacts.end(line.contact, _lost(line.contact), reason=reason)
+    def _give_up(self, contact: Contact) -> None:
+        line = self._lines.get(contact.id)
+        came = line is not None and line.legs > 0
+        self._contacts.end(contact, lost(contact), reason="did not come back" if came else "never called")
 
     # Media
 
-    async def _entertain(self, line: _Line, leg: Leg, prompt: str) -> None:
-        """Something to hear: first what is going on, then music until somebody answers."""
-        try:
-            length_s = await self._media.play(line.contact.id, leg.branch, prompt, repeat=prompt == "music")
-        except WarmlineError as error:
-            if leg.alive and line.customer is leg:
-                # Their media is gone: they hear nothing, and no agent could ever be joined to them.
-                self._contacts.end(line.contact, Disposition.MEDIA_FAILED, reason=error.reason)
-            return
-        self._stop_music(line)
-        if prompt != "music" and self._listening(line, leg):
-            line.music = self._clock.callLater(length_s, self._music, line, leg)
+    def _deaf(self, contact: Contact, leg: Leg, reason: str) -> None:
+        line = self._lines.get(contact.id)
+        if line is not None and line.customer is leg:
+            # Their media is gone: they hear nothing, and no agent could ever be joined to them.
+            self._contacts.end(contact, Disposition.MEDIA_FAILED, reason=reason)
 
-    def _music(self, line: _Line, leg: Leg) -> None:
-        line.music = None
-        if self._listening(line, leg):
-            spawn(self._entertain(line, leg, "music"), f"music for {line.contact.id}")
+    def _keys_pressed(self, line: Line, leg: Leg, keys: str) -> None:
+        """What one presses in an INFO, the other hears of, while the two are joined."""
+        bridge = line.bridge
+        if bridge is not None and leg in (bridge.customer, bridge.agent):
+            other = bridge.agent if leg is bridge.customer else bridge.customer
+            if other.alive:
+                other.press(keys)
+        elif leg is line.customer:
+            for key in keys:
+                self._pressed_alone(line, key)
 
-    @staticmethod
-    def _listening(line: _Line, leg: Leg) -> bool:
-        return leg.alive and line.customer is leg and line.bridge is None and line.contact.open
+    def _pressed_alone(self, line: Line, key: str) -> None:
+        if line.contact.state in (State.WAITING, State.RINGING) and line.aside is None:
+            self.on_keys(line.contact, key)
 
-    def _stop_music(self, line: _Line) -> None:
-        if line.music is not None and line.music.active():
-            line.music.cancel()
-        line.music = None
-
-    async def _rejoin(self, line: _Line, customer: Leg, agent: Leg) -> None:
+    async def _rejoin(self, line: Line, customer: Leg, agent: Leg) -> None:
+        self.room.leave(line.contact.id)
+        line.held = False
         line.bridge = Bridge(self._media, line.contact.id, customer, agent)
         try:
             await line.bridge.join()
+            if line.held:  # put on hold meanwhile
+                await self.room.hold(line.contact, customer)
         except WarmlineError as error:
             self._contacts.end(line.contact, Disposition.MEDIA_FAILED, reason=error.reason)
 
@@ -467,10 +531,10 @@ class Calls:
 
     def _contact_ended(self, contact: Contact) -> None:
         line = self._lines.pop(contact.id, None)
+        self.room.forget(contact.id)
         if line is None:
             return
-        self._found(line)
-        self._stop_music(line)
+        self._absences.found(line.contact.id)
         reason = contact.disposition.value if contact.disposition is not None else ""
         for leg in (line.customer, line.agent):
             if leg is not None:
@@ -480,36 +544,5 @@ class Calls:
             tidy(self._media.delete(contact.id), f"deleting the media of {contact.id}")
 
 
-def _pass_keys(line: _Line, leg: Leg, keys: str) -> None:
-    """What one presses in an INFO, the other hears of, while the two are joined."""
-    bridge = line.bridge
-    if bridge is not None and leg in (bridge.customer, bridge.agent):
-        other = bridge.agent if leg is bridge.customer else bridge.customer
-        if other.alive:
-            other.press(keys)
-
-
 def _not_theirs(refer: Refer) -> None:
     refer.refuse(403, "Customers Are Not Transferred By Themselves")
-
-
-def _lost(contact: Contact) -> Disposition:
-    if contact.state is State.CONNECTED:
-        return Disposition.CUSTOMER_LOST
-    return Disposition.CUSTOMER_GAVE_UP
-
-
-def _other_side(contact: Contact, *, lost: bool) -> Disposition:
-    """Who was with the customer has gone: their agent, or somebody outside to whom they were passed on."""
-    if contact.agent_id is None:
-        return Disposition.OTHER_LOST if lost else Disposition.OTHER_HUNG_UP
-    return Disposition.AGENT_LOST if lost else Disposition.AGENT_HUNG_UP
-
-
-def _has_video(offer: bytes) -> bool:
-    if not offer:
-        return False
-    try:
-        return parse(offer).has_video
-    except WarmlineError:
-        return False

@@ -105,6 +105,15 @@ class Chats:
             talk.stored[line.sender, line.key] = taken
         self._contacts.set_routable(contact, True)
 
+    def shelve(self, contact: Contact) -> None:
+        """The customer goes on by a call: nothing is written any more. What was said is stored, for `open`."""
+        talk = self._talks.pop(contact.id, None)
+        if talk is not None:
+            _cancel(talk.retry)
+            _cancel(talk.idle)
+            for writing in talk.writing.values():
+                writing.stop()
+
     def lines(self, contact_id: str) -> list[Message] | None:
         """All lines of an open chat in order; None when it is not open."""
         talk = self._talks.get(contact_id)
@@ -161,6 +170,32 @@ class Chats:
         self._send(talk)
         return True
 
+    def take_over(self, contact: Contact, taken: Taken, decide: Callable[[], bool]) -> bool:
+        """Another agent answered, to whom the chat is passed on: from here on lines pass to them, those said before
+        first. `decide` makes it so for everybody else; False: it is too late."""
+        talk = self._talks.get(contact.id)
+        giver = contact.agent_id
+        if talk is None or giver is None or not decide():
+            taken.leg.end("the customer left")
+            return False
+        spawn(self._announce(contact.id, taken.leg), f"announcing chat {contact.id}")
+        self._take_leave(talk, giver)
+        talk.phones.begin(taken.phone)
+        self._still_busy(talk)
+        self._send(talk)
+        return True
+
+    def passed_on(self, contact: Contact) -> None:
+        """The agent has passed the chat on, to whoever takes it next: no more lines go to them."""
+        talk = self._talks.get(contact.id)
+        if talk is not None and contact.agent_id is not None:
+            self._take_leave(talk, contact.agent_id)
+
+    def _take_leave(self, talk: _Talk, giver: str) -> None:
+        self._quiet(talk)
+        # Their phone shows a chat as a row of lines: that it is theirs no longer has to be one of them.
+        spawn(talk.phones.words(giver, "[You have passed this chat on.]"), f"leaving {talk.contact.id}")
+
     async def _announce(self, contact_id: str, leg: Leg) -> None:
         """Say that it is a chat, then hang up: the end of this call, whoever's doing it is, ends nothing."""
         try:
@@ -211,6 +246,9 @@ class Chats:
     def _try_again(self, talk: _Talk, agent_id: str) -> None:
         if talk.contact.state is not State.CONNECTED:
             return
+        if talk.contact.agent_id != agent_id:  # passed on meanwhile
+            talk.retry = self._clock.callLater(0, self._send, talk)
+            return
         if self._staffing.phones(agent_id, Channel.CHAT):
             talk.gone_since = None
         elif talk.gone_since is None:
@@ -224,15 +262,22 @@ class Chats:
 
     def _leave(self, talk: _Talk, agent_id: str) -> None:
         """The agent is gone for good: the customer gets another, who gets all of their lines."""
-        _cancel(talk.idle)
-        talk.idle = None
-        talk.phones.end()
-        for writing in talk.writing.values():
-            writing.heard(False)
+        self._quiet(talk)
         self._events.write(
             "contact.unreachable", contact=talk.contact.id, agent=agent_id, phones={}, gone_s=AGENT_GONE_S
         )
         self._contacts.refused(talk.contact, agent_id)
+
+    @staticmethod
+    def _quiet(talk: _Talk) -> None:
+        """Nobody of us has this chat just now."""
+        _cancel(talk.idle)
+        _cancel(talk.retry)
+        talk.idle = talk.retry = None
+        talk.failures, talk.gone_since = 0, None
+        talk.phones.end()
+        for writing in talk.writing.values():
+            writing.heard(False)
 
     # That somebody writes (RFC 3994)
 

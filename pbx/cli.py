@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import FILE_VARIABLE, Settings, SettingsError
-from pbx.operations import onlooker_commands
+from pbx.operations import onlooker_commands, replay_command, rules_command, why_command
 from pbx.operations.events_command import read_events
 
 
@@ -35,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     events.add_argument("--json", action="store_true", help="one JSON object a line")
     events.add_argument("--follow", action="store_true", help="go on with what happens from now on")
     onlooker_commands.add_commands(commands)
+    rules_command.add_commands(commands)
+    why_command.add_command(commands)
+    replay_command.add_command(commands)
     commands.add_parser("migrate", help="bring the database to the newest revision")
     commands.add_parser("settings", help="say what can be set, and what is")
     options = parser.parse_args(arguments)
@@ -80,6 +83,12 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             return onlooker_commands.trace(settings, options)
         case "guard":
             return onlooker_commands.guard(settings, options)
+        case "rules":
+            return rules_command.run(settings, options)
+        case "why":
+            return why_command.run(settings, options)
+        case "replay":
+            return replay_command.run(settings, options)
         case "migrate":
             return migrate(settings)
     return show_settings(settings)

@@ -201,6 +201,7 @@ class Contact:
     def refused_by(self, agent_id: str, refusal: Refusal) -> None:
         """The agent rung did not take it; they are not the next one asked."""
         self.back()
+        self.refusals.pop(agent_id, None)  # the last in it is the latest
         self.refusals[agent_id] = refusal
 
     def join(self, now: float) -> None:

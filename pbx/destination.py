@@ -67,6 +67,12 @@ class Destinations:
             return None
         return self._roster.agent_of_username(user) or self._roster.by_login(user)
 
+    def colleague(self, agent: Agent) -> Destination:
+        """This agent, by any of their phones."""
+        user = next((device.username for device in self._roster.devices_of(agent.id)), agent.login)
+        address = f"sip:{user}@{self._domain}"
+        return Destination(address, f"{quote_string(agent.name)} <{address}>", agent)
+
     def find(self, uri: Uri, *, numbers: bool) -> Destination:
         """Who is meant; `numbers`: whether whoever asks may call out. TheirError 403, 404 or 416 for anybody else."""
         if isinstance(uri, OtherUri):

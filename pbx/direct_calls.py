@@ -32,6 +32,7 @@ from pbx.direct_call import Caller, DirectCall, Party
 from pbx.leg import Gone, Leg, LegEvent, tidy
 from pbx.profile import profile_of_call
 from pbx.prompt import (
+    Busy,
     Declined,
     Early,
     Invitation,
@@ -575,6 +576,8 @@ def _how(outcome: Outcome) -> str:
     match outcome:
         case Declined():
             return "declined"
+        case Busy():
+            return "busy"
         case NoAnswer():
             return "no_answer"
         case _:

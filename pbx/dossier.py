@@ -7,7 +7,7 @@ shown, whatever else they read and own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -19,8 +19,10 @@ from kb_portal.product import OwnedProduct, Product
 from kb_portal.provider import Provider
 from kb_portal.store import PortalStore
 from kb_portal.visit import GAP_S, PageView, Search, Trail
+from pbx.contact import Contact
+from pbx.feedback import LEAST_READ_S, Read
+from pbx.rules import Rules
 from pbx.skills import Inference, ProductFacts, Rule, infer
-from pbx.store import PbxStore
 
 # What providers sell changes seldom, and a busy minute asks for it hundreds of times.
 _GOOD_FOR_S = 30.0
@@ -36,16 +38,15 @@ class Dossier:
     customer: Customer | None
     visit_id: str | None
     inference: Inference
+    language: str | None = None  # what the customer wants to be spoken to in, where somebody speaks it
 
 
 class Dossiers:
     """`now` is wall time in epoch seconds."""
 
-    def __init__(
-        self, portal: PortalStore, store: PbxStore, roster: Roster, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, portal: PortalStore, rules: Rules, roster: Roster, now: Callable[[], float]) -> None:
         self._portal = portal
-        self._store = store
+        self._rules = rules
         self._roster = roster
         self._now = now
         self._remembered: dict[tuple[str, str], tuple[float, object]] = {}
@@ -71,14 +72,7 @@ class Dossiers:
             raise TheirError("Please say which of your products it is about.", 400)
         provider = await self._provider(provider_id)
         trail = await self._trail(customer_id, visit_id, provider_id)
-        return Dossier(
-            provider=provider,
-            product=product,
-            article=article,
-            customer=customer,
-            visit_id=trail.visit_id if trail is not None else None,
-            inference=await self._infer(provider_id, product, trail, owned, article),
-        )
+        return self._dossier(provider, product, article, customer, trail, owned)
 
     async def for_phone(self, dialled: str, caller: str) -> Dossier | None:
         """Of somebody who dialled one of our numbers; None when it is not ours. Both numbers are E.164 if known."""
@@ -98,17 +92,14 @@ class Dossiers:
                 trail = await self._trail(customer.id, None, provider.id)
         if product is None and trail is not None:
             product = _read_last(trail, provider.id)
-        return Dossier(
-            provider=provider,
-            product=product,
-            article=None,
-            customer=customer,
-            visit_id=trail.visit_id if trail is not None else None,
-            inference=await self._infer(provider.id, product, trail, owned),
-        )
+        return self._dossier(provider, product, None, customer, trail, owned)
 
     async def customer(self, customer_id: str | None) -> Customer | None:
         return await self._portal.customer(customer_id) if customer_id is not None else None
+
+    def rules_version(self, provider_id: str) -> int:
+        """By which version of the provider's rules needs are inferred now."""
+        return self._rules.current(provider_id).version
 
     async def trail_for(
         self, customer_id: str | None, visit_id: str | None, provider_id: str
@@ -120,25 +111,95 @@ class Dossiers:
             await self._portal.trail(visit_id, customer_id=customer_id), provider_id
         )
 
-    async def _infer(
+    async def read_by(self, contact: Contact) -> list[Read]:
+        """The articles about its provider that a contact's customer asked from or read, the most telling first."""
+        facts = contact.facts
+        found: dict[str, Read] = {}
+        if facts.article_id is not None and facts.customer_id is not None:
+            article = await self._portal.article_by_id(facts.customer_id, facts.article_id)
+            if article is not None and article.provider_id == facts.provider_id:
+                found[article.id] = Read(article.id, article.title, article.tags, article.skills)
+        trail = await self.trail_for(facts.customer_id, facts.visit_id, facts.provider_id)
+        seconds: dict[str, float] = {}
+        views: dict[str, PageView] = {}
+        for view in trail.views if trail is not None else ():
+            # What was read after they had asked led nobody anywhere.
+            if view.article_id is not None and view.opened_at <= facts.asked_at:
+                seconds[view.article_id] = seconds.get(view.article_id, 0.0) + view.seconds
+                views[view.article_id] = view
+        for article_id in sorted(seconds, key=lambda article_id: (-seconds[article_id], article_id)):
+            view = views[article_id]
+            about = view.product_id in (None, facts.product_id) or facts.product_id is None
+            if about and seconds[article_id] >= LEAST_READ_S:
+                found.setdefault(article_id, Read(article_id, view.title, view.tags, view.skills))
+        return list(found.values())
+
+    async def infer_again(
+        self, contact: Contact, rules: Sequence[Rule], *, until: float | None = None
+    ) -> Inference:
+        """What the contact would need by other rules, from what had been read and searched when it was asked for."""
+        facts = contact.facts
+        product = await self._product(facts.product_id) if facts.product_id else None
+        owned: Sequence[OwnedProduct] = ()
+        article: Article | None = None
+        if facts.customer_id is not None:
+            owned = await self._portal.owned(facts.customer_id)
+            if facts.article_id is not None:
+                article = await self._portal.article_by_id(facts.customer_id, facts.article_id)
+        trail = await self.trail_for(facts.customer_id, facts.visit_id, facts.provider_id)
+        if trail is not None:
+            trail = _as_of(trail, facts.asked_at if until is None else until)
+        return self._infer(facts.provider_id, rules, product, trail, owned, article)
+
+    def _dossier(
+        self,
+        provider: Provider,
+        product: Product | None,
+        article: Article | None,
+        customer: Customer | None,
+        trail: Trail | None,
+        owned: Sequence[OwnedProduct],
+    ) -> Dossier:
+        rules = self._rules.current(provider.id).rules
+        return Dossier(
+            provider=provider,
+            product=product,
+            article=article,
+            customer=customer,
+            visit_id=trail.visit_id if trail is not None else None,
+            inference=self._infer(provider.id, rules, product, trail, owned, article),
+            language=self._language(customer, provider.id),
+        )
+
+    def _infer(
         self,
         provider_id: str,
+        rules: Sequence[Rule],
         product: Product | None,
         trail: Trail | None,
         owned: Sequence[OwnedProduct],
-        article: Article | None = None,
+        article: Article | None,
     ) -> Inference:
-        rules = await self._rules(provider_id)
         about = None
         if product is not None:
             theirs = any(each.product.id == product.id for each in owned)
             about = ProductFacts(product.id, product.name, product.skills, theirs)
         agents = [agent for agent in self._roster.agents() if agent.serves(provider_id)]
 
-        def somebody_has(skills: frozenset[str]) -> bool:
-            return any(skills <= agent.skills.keys() for agent in agents)
+        def somebody_has(levels: Mapping[str, int]) -> bool:
+            return any(
+                all(agent.skills.get(skill, 0) >= level for skill, level in levels.items())
+                for agent in agents
+            )
 
         return infer(trail, about, rules, article=article, somebody_has=somebody_has)
+
+    def _language(self, customer: Customer | None, provider_id: str) -> str | None:
+        """Nobody has to speak what nobody speaks: they would wait for ever."""
+        language = customer.language if customer is not None else None
+        agents = [agent for agent in self._roster.agents() if agent.serves(provider_id)]
+        spoken = any(not agent.languages or language in agent.languages for agent in agents)
+        return language if spoken else None
 
     async def _trail(self, customer_id: str, visit_id: str | None, provider_id: str) -> Trail | None:
         """The visit named, if it is theirs; else the one they are in."""
@@ -185,9 +246,6 @@ class Dossiers:
     async def _product(self, product_id: str) -> Product | None:
         return await self._remember(("product", product_id), lambda: self._portal.product(product_id))
 
-    async def _rules(self, provider_id: str) -> tuple[Rule, ...]:
-        return (await self._remember(("rules", ""), self._store.rules)).get(provider_id, ())
-
     async def _remember(self, key: tuple[str, str], read: Callable[[], Awaitable[T]]) -> T:
         known = self._remembered.get(key)
         now = self._now()
@@ -224,6 +282,29 @@ def _between(trail: Trail, about: Sequence[bool]) -> tuple[Search, ...]:
         return bool(around) and all(around)
 
     return tuple(search for search in trail.searches if is_about(search))
+
+
+def _as_of(trail: Trail, moment: float) -> Trail:
+    """The trail as it was then: what was opened later is not in it, and what was open is read up to then."""
+    return replace(
+        trail,
+        views=tuple(
+            replace(view, seconds=min(view.seconds, moment - view.opened_at))
+            for view in trail.views
+            if view.opened_at <= moment
+        ),
+        searches=tuple(search for search in trail.searches if search.at <= moment),
+    )
+
+
+def highest_levels(roster: Roster, provider_id: str) -> dict[str, int]:
+    """The highest level that somebody who serves the provider has of each skill."""
+    highest: dict[str, int] = {}
+    for agent in roster.agents():
+        if agent.serves(provider_id):
+            for skill, level in agent.skills.items():
+                highest[skill] = max(level, highest.get(skill, 0))
+    return highest
 
 
 def _read_last(trail: Trail, provider_id: str) -> Product | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from secrets import token_hex
@@ -16,13 +17,16 @@ from config.events import EventLog
 from config.ids import new_id
 from kb_portal.customer import Customer
 from kb_portal.visit import Trail
+from pbx.call_back import CallBacks
 from pbx.calls import Calls, Greeting
 from pbx.chat import Chats, checked
 from pbx.composing import PAGE_LASTS_S
 from pbx.contact import Channel, Contact, Disposition, Facts, State
+from pbx.customer_view import CustomerView
 from pbx.dispatch import Dispatch
 from pbx.dossier import Dossier, Dossiers
 from pbx.open_contacts import OpenContacts
+from pbx.other_channel import OtherChannel
 from pbx.queue import Group
 from pbx.staffing import Staffing
 from pbx.store import Message, PastContact, PbxStore
@@ -48,7 +52,8 @@ class Context:
 
 
 class FrontDesk:
-    """`domain` is that of contacts' SIP addresses; `now` is wall time in epoch seconds."""
+    """`domain` is that of contacts' SIP addresses; `now` is wall time in epoch seconds. `expected_wait` tells of a
+    contact how long it may yet wait, in seconds, None where nobody can say."""
 
     def __init__(
         self,
@@ -63,6 +68,8 @@ class FrontDesk:
         now: Callable[[], float],
         *,
         domain: str,
+        call_backs: CallBacks,
+        expected_wait: Callable[[str], float | None] = lambda contact_id: None,
     ) -> None:
         self._contacts = contacts
         self._dossiers = dossiers
@@ -74,7 +81,11 @@ class FrontDesk:
         self._events = events
         self._now = now
         self._domain = domain
+        self._call_backs = call_backs
+        self._view = CustomerView(dispatch, staffing, call_backs, expected_wait, uri=self.uri)
+        self._other_channel = OtherChannel(contacts, calls, chats, call_backs, staffing, store, events)
         self._opening: dict[str, asyncio.Task[None]] = {}  # by contact, until it is durable
+        self._pages: Counter[str] = Counter()  # by contact: the customer's pages that listen
         self.draining = False
 
     # Asking for help
@@ -101,12 +112,13 @@ class FrontDesk:
         present = self._same_again(customer_id, wanted, product_id)
         if present is None:
             dossier = await self._dossiers.for_app(customer_id, product_id, article_id, visit_id)
+            contact = await self._contact(new_id("c"), wanted, dossier)
             self._let_in()
             present = self._same_again(
                 customer_id, wanted, product_id
             )  # the other press may have been quicker
             if present is None:
-                return await self._new(self._contact(new_id("c"), wanted, dossier), key, first)
+                return await self._new(contact, key, first, dossier.customer)
         await self._opened(present)
         if first is not None:
             await self._chats.say(present, "customer", key, first)
@@ -116,7 +128,7 @@ class FrontDesk:
         if self.draining:
             raise OurError("The server is about to stop. Please try again in a minute.", 503)
 
-    async def _new(self, contact: Contact, key: str, first: str | None) -> Contact:
+    async def _new(self, contact: Contact, key: str, first: str | None, customer: Customer | None) -> Contact:
         lines = []
         if contact.channel is Channel.CHAT:
             contact.session = token_hex(16)  # no call of the customer's brings one
@@ -124,17 +136,21 @@ class FrontDesk:
             lines.append(Message(new_id("m"), contact.id, key, "customer", first, self._now()))
         self._tell_asked(contact)
         added = self._contacts.add(contact, *lines)
-        self._opening[contact.id] = spawn(self._open(contact, lines, added), f"opening {contact.id}")
+        opening = self._open(contact, lines, added, customer)
+        self._opening[contact.id] = spawn(opening, f"opening {contact.id}")
         await self._opened(contact)
         return contact
 
-    async def _open(self, contact: Contact, lines: list[Message], added: asyncio.Future[None]) -> None:
+    async def _open(
+        self, contact: Contact, lines: list[Message], added: asyncio.Future[None], customer: Customer | None
+    ) -> None:
         try:
             await added
         finally:
             del self._opening[contact.id]
         if not contact.open:  # ended while it was being stored
             return
+        self._call_backs.know(contact, customer)
         if contact.channel is Channel.CHAT:
             self._chats.open(contact, lines)
         else:
@@ -156,7 +172,9 @@ class FrontDesk:
         dossier = await self._dossiers.for_phone(dialled, caller)
         if dossier is None:
             return None
-        contact = self._contact(new_id("c"), Channel.VOICE, dossier, trunk=trunk, number=caller)
+        contact = await self._contact(
+            new_id("c"), Channel.VOICE, dossier, trunk=trunk, number=caller, dialled=dialled
+        )
         if anonymous:
             contact.anonymous = True
             contact.facts = replace(contact.facts, number="", customer_name="")
@@ -176,8 +194,14 @@ class FrontDesk:
         await self._contacts.add(contact)
         await self._calls.arrive(contact, greeting)
 
-    def _contact(
-        self, contact_id: str, channel: Channel, dossier: Dossier, trunk: str | None = None, number: str = ""
+    async def _contact(
+        self,
+        contact_id: str,
+        channel: Channel,
+        dossier: Dossier,
+        trunk: str | None = None,
+        number: str = "",
+        dialled: str = "",
     ) -> Contact:
         product, article, customer = dossier.product, dossier.article, dossier.customer
         facts = Facts(
@@ -195,8 +219,13 @@ class FrontDesk:
             customer_name=customer.name if customer is not None else "",
             trunk=trunk,
             number=number,
+            language=dossier.language,
         )
-        return Contact(facts, needs=dossier.inference.skills)
+        queue = self._dispatch.policies.queue_for(facts, dialled)
+        contact = Contact(facts, needs=dossier.inference.skills, queue=queue)
+        if customer is not None and self._dispatch.policies.of(queue).prefer_last_s:
+            contact.preferred_agent_id = await self._store.last_agent(customer.id, facts.provider_id)
+        return contact
 
     def _tell_asked(self, contact: Contact, *, diverted_from: str | None = None) -> None:
         facts = contact.facts
@@ -211,6 +240,9 @@ class FrontDesk:
             article=facts.article_id,
             trunk=facts.trunk,
             number=facts.number,
+            language=facts.language,
+            queue=contact.queue,
+            preferred_agent=contact.preferred_agent_id,
             anonymous=contact.anonymous,
             diverted_from=diverted_from,
             session=contact.session,
@@ -224,10 +256,12 @@ class FrontDesk:
                     "skill": need.skill,
                     "points": need.weight,
                     "required": need.required,
+                    "level": need.level,
                     "reasons": list(need.reasons),
                 }
                 for need in contact.needs
             ],
+            rules_version=self._dossiers.rules_version(facts.provider_id),
         )
 
     def _same_again(self, customer_id: str, channel: Channel, product_id: str | None) -> Contact | None:
@@ -264,24 +298,7 @@ class FrontDesk:
 
     def view(self, contact: Contact) -> dict[str, Any]:
         """The contact as the API shows it to its customer, without its lines."""
-        facts = contact.facts
-        joined = contact.connected_at is not None
-        name = self._staffing.agent_name(contact.agent_id) if joined else None
-        return {
-            "id": contact.id,
-            "channel": facts.channel.value,
-            "state": contact.state.value,
-            "position": self._dispatch.position(contact.id),
-            "agent": {"name": name} if name is not None else None,
-            "provider": facts.provider_name,
-            "product": facts.product_name,
-            "product_id": facts.product_id,
-            "uri": self.uri(contact),
-            "asked_at": facts.asked_at,
-            "connected_at": contact.connected_at,
-            "ended_at": contact.ended_at,
-            "disposition": contact.disposition.value if contact.disposition is not None else None,
-        }
+        return self._view(contact)
 
     async def messages(self, contact_id: str) -> list[dict[str, Any]]:
         """Every line of a chat in order, as the API shows them."""
@@ -316,6 +333,45 @@ class FrontDesk:
         if contact is not None:
             self._chats.seen(contact, by, message_id)
 
+    # While they wait
+
+    async def ask_call_back(self, contact_id: str, way: str = "app", number: str = "") -> None:
+        """The customer is called back instead of waiting: in their page ("app"), or by telephone ("phone") at the
+        number given, or the one on file. Durable when this returns. TheirError 400, 403, 404, 409."""
+        contact = self._waiting(contact_id)
+        if way not in ("app", "phone"):
+            raise TheirError("A call back comes by app or by phone.", 400)
+        if way == "phone" and not number:
+            number = self._call_backs.number_of(contact) or ""
+            if not number:
+                raise TheirError("We know no telephone number of yours that we could call.", 409)
+        await self._call_backs.ask(contact, number)
+        if not contact.facts.from_app:
+            await self._call_backs.farewell(contact)
+
+    def refuse_call_back(self, contact_id: str) -> None:
+        """Their page rings, and they cannot talk now: they are called again later. Nothing when it does not ring."""
+        contact = self._contacts.get(contact_id)
+        if contact is not None:
+            self._call_backs.refuse(contact)
+
+    async def cancel_call_back(self, contact_id: str) -> None:
+        """They wait on the line instead: their page calls the contact's address next. TheirError 404, 409."""
+        await self._call_backs.cancel(self._waiting(contact_id))
+
+    async def change_channel(self, contact_id: str, channel: str) -> None:
+        """The contact goes on in another channel, in its place. TheirError 400, 404, 409 as `OtherChannel.move`."""
+        await self._other_channel.move(self._waiting(contact_id), _channel(channel))
+
+    def _waiting(self, contact_id: str) -> Contact:
+        contact = self._contacts.known(contact_id)
+        if contact is None:
+            raise TheirError("There is no such contact.", 404)
+        if not contact.open:
+            raise TheirError("This contact has ended.", 409)
+        self._let_in()
+        return contact
+
     async def end(self, contact_id: str, by: str) -> None:
         """End a contact; `by` is "customer" or "agent". Durable when this returns; ending it twice is nothing."""
         contact = self._contacts.get(contact_id)
@@ -337,8 +393,12 @@ class FrontDesk:
         await self._store.feedback(contact_id, helped, comment)
         await self._events.write("contact.feedback", contact=contact_id, helped=helped, comment=comment)
 
-    def listen(self, contact_id: str, listener: Listener) -> Callable[[], None]:
-        """Hear what happens to a contact, from now on; returns what ends that."""
+    def has_page(self, contact_id: str) -> bool:
+        """Whether a page of the customer's listens to this contact now."""
+        return self._pages[contact_id] > 0
+
+    def listen(self, contact_id: str, listener: Listener, *, by: str = "agent") -> Callable[[], None]:
+        """Hear what happens to a contact, from now on; returns what ends that. `by` "customer": a page of theirs."""
 
         def tell(kind: str, what: Any) -> None:
             if kind == "state":
@@ -353,7 +413,18 @@ class FrontDesk:
             else:
                 listener("delivered", {"id": what.id, "from": what.sender, "at": what.delivered_at})
 
-        return self._contacts.listen(contact_id, tell)
+        unsubscribe = self._contacts.listen(contact_id, tell)
+        if by != "customer":
+            return unsubscribe
+        self._pages[contact_id] += 1
+
+        def leave() -> None:
+            unsubscribe()
+            self._pages[contact_id] -= 1
+            if self._pages[contact_id] <= 0:
+                del self._pages[contact_id]
+
+        return leave
 
     # What help there is
 
@@ -371,7 +442,7 @@ class FrontDesk:
         dossier = await self._dossiers.for_app(customer_id, product_id, article_id, visit_id)
         return {
             channel.value: self._staffing.outlook(
-                Group(dossier.provider.id, channel.value, dossier.inference.required)
+                Group(dossier.provider.id, channel.value, dossier.inference.levels)
             )
             for channel in Channel
         }
@@ -420,19 +491,24 @@ class FrontDesk:
     async def resume(self) -> None:
         """Take up what a process that died (or stopped) left open: call it once, before anybody is let in.
 
-        Chats, and calls of the app that were waiting, are back in their place; calls that were joined died with their
-        media, and a phone caller who waited was cut off: both are recorded as ended by the server.
+        Chats, calls of the app that were waiting, and whoever is to be called back, are in their place again; calls
+        that were joined died with their media, and a phone caller who waited was cut off: both are recorded as ended
+        by the server.
         """
         left = await self._store.left_open()
         chats = [contact.id for contact in left if contact.channel is Channel.CHAT]
         lines = await self._store.messages_of(chats) if chats else {}
         for contact in left:
             self._contacts.take_back(contact)
+            self._events.write("contact.resumed", contact=contact.id, was=contact.state.value)
             if contact.channel is Channel.CHAT:
                 if contact.state is not State.WAITING:
                     contact.back()
                 self._chats.open(contact, lines.get(contact.id, []))
+            elif contact.call_back is not None and contact.state is not State.CONNECTED:
+                self._call_backs.resume(contact)
             elif contact.state is State.WAITING and contact.facts.from_app:
+                self._call_backs.know(contact, await self._dossiers.customer(contact.facts.customer_id))
                 self._calls.expect(contact, after_restart=True)
             else:
                 self._contacts.end(contact, Disposition.SERVER_DIED)
@@ -440,14 +516,19 @@ class FrontDesk:
             log.info("{count} contacts were open when the server went away", count=len(left))
 
     async def drain(self) -> None:
-        """Before the server stops: nothing new, calls are ended (BYE), chats stay stored for the next start."""
+        """Before the server stops: nothing new, calls are ended (BYE); chats, and who is to be called back, stay stored
+        for the next start."""
         self.draining = True
         self._dispatch.stop()
+        self._call_backs.stop()
         ended = [
             self._contacts.end(contact, Disposition.SERVER_STOPPED)
             for contact in self._contacts
-            if contact.channel is not Channel.CHAT
+            if contact.channel is not Channel.CHAT and contact.call_back is None
         ]
+        for contact in self._contacts:
+            if contact.call_back is not None:
+                self._calls.let_go(contact, "the server stops")
         await self._dispatch.withdraw_all()
         self._chats.stop()
         await asyncio.gather(*ended, return_exceptions=True)

@@ -79,6 +79,31 @@ class Ringer:
         """Ring a number by a trunk: nothing of what we know of the customer goes there."""
         return self._prompt(contact, [phone], from_, headers, self._note(contact, None), contact.channel)
 
+    def call_back(
+        self,
+        contact: Contact,
+        phone: Phone,
+        from_: str,
+        headers: tuple[tuple[str, str], ...],
+        *,
+        like: str,
+        ring_s: float,
+    ) -> Prompt:
+        """Call the customer by a trunk, in the codecs of the agent who waits for them on the branch `like`."""
+        invitation = Invitation(contact.id, from_, headers, like, AUDIO_ONLY, contact.session)
+        return Prompt(
+            invitation,
+            [phone],
+            user_agent=self._user_agent,
+            media=self._media,
+            deadlines=self._deadlines,
+            ring_s=ring_s,
+            unreachable_s=self._unreachable_s,
+            # Their own names: the agent's branches are counted by the same contact.
+            prefix=f"called-back-{contact.attempts}",
+            note=self._note(contact, None, "call_back_"),
+        )
+
     def _prompt(
         self,
         contact: Contact,
@@ -109,9 +134,9 @@ class Ringer:
             note=note,
         )
 
-    def _note(self, contact: Contact, agent_id: str | None) -> Note:
+    def _note(self, contact: Contact, agent_id: str | None, prefix: str = "") -> Note:
         def note(kind: str, phone: Phone, call_id: str | None, facts: dict[str, Any]) -> None:
-            name = "device.hung_up_late" if kind == "hung_up_late" else f"contact.{kind}"
+            name = "device.hung_up_late" if kind == "hung_up_late" else f"contact.{prefix}{kind}"
             self._events.write(
                 name,
                 contact=contact.id,

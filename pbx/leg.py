@@ -7,6 +7,7 @@ of the peer's (hold, resume, a new network) is answered on its branch, whatever 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,11 +18,19 @@ from config.bridge import spawn
 from config.errors import WarmlineError
 from media.server import ALL_KINDS, MediaServer, Profile
 from sip_trunk import user_agent as sip
+from sip_trunk.deadlines import Deadline, Deadlines
 from sip_trunk.dtmf import keys_of, relay_body
 from sip_trunk.refer import Refer
 from sip_trunk.sip.headers import quote_string
+from sip_trunk.sip.message import Response
 
 log = Logger()
+
+# How often a peer is asked whether it still has the call, how long it may take to answer, and how long is listened for
+# its packets where it does not: together they find one that has crashed within half a minute.
+ASK_S = 10.0
+ANSWER_S = 10.0
+LISTEN_S = 3.0
 
 # RFC 3326 s2: what is a Reason already is passed on as it came.
 _REASON = re.compile(r"(?:SIP|Q\.850)\s*;\s*cause=[0-9]{1,3}\b[^\r\n]{0,200}", re.IGNORECASE)
@@ -96,6 +105,9 @@ class Leg:
         self._agreeing: asyncio.Future[bytes | int] | None = None
         self._answer_in_ack = False
         self._unplugged = False
+        self._deadlines: Deadlines | None = None
+        self._ask_next: Deadline | None = None
+        self._listening = False
         call.on_event = self._heard
         self._watch_flow()
 
@@ -146,6 +158,15 @@ class Leg:
             self._gone = Gone("us", reason)
             self._let_go()
             self.call.hangup(reason=_as_reason(reason) if reason else None)
+
+    def keep_asking(self, deadlines: Deadlines) -> None:
+        """From now on ask the peer every `ASK_S` whether it still has this call: a BYE may be lost, a phone crash.
+
+        It is gone ("lost") when it knows the call no more, or says nothing and sends no packets either.
+        """
+        if self._deadlines is None:
+            self._deadlines = deadlines
+            self._ask_in(ASK_S * random.uniform(0.9, 1.1))
 
     def refuse(self, status: int, reason: str | None = None) -> None:
         """Refuse a caller who has not been answered."""
@@ -248,6 +269,65 @@ class Leg:
                 return
             self.call.exchange("INFO", _unread, relay_body(key), "application/dtmf-relay")
 
+    # Whether it is still there
+
+    def _ask_in(self, seconds: float) -> None:
+        if self._ask_next is not None:
+            self._ask_next.cancel()
+        if self._deadlines is not None and self._gone is None:
+            self._ask_next = self._deadlines.after(seconds, self._ask)
+
+    def _ask(self) -> None:
+        assert self._deadlines is not None
+        if self._gone is None and self.call.dialog is not None:
+            self._ask_next = self._deadlines.after(ANSWER_S, self._no_answer)
+            self.call.exchange("OPTIONS", self._answered)
+
+    def _answered(self, response: Response) -> None:
+        if self._gone is not None or response.status < 200:
+            return
+        if response.status == 481:
+            self._lost("it knows this call no more")
+        elif response.local or response.status == 408:
+            # Nobody there, or no way there: ours or a proxy's word for it (RFC 3261 s8.1.3.1).
+            self._no_answer()
+        elif not self._listening:
+            # 405, 501 and whatever else: there is somebody who refuses to answer this.
+            self._ask_in(ASK_S * random.uniform(0.9, 1.1))
+
+    def _no_answer(self) -> None:
+        if not self._listening:
+            self._listening = True
+            spawn(self._listen(), f"listening for {self.call.id}")
+
+    async def _listen(self) -> None:
+        """There are phones that answer no OPTIONS inside a call; but then they are heard."""
+        try:
+            before = await self._last_packet()
+            waited = asyncio.Event()
+            assert self._deadlines is not None
+            self._deadlines.after(LISTEN_S, waited.set)
+            await waited.wait()
+            heard = before != await self._last_packet()
+        finally:
+            self._listening = False
+        if heard:
+            self._ask_in(ASK_S)
+        else:
+            self._lost("it answers no more and sends nothing")
+
+    async def _last_packet(self) -> float:
+        try:
+            found = (await self._media.stats(self._media_call)).get(self.branch, {})
+        except WarmlineError:
+            return 0.0
+        return max((kind["last_packet_at"] or 0.0 for kind in found.get("kinds", {}).values()), default=0.0)
+
+    def _lost(self, why: str) -> None:
+        if self._gone is None:
+            self._is_gone(Gone("lost", why))
+            self.call.hangup(reason=_as_reason(why))
+
     def _is_gone(self, gone: Gone) -> None:
         if self._gone is not None:
             return
@@ -258,6 +338,8 @@ class Leg:
     def _let_go(self) -> None:
         self._agreed(481)
         self._unwatch_flow()
+        if self._ask_next is not None:
+            self._ask_next.cancel()
         if self.tidies:
             self.drop()
 
@@ -287,6 +369,8 @@ class Leg:
         if self._gone is None and not self._unplugged:
             self._unplugged = True
             self._tell(Unplugged())
+            if not self._listening:
+                self._ask_in(1.0)
 
     def _replugged(self) -> None:
         if self.call.flow is not self._flow:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from config.errors import TheirError
 from config.events import EventLog
 from pbx.contact import Contact, Disposition, Move, Refusal, State
+from pbx.skills import Need
 from pbx.store import Message, PbxStore
 
 log = Logger()
@@ -37,6 +38,8 @@ class OpenContacts:
         self._now = now
         self._open: dict[str, Contact] = {}
         self._of_customer: dict[str, Contact] = {}
+        self._of_agent: dict[str, dict[str, Contact]] = {}
+        self._agent_of: dict[str, str] = {}  # by contact, as it is in `_of_agent`
         self._ended: OrderedDict[str, Contact] = (
             OrderedDict()
         )  # the latest, so that pages need no read to see the end
@@ -61,8 +64,9 @@ class OpenContacts:
         return self._of_customer.get(customer_id)
 
     def of_agent(self, agent_id: str) -> list[Contact]:
-        """Contacts this agent is rung for or talks in, the oldest first."""
-        return [contact for contact in self._open.values() if contact.agent_id == agent_id]
+        """Contacts this agent is rung for or talks in, in the order in which they became theirs."""
+        theirs = self._of_agent.get(agent_id, {}).values()
+        return [contact for contact in theirs if contact.agent_id == agent_id]
 
     # What may happen to a contact
 
@@ -87,17 +91,21 @@ class OpenContacts:
     def take_back(self, contact: Contact) -> None:
         """Hold a contact that is stored already: one a dead process left open."""
         self._open[contact.id] = contact
+        self._file(contact)
         if contact.facts.customer_id is not None:
             self._of_customer[contact.facts.customer_id] = contact
 
-    def set_routable(self, contact: Contact, routable: bool, **facts: Any) -> None:
+    def set_routable(self, contact: Contact, routable: bool) -> None:
         """Whether it may be given to an agent now: a chat once posted, a call while its caller is on the line."""
         if contact.routable == routable or not contact.open:
             return
         contact.routable = routable
-        if routable and contact.state is State.WAITING:
-            needs = sorted(need.skill for need in contact.needs if need.required)
-            self._events.write("contact.queued", contact=contact.id, skills=needs, **facts)
+        self._tell_waiting(contact)
+
+    def requeue(self, contact: Contact, queue: str) -> None:
+        """It waits in another queue from now on, in its place."""
+        contact.queue = queue
+        self._stored(self._store.moved(contact, patient=True))
         self._tell_waiting(contact)
 
     def ring(self, contact: Contact, agent_id: str) -> None:
@@ -116,13 +124,19 @@ class OpenContacts:
         """Waiting again; the agent who was rung, or has left it, is not the next one asked."""
         now = self._now()
         contact.refused_by(agent_id, Refusal(now, outcome, now + pause_s))
-        self._stored(self._store.moved(contact))
+        self._stored(self._store.moved(contact, patient=True))
         self._tell(contact)
         self._tell_waiting(contact)
 
+    def needs_now(self, contact: Contact, needs: Iterable[Need], queue: str) -> None:
+        """The agent who has it, and passes it back into the queue, says what it needs."""
+        contact.needs = tuple(needs)
+        contact.queue = queue
+        self._stored(self._store.needs_changed(contact))
+
     def join(self, contact: Contact, **facts: Any) -> None:
         contact.join(self._now())
-        self._stored(self._store.moved(contact))
+        self._stored(self._store.moved(contact, patient=True))
         waited_s = round((contact.connected_at or 0.0) - contact.facts.asked_at, 3)
         self._events.write(
             "contact.connected", contact=contact.id, agent=contact.agent_id, waited_s=waited_s, **facts
@@ -135,14 +149,14 @@ class OpenContacts:
         Stored as waiting: should this process die now, the contact is back in its place.
         """
         contact.back()
-        self._stored(self._store.moved(contact))
+        self._stored(self._store.moved(contact, patient=True))
         contact.ring(ringing)
         self._tell(contact)
 
     def transferred(self, contact: Contact, agent_id: str | None, **facts: Any) -> None:
         """Another agent (None: somebody outside) has it now."""
         contact.pass_on(agent_id, self._now())
-        self._stored(self._store.moved(contact))
+        self._stored(self._store.moved(contact, patient=True))
         self._events.write("contact.transferred", contact=contact.id, agent=agent_id, **facts)
         self._tell(contact)
 
@@ -192,6 +206,10 @@ class OpenContacts:
 
         return unsubscribe
 
+    @property
+    def any_watched(self) -> bool:
+        return bool(self._watchers)
+
     def watched(self) -> list[Contact]:
         return [self._open[contact_id] for contact_id in tuple(self._watchers) if contact_id in self._open]
 
@@ -199,10 +217,25 @@ class OpenContacts:
         _call_all(self._watchers.get(contact_id, ()), kind, what)
 
     def _tell(self, contact: Contact) -> None:
+        self._file(contact)
         self.tell(contact.id, "state", contact)
 
     def _tell_waiting(self, contact: Contact) -> None:
         _call_all(self.on_waiting, contact)
+
+    def _file(self, contact: Contact) -> None:
+        """Under the agent who has it now."""
+        before, now = self._agent_of.get(contact.id), contact.agent_id if contact.open else None
+        if before == now:
+            return
+        if before is not None:
+            del self._agent_of[contact.id]
+            del self._of_agent[before][contact.id]
+            if not self._of_agent[before]:
+                del self._of_agent[before]
+        if now is not None:
+            self._agent_of[contact.id] = now
+            self._of_agent.setdefault(now, {})[contact.id] = contact
 
     def _forget(self, contact: Contact) -> None:
         self._open.pop(contact.id, None)

@@ -2,12 +2,25 @@
 
 All endings of the wait are the members of `Outcome`; `ring` returns one of them, whatever happens, and by then no
 other phone of the agent rings any more (or is being hung up on by the user agent, if it is a silent one).
+
+What a refusal means is told by its status, and by whether a person can have been behind it:
+
+    603, 600, 607             declined: only a person says so
+    486 once it has rung      declined: what most phones send for their reject key (baresip, Yealink)
+    486 at once               busy: in another call, or on do-not-disturb
+    480, 408 once it has rung no answer: the phone's own limit was shorter than ours
+    480 at once               unreachable: do-not-disturb of some phones (Yealink), or nobody behind a proxy
+    a Q.850 cause             what it says of itself, from a gateway (RFC 6432)
+    anything else             unreachable
+
+The agent's word on one phone, declined or busy, counts for all of them: who is in a call is not rung elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,8 +37,13 @@ from sip_trunk.sip.errors import SipError
 
 log = Logger()
 
-# The agent, not the phone, said no: 603 and 600 say so, and 486 is what phones send for their "reject" key.
-_DECLINES = (486, 600, 603)
+# RFC 3261 s21.6, RFC 8197 s4
+_DECLINES = (600, 603, 607)
+# A phone that says 486 sooner than this after its first ring was faster than any finger.
+_HUMAN_S = 0.25
+# RFC 6432: Q.850's user busy, no user responding, no answer, call rejected.
+_Q850 = re.compile(r"Q\.850\s*;\s*cause=([0-9]{1,3})\b", re.IGNORECASE)
+_CAUSES = {17: "busy", 18: "no_answer", 19: "no_answer", 21: "declined"}
 # RFC 3326: told so, a phone does not list the call as missed.
 _ANSWERED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 
@@ -40,6 +58,14 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
+    status: int
+    phone: Phone
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A phone is in another call, or wants not to be disturbed."""
+
     status: int
     phone: Phone
 
@@ -61,13 +87,20 @@ class Unreachable:
 
 
 @dataclass(frozen=True, slots=True)
+class Asleep:
+    """No phone could be made to ring, and one that stayed silent can be woken by a push (RFC 8599)."""
+
+    why: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Withdrawn:
     """The customer left while it rang, or before."""
 
     why: str
 
 
-Outcome = Taken | Declined | NoAnswer | Unreachable | Withdrawn
+Outcome = Taken | Declined | Busy | NoAnswer | Unreachable | Asleep | Withdrawn
 
 Note = Callable[[str, Phone, str | None, dict[str, Any]], None]
 """Gets ("prompted" | "ringing" | "hung_up_late", phone, Call-ID, facts) as it happens."""
@@ -98,7 +131,7 @@ class _Ringing:
     branch: str
     call: sip.OutgoingCall | None = None
     heard: bool = False  # any provisional response
-    rang: bool = False
+    rang_at: float | None = None  # by the deadlines' clock
     silence: Deadline | None = None
 
 
@@ -136,20 +169,29 @@ class Prompt:
         self._tidies = tidies
         self._ring_s = ring_s
         self._unreachable_s = unreachable_s
-        self._ringing = {
-            f"{prefix}-{number}": _Ringing(phone, f"{prefix}-{number}")
-            for number, phone in enumerate(phones, 1)
-        }
+        self._prefix = prefix
+        self._branches = 0
+        self._ringing: dict[str, _Ringing] = {}
+        for phone in phones:
+            self._add(phone)
         self._why: dict[str, str] = {}
         self._status: int | None = None
         self._any_heard = False
+        self._rang_out = False
+        self._asleep = False
         self._others_reason: str | None = None
         self._decided: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._deadline: Deadline | None = None
 
+    def _add(self, phone: Phone) -> _Ringing:
+        self._branches += 1
+        device = _Ringing(phone, f"{self._prefix}-{self._branches}")
+        self._ringing[device.branch] = device
+        return device
+
     async def ring(self) -> Outcome:
         if not self._ringing:
-            self._decide(Unreachable({}))
+            self._decide(self._nobody())
         try:
             devices = tuple(self._ringing.values())
             if len(devices) == 1:
@@ -161,6 +203,18 @@ class Prompt:
             return await self._decided
         finally:
             self._stop_others()
+
+    def also(self, phones: Iterable[Phone]) -> None:
+        """The agent's phones, as they are registered now: one that has come while it rings is rung too.
+
+        A phone that rings already is not rung twice because it has registered from somewhere else.
+        """
+        if self._decided.done():
+            return
+        for phone in phones:
+            if not any(_same(phone, device) for device in self._ringing.values()):
+                device = self._add(phone)
+                spawn(self._invite(device), f"ringing {phone.name} too")
 
     def withdraw(self, why: str) -> None:
         """Stop: nobody is to answer this any more. Takes effect at once, whatever the phones do."""
@@ -219,25 +273,36 @@ class Prompt:
                 _cancel(device.silence)
                 if body and self._early is not None:
                     self._early(device.branch, body)
-                if status > 100 and not device.rang:
-                    device.rang = True
+                if status > 100 and device.rang_at is None:
+                    device.rang_at = self._deadlines.now()
                     self._note("ringing", device, status=status)
             case sip.Accepted(body):
                 self._won(device, body)
-            case sip.Refused(status, reason):
-                if status in _DECLINES:
-                    _cancel(device.silence)
-                    del self._ringing[device.branch]
-                    self._drop(device.branch)
-                    self._decide(Declined(status, device.phone))
-                else:
-                    self._over(device, f"{status} {reason}".strip(), status)
+            case sip.Refused():
+                self._refused(device, event)
             case sip.Ended(_, reason):
                 self._over(device, reason or "hung up")
             case sip.Reoffered(body):
                 spawn(self._reoffered(device, body), f"an UPDATE of {device.phone.name} before its answer")
             case _:
                 pass
+
+    def _refused(self, device: _Ringing, refused: sip.Refused) -> None:
+        status = refused.status
+        rang_s = self._deadlines.now() - device.rang_at if device.rang_at is not None else None
+        match _meant(refused, rang_s):
+            case "declined":
+                outcome: Outcome = Declined(status, device.phone)
+            case "busy":
+                outcome = Busy(status, device.phone)
+            case meant:
+                self._rang_out = self._rang_out or meant == "no_answer"
+                self._over(device, f"{status} {refused.reason}".strip(), status)
+                return
+        _cancel(device.silence)
+        del self._ringing[device.branch]
+        self._drop(device.branch)
+        self._decide(outcome)
 
     async def _reoffered(self, device: _Ringing, body: bytes) -> None:
         """RFC 3311 s5.2: a carrier moves the caller from its announcement to somebody else's, say."""
@@ -265,6 +330,8 @@ class Prompt:
             kinds=self._invitation.kinds,
             tidies=self._tidies,
         )
+        if not device.phone.outside:
+            leg.keep_asking(self._deadlines)
         self._others_reason = _ANSWERED_ELSEWHERE
         self._stop_others()
         spawn(self._settle(device, leg, body), f"the answer of {device.phone.name}")
@@ -297,6 +364,7 @@ class Prompt:
         self._note("hung_up_late", device, status=status)
 
     def _silent(self, device: _Ringing) -> None:
+        self._asleep = self._asleep or device.phone.wakes
         self._over(device, f"silent for {self._unreachable_s:g} s")
         if device.call is not None:
             device.call.hangup(reason="no sign of life")
@@ -312,13 +380,19 @@ class Prompt:
         if status is not None and (self._status is None or status // 100 < self._status // 100):
             self._status = status
         if not self._ringing:
-            self._decide(Unreachable(self._why, self._status))
+            self._decide(self._nobody())
 
     # All phones
 
     def _limit(self) -> None:
         self._deadline = None
-        self._decide(NoAnswer() if self._any_heard else Unreachable(self._why, self._status))
+        self._decide(NoAnswer() if self._any_heard else self._nobody())
+
+    def _nobody(self) -> Outcome:
+        """None of the phones rings any more, and none was answered."""
+        if self._rang_out:
+            return NoAnswer()
+        return Asleep(self._why) if self._asleep else Unreachable(self._why, self._status)
 
     def _decide(self, outcome: Outcome) -> None:
         if not self._decided.done():
@@ -348,14 +422,38 @@ def _cancel(deadline: Deadline | None) -> None:
         deadline.cancel()
 
 
+def _meant(refused: sip.Refused, rang_s: float | None) -> str:
+    """What the agent is said to be: "declined", "busy", "no_answer" or "unreachable". See the head of this file."""
+    if refused.local:
+        return "unreachable"
+    if refused.status in _DECLINES:
+        return "declined"
+    reasons = ",".join(refused.message.headers.all("Reason")) if refused.message is not None else ""
+    cause = _Q850.search(reasons)
+    if cause is not None and int(cause[1]) in _CAUSES:
+        return _CAUSES[int(cause[1])]
+    if refused.status == 486:
+        return "declined" if rang_s is not None and rang_s >= _HUMAN_S else "busy"
+    if refused.status in (408, 480) and rang_s is not None and rang_s >= _HUMAN_S:
+        return "no_answer"
+    return "unreachable"
+
+
+def _same(phone: Phone, device: _Ringing) -> bool:
+    if phone.target.uri == device.phone.target.uri:
+        return True
+    # It was heard where it was before, so it rings; one that was silent there may only be reached where it is now.
+    return device.heard and phone.instance is not None and phone.instance == device.phone.instance
+
+
 def status_of(outcome: Outcome) -> int:
     """What somebody who called, or asked for a transfer, is told of it."""
     match outcome:
         case Taken():
             return 200
-        case Declined(status, _):
+        case Declined(status, _) | Busy(status, _):
             return status
-        case NoAnswer():
+        case NoAnswer() | Asleep():
             return 480
         case Unreachable(_, status):
             # 408 and 503 are made here for a phone that is silent: 480 says just that (RFC 3261 s21.4.18).

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from agent_presence.agent_state import AgentStates
-from config.bridge import spawn
 from pbx.contact import Channel
 
 
 class Reservation:
-    """Made by `hold` only. It ends once: by `release`."""
+    """Made by `hold` only. It ends once: by `release`, or with `take_over` by another's."""
 
     def __init__(self, states: AgentStates, contact_id: str, agent_id: str) -> None:
         self._states = states
         self.contact_id = contact_id
         self.agent_id = agent_id
         self.released = False
+        self.talking = False
 
     @classmethod
     async def hold(
@@ -37,12 +35,19 @@ class Reservation:
             return cls(states, contact_id, agent_id)
         return None
 
-    async def accepted(self) -> bool:
+    def accepted(self) -> bool:
         """The agent took the contact: talking from now on. False: they are no longer held for it."""
-        return not self.released and await self._states.accepted(self.agent_id, self.contact_id)
+        self.talking = not self.released and self._states.accepted(self.agent_id, self.contact_id)
+        return self.talking
 
     def take_over(self, giver: Reservation | None, *, wrap_up_s: float) -> bool:
         """This agent talks and the one before is let go, both at once. False: this one is no longer held for it."""
+        if self.talking:  # they were asked about it first, and have talked to whoever passes it on
+            if self.released or self.contact_id not in self._states.of(self.agent_id).active:
+                return False
+            if giver is not None:
+                giver.release(wrap_up_s=wrap_up_s)
+            return True
         before = giver.agent_id if giver is not None and not giver.released else None
         if self.released or not self._states.hand_over(
             self.contact_id, before, self.agent_id, wrap_up_s=wrap_up_s
@@ -52,12 +57,9 @@ class Reservation:
             giver.released = True
         return True
 
-    def release(self, *, wrap_up_s: float = 0.0) -> asyncio.Task[bool] | None:
+    def release(self, *, wrap_up_s: float = 0.0) -> bool:
         """The agent is free again, after `wrap_up_s` for notes. A second release is nothing."""
         if self.released:
-            return None
+            return False
         self.released = True
-        return spawn(
-            self._states.release(self.agent_id, self.contact_id, wrap_up_s=wrap_up_s),
-            f"releasing {self.agent_id} from {self.contact_id}",
-        )
+        return self._states.release(self.agent_id, self.contact_id, wrap_up_s=wrap_up_s)

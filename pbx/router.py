@@ -1,102 +1,33 @@
-"""Which agent for which contact: pure. An indexed state and `now` go in; a pair, or when to look again, comes out.
+"""Which agent for which contact: pure. The state of the floor and `now` go in; a pair comes out, or when to look again.
 
-The rule: contacts in the order they asked. For the first that any free agent may serve, the agent who has been
-idle longest among those who have not yet refused it; one on standby only when no other is free for it. One who has
-refused it is asked again only when no other is free and `pause_s` has passed since.
+The rule: contacts by their place. The first that a free agent may serve now (`may_serve`) goes to the one of these
+whose turn it is (`turn`) by its queue's strategy. Asked after all others are, in this order of weight: who refused it
+last, who is on standby, who refused it at all. The agent it was kept for comes before their equals.
+
+`choose_plainly` is this rule, asked of everybody. `choose` finds the same by what has changed: where nobody could be
+served a moment ago, only a contact that has come, an agent who has come, or the time can have made anything possible.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from heapq import heappop, heappush, heapreplace
+from itertools import count
+from types import MappingProxyType
 
-from pbx.queue import Group, Queue, Waiting
+from config.queue_settings import Strategy
+from pbx.free_agents import Agents, FreeAgent, FreeAgents, Turn, turn
+from pbx.queue import Group, Line, Order, Queue, Waiting
 
-PAUSE_S = 30.0
+__all__ = ["Floor", "FreeAgent", "Nobody", "Pair", "choose", "choose_plainly", "may_serve", "turn"]
 
+_LONGEST_IDLE: Mapping[str, Strategy] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class FreeAgent:
-    """An agent who may be asked now. Not ready, not registered, or no capacity: there is no such record.
-
-    `providers` empty means every provider's wall is open to them. `channels` are those at least one of their
-    registered devices can carry and that they have capacity for.
-    """
-
-    agent_id: str
-    skills: frozenset[str]
-    providers: frozenset[str]
-    channels: frozenset[str]
-    idle_since: float
-    standby: bool = False
-
-    @property
-    def place(self) -> tuple[bool, float, str]:
-        """Whose turn it is: the smallest first."""
-        return self.standby, self.idle_since, self.agent_id
-
-    def may_serve(self, group: Group) -> bool:
-        return (
-            group.channel in self.channels
-            and group.required <= self.skills
-            and (not self.providers or group.provider_id in self.providers)
-        )
-
-
-class FreeAgents:
-    """Free agents, indexed by skill and kept in the order of their turns."""
-
-    def __init__(self) -> None:
-        self._agents: dict[str, FreeAgent] = {}
-        self._everyone: list[tuple[bool, float, str]] = []
-        self._by_skill: dict[str, list[tuple[bool, float, str]]] = {}
-
-    def __len__(self) -> int:
-        return len(self._agents)
-
-    def get(self, agent_id: str) -> FreeAgent | None:
-        return self._agents.get(agent_id)
-
-    def put(self, agent: FreeAgent) -> None:
-        known = self._agents.get(agent.agent_id)
-        if known == agent:
-            return
-        if known is not None:
-            self.remove(agent.agent_id)
-        self._agents[agent.agent_id] = agent
-        insort(self._everyone, agent.place)
-        for skill in agent.skills:
-            insort(self._by_skill.setdefault(skill, []), agent.place)
-
-    def remove(self, agent_id: str) -> None:
-        agent = self._agents.pop(agent_id, None)
-        if agent is None:
-            return
-        del self._everyone[bisect_left(self._everyone, agent.place)]
-        for skill in agent.skills:
-            places = self._by_skill[skill]
-            del places[bisect_left(places, agent.place)]
-
-    def serving(self, group: Group) -> Iterator[FreeAgent]:
-        """Free agents who may serve the group, whose turn it is first; looks only through its rarest skill."""
-        places = self._everyone
-        for skill in group.required:
-            rarer = self._by_skill.get(skill, [])
-            if len(rarer) < len(places):
-                places = rarer
-        for _, _, agent_id in places:
-            agent = self._agents[agent_id]
-            if agent.may_serve(group):
-                yield agent
-
-
-@dataclass(slots=True)
-class Floor:
-    """Everything the router looks at."""
-
-    queue: Queue
-    free: FreeAgents
+# So many agents who have just come are looked at one by one; for more it is quicker to look at all lines.
+FEW = 32
+NEVER: Order = (math.inf, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,50 +35,202 @@ class Pair:
     contact_id: str
     agent_id: str
     idle_since: float
-    asked_again: bool  # this agent refused it before, and nobody else is free
+    asked_again: bool  # this agent refused it before
+    preferred: bool  # this agent helped the customer last
+    step: int  # how many of the contact's steps have come
 
 
 @dataclass(frozen=True, slots=True)
 class Nobody:
-    """No pair now; `look_at` is when a pause ends that may change it, None if only news can."""
+    """No pair now; `look_at` is the next moment at which time alone may change that, None if only news can."""
 
     look_at: float | None
 
 
-def choose(floor: Floor, now: float, *, pause_s: float = PAUSE_S) -> Pair | Nobody:
-    best: tuple[tuple[float, str], Pair] | None = None
-    for waiting in floor.queue.heads():
-        if best is None or waiting.place < best[0]:
-            agent = next(floor.free.serving(waiting.group), None)
-            if agent is not None:
-                best = waiting.place, Pair(waiting.contact_id, agent.agent_id, agent.idle_since, False)
-    look_at: float | None = None
-    for waiting in floor.queue.refused():
-        if best is not None and waiting.place > best[0]:
-            continue
-        found = _for_refused(floor, waiting, now, pause_s)
-        if isinstance(found, Pair):
-            best = waiting.place, found
-        elif found is not None:
-            look_at = found if look_at is None else min(look_at, found)
-    return best[1] if best is not None else Nobody(look_at)
+def may_serve(agent: FreeAgent, waiting: Waiting, now: float) -> str | None:
+    """None: they may. Else the first thing that keeps them from it, as a code with its facts:
+
+    `wall`, `channel`, `language`, `skill:boiler 2<3` (has 2, 3 is needed), `refused:12.5` (not again for 12.5 s),
+    `kept-for:a_x` (the agent it is kept for now).
+    """
+    group = waiting.needs(now)
+    if agent.providers and group.provider_id not in agent.providers:
+        return "wall"
+    if group.channel not in agent.channels:
+        return "channel"
+    if group.language is not None and agent.languages and group.language not in agent.languages:
+        return "language"
+    for skill, least in sorted(group.required):
+        if agent.levels.get(skill, 0) < least:
+            return f"skill:{skill} {agent.levels.get(skill, 0)}<{least}"
+    pause_s = waiting.refusals.get(agent.agent_id, now) - now
+    if pause_s > 0:
+        return f"refused:{pause_s:.1f}"
+    kept_for = waiting.kept_for(now)
+    return f"kept-for:{kept_for}" if kept_for not in (None, agent.agent_id) else None
 
 
-def _for_refused(floor: Floor, waiting: Waiting, now: float, pause_s: float) -> Pair | float | None:
-    """A pair; or when the earliest pause of a free agent ends; or None: no free agent may serve it at all."""
-    again: tuple[tuple[bool, float, float, str], FreeAgent] | None = None
-    look_at: float | None = None
-    for agent in floor.free.serving(waiting.group):
-        refused_at = waiting.refusals.get(agent.agent_id)
-        if refused_at is None:
-            return Pair(waiting.contact_id, agent.agent_id, agent.idle_since, False)
-        pause_ends = refused_at + pause_s
-        if now < pause_ends:
-            look_at = pause_ends if look_at is None else min(look_at, pause_ends)
-            continue
-        turn = (agent.standby, refused_at, agent.idle_since, agent.agent_id)
-        if again is None or turn < again[0]:
-            again = turn, agent
-    if again is not None:
-        return Pair(waiting.contact_id, again[1].agent_id, again[1].idle_since, True)
-    return look_at
+def choose_plainly(
+    waitings: Iterable[Waiting],
+    agents: Iterable[FreeAgent],
+    strategies: Mapping[str, Strategy],
+    now: float,
+) -> Pair | Nobody:
+    """The rule itself, asked of everybody; `choose` finds the same without."""
+    waitings, agents = sorted(waitings, key=lambda each: each.order), list(agents)
+    for waiting in waitings:
+        able = [agent for agent in agents if may_serve(agent, waiting, now) is None]
+        if able:
+            group = waiting.needs(now)
+            strategy = strategies.get(group.queue, Strategy.LONGEST_IDLE)
+            return _pair(
+                waiting, min(able, key=lambda agent: _turn_for(agent, waiting, group, strategy)), now
+            )
+    moments = [at for waiting in waitings if (at := waiting.changes_at(now)) is not None]
+    return Nobody(min(moments, default=None) if agents else None)
+
+
+def _turn_for(agent: FreeAgent, waiting: Waiting, group: Group, strategy: Strategy) -> Turn:
+    return (
+        agent.agent_id == waiting.last_refused,
+        agent.standby,
+        agent.agent_id in waiting.refusals,
+        agent.agent_id != waiting.preferred,
+        *turn(agent, group, strategy),
+    )
+
+
+def _pair(waiting: Waiting, agent: FreeAgent, now: float) -> Pair:
+    return Pair(
+        waiting.contact_id,
+        agent.agent_id,
+        agent.idle_since,
+        asked_again=agent.agent_id in waiting.refusals,
+        preferred=agent.agent_id == waiting.preferred,
+        step=waiting.step(now),
+    )
+
+
+class Floor:
+    """Everything the router looks at. `strategies` by name of queue; longest idle where there is none."""
+
+    def __init__(self, strategies: Mapping[str, Strategy] = _LONGEST_IDLE) -> None:
+        self.strategies = strategies
+        self.queue = Queue()
+        self.free = FreeAgents(strategies.values())
+        # Whatever pair is possible, its contact's line or its agent is among these.
+        self._lines: list[
+            tuple[Order, int, Line]
+        ] = []  # a heap; what a line is no longer noted for is out of date
+        self._agents: dict[str, None] = {}
+        self._number = count()
+
+    def __contains__(self, contact_id: str) -> bool:
+        return contact_id in self.queue
+
+    def add(self, waiting: Waiting) -> None:
+        """Take its place; adding a contact again replaces what was known of it."""
+        self._note(self.queue.add(waiting))
+
+    def remove(self, contact_id: str) -> Waiting | None:
+        return self.queue.remove(contact_id)
+
+    def waiting(self, contact_id: str) -> Waiting | None:
+        return self.queue.get(contact_id)
+
+    def position(self, contact_id: str) -> int | None:
+        """1 is the next one of those who need the same agents; None: not in the queue."""
+        return self.queue.position(contact_id)
+
+    def groups(self) -> dict[Group, int]:
+        """How many wait for the same."""
+        return self.queue.groups()
+
+    def put(self, agent: FreeAgent) -> None:
+        """Free now, or still, but with other facts."""
+        if self.free.put(agent):
+            self._agents[agent.agent_id] = None
+
+    def take(self, agent_id: str) -> FreeAgent | None:
+        self._agents.pop(agent_id, None)
+        return self.free.take(agent_id)
+
+    def agent(self, agent_id: str) -> FreeAgent | None:
+        return self.free.get(agent_id)
+
+    def choose(self, now: float) -> Pair | Nobody:
+        for line in self.queue.advance(now):
+            self._note(line)
+        if len(self._agents) > FEW:
+            self._agents.clear()
+            for line in self.queue.lines():
+                self._note(line)
+        found = self._first_noted()
+        firsts = [first for agent_id in tuple(self._agents) if (first := self._first_for(agent_id))]
+        if firsts and (found is None or min(firsts) < found[0].order):
+            waiting, line = self.queue.held(min(firsts)[1])
+            found = self._best(waiting, line, self.free.able(line))
+        if found is None:
+            return Nobody(self.queue.next_moment() if len(self.free) else None)
+        return _pair(*found, self.queue.now)
+
+    def _note(self, line: Line) -> None:
+        """Somebody in this line may be served now who could not before."""
+        first = line.contacts[0]
+        if line.noted is None or first < line.noted:
+            line.noted = first
+            heappush(self._lines, (first, next(self._number), line))
+
+    def _first_noted(self) -> tuple[Waiting, FreeAgent] | None:
+        """The first contact of a noted line that somebody free may serve. Lines without one are noted no longer."""
+        while self._lines:
+            noted, _, line = self._lines[0]
+            if line.noted != noted:
+                heappop(self._lines)
+                continue
+            found = self._first_in(line)
+            line.noted = found[0].order if found is not None else None
+            if line.noted == noted:
+                return found
+            if line.noted is None:
+                heappop(self._lines)
+            else:
+                heapreplace(self._lines, (line.noted, next(self._number), line))
+        return None
+
+    def _first_in(self, line: Line) -> tuple[Waiting, FreeAgent] | None:
+        able = self.free.able(line)
+        for _, contact_id in line.contacts if able else ():
+            found = self._best(*self.queue.held(contact_id), able)
+            if found is not None:
+                return found
+        return None
+
+    def _first_for(self, agent_id: str) -> Order | None:
+        """The first contact that this agent may serve; without one they are looked at no longer."""
+        known, now, best = self.free.known(agent_id), self.queue.now, NEVER
+        for shelf in self.queue.shelves(agent_id, known.needs):
+            for first, line in shelf:
+                if first >= best:
+                    break
+                if known.may_serve(line):
+                    fresh = (
+                        order
+                        for order in line.contacts
+                        if self.queue.held(order[1])[0].refusals.get(agent_id, now) <= now
+                    )
+                    best = min(best, next(fresh, best))
+        if best is NEVER:
+            del self._agents[agent_id]
+            return None
+        return best
+
+    def _best(self, waiting: Waiting, line: Line, able: Agents) -> tuple[Waiting, FreeAgent] | None:
+        strategy = self.strategies.get(line.group.queue, Strategy.LONGEST_IDLE)
+        agent = self.free.best(able, waiting, line.group, strategy, self.queue.now)
+        return (waiting, agent) if agent is not None else None
+
+
+def choose(floor: Floor, now: float) -> Pair | Nobody:
+    """The pair whose turn it is, as long as it is there: take the agent and remove the contact before asking again."""
+    return floor.choose(now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pbx.skills import Rule
-from pbx.store import PbxStore
+from pbx.store import PbxStore, RuleVersion
 
 
 def _searches(**words: str) -> tuple[Rule, ...]:
@@ -35,7 +35,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
 
 async def seed(store: PbxStore) -> None:
     """Give each sample provider its rules, unless it has some. May be run again."""
-    present = await store.rules()
+    present = await store.rule_versions()
     for provider_id, rules in RULES.items():
         if provider_id not in present:
-            await store.add_rules(provider_id, rules)
+            await store.add_rules(RuleVersion(provider_id, 1, author="the sample", note="", rules=rules))

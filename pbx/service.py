@@ -26,6 +26,7 @@ from config.certificates import ServerCertificate, server_certificate
 from config.database import Database
 from config.events import EventLog
 from config.login import Logins
+from config.queue_settings import Overflow
 from config.settings import Settings
 from config.shared_state import InProcessState, RedisState
 from kb_portal import sample as portal_sample
@@ -34,31 +35,49 @@ from kb_portal.store import PortalStore
 from kb_portal.tracking import Tracker
 from media.watched import WatchedMedia
 from pbx import sample as rules_sample
+from pbx import wrap_up
+from pbx.agent_desk import AgentActions
 from pbx.agent_message import ACCEPTED, AgentMessages
 from pbx.api.routes import Api
 from pbx.api.site import WarmlineSite, build_root
 from pbx.app_credentials import AppCredentials
+from pbx.by_name import ByName
+from pbx.call_back import CallBacks
+from pbx.calling_back import CallingBack
 from pbx.calls import Calls
 from pbx.chat import Chats
+from pbx.chat_transfer import ChatTransfers
+from pbx.consultation import Consultations
 from pbx.contact import Channel, Contact
 from pbx.destination import Destinations
 from pbx.direct_calls import DirectCalls
 from pbx.dispatch import Dispatch
-from pbx.dossier import Dossiers
+from pbx.dossier import Dossiers, highest_levels
+from pbx.expected_wait import ExpectedWait
 from pbx.feature_codes import FeatureCodes
+from pbx.feedback import Feedback
 from pbx.front_desk import FrontDesk
 from pbx.inbound import Inbound
 from pbx.invitation import Ringer
+from pbx.menu import Menu
 from pbx.open_contacts import OpenContacts
 from pbx.operations.seeing import Parts, Seeing
+from pbx.pages.actions import PageActions
 from pbx.pages.panels import SoftphoneSetup
 from pbx.pages.routes import AgentPages
+from pbx.pages.supervisor import Centre, SupervisorPages
+from pbx.past import Past
+from pbx.policies import Policies
 from pbx.prompt import Taken
 from pbx.robot_process import RobotProcess
+from pbx.rules import Rules
 from pbx.staffing import Staffing
 from pbx.store import PbxStore
 from pbx.tls import client_context, context_factory
 from pbx.transfer import Transfers
+from pbx.voicemail import Voicemails
+from pbx.waiting import Standing
+from pbx.wrap_up import WrapUps
 from sip_trunk.authentication import Authenticator, Challenge
 from sip_trunk.flow import Flow
 from sip_trunk.guard import Guard
@@ -151,6 +170,7 @@ class Service:
             domain=s.domain, customer_branch=self._calls.branch_of, context_url=self._context_url,
             ring_s=s.ring_s, unreachable_s=s.unreachable_s,
         )  # fmt: skip
+        policies = Policies(s.queues)
         self._dispatch = Dispatch(
             self._contacts, self._staffing, self._states, self.events, reactor, now,
             ring=ringer,
@@ -159,26 +179,75 @@ class Service:
                 Channel.VOICE: self._join,
                 Channel.VIDEO: self._join,
             },
-            lease_s=s.lease_s, wrap_up_s=s.wrap_up_s,
+            lease_s=s.lease_s, wrap_up_s=s.wrap_up_s, policies=policies,
         )  # fmt: skip
-        dossiers = Dossiers(self.portal_store, self._pbx_store, self.roster, now)
-        self.desk = FrontDesk(
-            self._contacts, dossiers, self._calls, self._chats, self._dispatch, self._staffing,
-            self._pbx_store, self.events, now, domain=s.domain,
+        self._dispatch.has_agent = self._calls.has_agent
+        self._rules = Rules(
+            self._pbx_store, self.events, now, highest=lambda provider_id: highest_levels(self.roster, provider_id)
         )  # fmt: skip
+        dossiers = Dossiers(self.portal_store, self._rules, self.roster, now)
+        self._feedback = Feedback(
+            self._rules, self._pbx_store, dossiers.read_by, now, skills=self.roster.skills
+        )
         feature_codes = FeatureCodes(self._states, self.media, reactor)
         destinations = Destinations(
             self.roster, self._staffing, self._states, trunks,
             domain=s.domain, hosts=domains,
             special=lambda user: feature_codes.knows(user) or self._contacts.known(user) is not None,
         )  # fmt: skip
+        self._calling_back = CallingBack(
+            self._contacts, self._calls, destinations, ringer, self.media, reactor, domain=s.domain
+        )
+        self._call_backs = CallBacks(
+            self._contacts, self._calls, self._calling_back, self.media, self._pbx_store, self.events, reactor, now,
+            settings=policies.of, customer=dossiers.customer, again_s=s.call_back_again_s,
+        )  # fmt: skip
+        self._dispatch.overflow[Overflow.CALL_BACK] = self._call_backs.overflow
+        self._voicemails = Voicemails(
+            self._contacts, self._calls, self.media, self._pbx_store, self.events, reactor, now,
+            folder=s.data / "voicemail",
+        )  # fmt: skip
+        self._dispatch.overflow[Overflow.VOICEMAIL] = self._voicemails.take
+        Menu(
+            self._contacts, self._calls, self._call_backs, self._voicemails, self.events,
+            settings=policies.of,
+        )  # fmt: skip
+        self._expected_wait = ExpectedWait(
+            self._contacts, self._states, self._staffing, self.roster, self._dispatch.floor, now,
+            chats=s.chats_per_agent,
+        )  # fmt: skip
+        self._calls.room.settings = policies.of
+        self._calls.room.standing = self._standing
+        self.desk = FrontDesk(
+            self._contacts, dossiers, self._calls, self._chats, self._dispatch, self._staffing,
+            self._pbx_store, self.events, now, domain=s.domain, call_backs=self._call_backs,
+            expected_wait=self._expected_wait.of,
+        )  # fmt: skip
+        self._calling_back.has_page = self.desk.has_page
         self._direct_calls = DirectCalls(
             destinations, self._staffing, self._states, self._user_agent, self.media, self.events, reactor, now,
             agent_changed=self._dispatch.agent_changed, ring_s=s.ring_s, unreachable_s=s.unreachable_s,
         )  # fmt: skip
+        by_name = ByName(self._dispatch, destinations, ringer, self.events)
         transfers = Transfers(
-            self._contacts, self._calls, self._direct_calls, self._dispatch, destinations, self._staffing,
-            self._states, ringer, self.media, self.events,
+            self._contacts, self._calls, self._direct_calls, self._dispatch, destinations, by_name,
+            self.media, self.events,
+        )  # fmt: skip
+        self._consultations = Consultations(
+            self._contacts, self._calls, self._dispatch, destinations, by_name, self.media, self.events,
+            transfers.claims,
+        )  # fmt: skip
+        chat_transfers = ChatTransfers(
+            self._contacts, self._chats, self._dispatch, self._staffing, by_name, self.events, transfers.claims
+        )
+        self._wrap_ups = WrapUps(
+            self._pbx_store, self._states, self.roster, self.events,
+            on_wrong_skill=self._feedback.wrong_skill,
+        )  # fmt: skip
+        self._actions = AgentActions(
+            self._contacts, self._calls, self._chats, self._dispatch, transfers, self._consultations,
+            chat_transfers, destinations, self._staffing, self._states, self.roster, self._wrap_ups,
+            self.events, queues=[queue.name for queue in s.queues],
         )  # fmt: skip
         self._inbound = Inbound(
             self.desk, self._contacts, self._calls, feature_codes, self.roster, self._app_credentials,
@@ -204,6 +273,8 @@ class Service:
         self.roster.on_change.append(self._agent_changed)
         self.media.on_gone = self._media_gone
         self.media.on_died = self._media_died
+        self.media.on_keys = self._calls.keys_heard
+        self.media.on_recorded = self._voicemails.recorded
         self._seeing = Seeing(
             s,
             Parts(
@@ -228,8 +299,13 @@ class Service:
             await self._states.load()
         finally:
             await media_up
+        await self._rules.load()
+        await self._wrap_ups.load()
+        self._rules.start(self._reactor)
+        await self._voicemails.resume()
         await self.desk.resume()
         self._dispatch.start()
+        self._expected_wait.start()
         self._listen_sip()
         self._listen_web()
         await self._seeing.start()
@@ -258,6 +334,7 @@ class Service:
         self._trunk_probe.stop()
         await leaving
         await self._seeing.stop()
+        self._rules.stop()
         self._states.stop()
         await self._location.stop()
         self._transactions.stop()
@@ -286,14 +363,20 @@ class Service:
 
     def _media_gone(self, call: str, branch: str, why: str) -> None:
         self._calls.media_gone(call, branch, why)
+        self._calling_back.media_gone(call, branch, why)
         self._direct_calls.media_gone(call, branch, why)
+        self._consultations.media_gone(call, branch, why)
+
+    def _standing(self, contact: Contact) -> Standing:
+        return Standing(self._dispatch.position(contact.id), self._expected_wait.of(contact.id))
 
     def _media_died(self) -> None:
         self._calls.media_died()
+        self._calling_back.media_died()
         self._direct_calls.media_died()
 
     async def _join(self, contact: Contact, taken: Taken) -> bool:
-        return await self._calls.connect(contact, taken)
+        return await self._call_backs.connect(contact, taken)
 
     def _flow_alive(self, token: str) -> bool:
         flow = self.transports.flow_by_token(token)
@@ -330,6 +413,7 @@ class Service:
 
     def _agent_changed(self, agent_id: str) -> None:
         self._dispatch.agent_changed(agent_id)
+        self._expected_wait.agent_changed(agent_id)
         self._chats.agent_changed(agent_id)
 
     def _context_url(self, contact_id: str) -> str:
@@ -377,10 +461,20 @@ class Service:
         self._pages = AgentPages(
             desk=self.desk, logins=self.logins, roster=self.roster, states=self._states,
             location=self._location, events=self.events, clock=self._reactor, now=self._now, setup=setup,
+            actions=PageActions(self._actions, self._voicemails, self.events, contact_of=self.desk.get),
+        )  # fmt: skip
+        past = Past(self.database, self._pbx_store, self.roster, self._dispatch.policies.strategies)
+        supervisor = SupervisorPages(
+            Centre(
+                self.roster, self._states, self._contacts, lambda: self._dispatch.floor, past, self._rules,
+                self.portal_store,
+            ),
+            self.logins, clock=self._reactor, now=self._now,
         )  # fmt: skip
         root = build_root(
             api=self._api.resource(),
             pages=self._pages.resource(),
+            supervisor=supervisor.resource(),
             portal=portal.resource(),
             sip=sip_resource(self.transports),
             metrics=self._seeing.page(),
@@ -410,6 +504,7 @@ class Service:
             await portal_sample.seed(self.portal_store, self.logins)
             await agent_sample.seed(self.roster, self.logins, data=self.settings.data)
             await rules_sample.seed(self._pbx_store)
+            await wrap_up.seed(self._pbx_store)
 
     async def _calls_over(self) -> None:
         # Done once, at the very end: not worth a way for calls to tell that they were the last.

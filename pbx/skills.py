@@ -5,22 +5,29 @@ The rule, in plain words:
 1. A skill that a rule names for the product itself is always required.
 2. Reading an article about this product (or about no product) earns a point a second, at most `VIEW_LIMIT_S` for
    one view, for each skill that the article names or that a rule finds by its tag or its id, times the rule's
-   weight. Reading fades: it counts half for each `HALF_LIFE_S` between it and the visit's last sign of life.
-   The article from which help was asked earns `ASKED_POINTS` on top, however short the look at it was.
-3. A search that a rule's word appears in earns `SEARCH_POINTS`, or `FAILED_SEARCH_POINTS` if it found nothing.
+   weight; a rule for the very article has the last word. Reading fades: it counts half for each `HALF_LIFE_S`
+   between it and the visit's last sign of life. The article from which help was asked earns `ASKED_POINTS` on top,
+   however short the look at it was.
+3. A search that a rule's word appears in earns `SEARCH_POINTS`, or `FAILED_SEARCH_POINTS` if it found nothing. One
+   for an error code that a rule knows earns as much as that whatever it found: nothing tells a trouble more surely.
 4. The skill with the most points is required if it has `REQUIRED_POINTS`, and with it each that has as many and at
    least `CLOSE` of the strongest's points.
 5. Where nothing has earned so many, the product's own skills are required: those for a trouble nobody knows yet.
-6. Nobody has to have what nobody has: a skill that no agent on the roster has together with the required ones
-   before it is not required. All skills found are told to the agent, required or not.
+6. A skill is required at the highest level that a rule which led to it names; what no rule led to, at 1.
+7. Nobody has to have what nobody has: a skill that no agent who serves the provider has together with the required
+   ones before it is not required, and one that nobody has at its level is required at the highest somebody has.
+   All skills found are told to the agent, required or not.
 
 Ties fall to the skill whose name sorts first, so the same trail always gives the same needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 VIEW_LIMIT_S = 180.0
@@ -30,6 +37,9 @@ SEARCH_POINTS = 20.0
 FAILED_SEARCH_POINTS = 60.0
 REQUIRED_POINTS = 20.0
 CLOSE = 0.5
+
+KINDS = ("product", "article", "tag", "search", "error")
+"""What a rule may look at."""
 
 
 class ViewLike(Protocol):
@@ -96,7 +106,10 @@ class ProductFacts:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`when`: product, article, tag or search; `value`: the id, tag or word that must be met. Weight 1.0 is plain."""
+    """`when`: one of KINDS; `value`: the id, tag, words or error code that must be met. Weight 1.0 is plain.
+
+    `level` is the least an agent must have of the skill, 1 to 5, where this rule is why they need it.
+    """
 
     when: str
     value: str
@@ -124,6 +137,81 @@ class Inference:
     def required(self) -> frozenset[str]:
         return frozenset(need.skill for need in self.skills if need.required)
 
+    @property
+    def levels(self) -> frozenset[tuple[str, int]]:
+        """The skills required, each with its least level."""
+        return frozenset((need.skill, need.level) for need in self.skills if need.required)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lead:
+    """How strongly one thing leads to a skill, and which level rules then ask for."""
+
+    weight: float
+    level: int = 1
+
+    def or_stronger(self, other: _Lead | None) -> _Lead:
+        if other is None:
+            return self
+        return _Lead(max(self.weight, other.weight), max(self.level, other.level))
+
+
+_Leads = dict[str, _Lead]  # by skill
+
+
+@dataclass(slots=True)
+class _Index:
+    """The rules by what they look at, each value in the form in which it is compared."""
+
+    always: _Leads = field(default_factory=dict)
+    tag: dict[str, _Leads] = field(default_factory=dict)
+    article: dict[str, _Leads] = field(default_factory=dict)
+    search: dict[str, _Leads] = field(default_factory=dict)
+    error: dict[str, _Leads] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rules: Iterable[Rule], product: ProductFacts | None) -> _Index:
+        index = cls()
+        for rule in rules:
+            lead = _Lead(rule.weight, rule.level)
+            # One reason per skill and thing done, however many rules led from one to the other: the strongest counts.
+            match rule.when:
+                case "product":
+                    if product is None or rule.value != product.id:
+                        continue
+                    leads = index.always
+                case "tag":
+                    leads = index.tag.setdefault(rule.value.casefold(), {})
+                case "article":
+                    leads = index.article.setdefault(rule.value.casefold(), {})
+                case "search":
+                    leads = index.search.setdefault(rule.value, {})
+                case "error":
+                    leads = index.error.setdefault(_code(rule.value), {})
+                case _:
+                    continue
+            leads[rule.skill] = lead.or_stronger(leads.get(rule.skill))
+        return index
+
+    def of_article(self, article_id: str, article: ArticleLike | ViewLike) -> _Leads:
+        """What an article leads to, by its own word and by rules."""
+        leads = {skill: _Lead(1.0) for skill in article.skills}
+        for tag in article.tags:
+            for skill, lead in self.tag.get(tag.casefold(), {}).items():
+                leads[skill] = lead.or_stronger(leads.get(skill))
+        for skill, lead in self.article.get(article_id.casefold(), {}).items():
+            known = leads.get(skill)
+            leads[skill] = _Lead(lead.weight, max(lead.level, known.level if known else 1))
+        return leads
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    points: float
+    skill: str
+    reason: str
+    level: int
+
 
 def infer(
     trail: TrailLike | None,
@@ -131,85 +219,83 @@ def infer(
     rules: Iterable[Rule],
     *,
     article: ArticleLike | None = None,
-    somebody_has: Callable[[frozenset[str]], bool] = lambda skills: True,
+    somebody_has: Callable[[Mapping[str, int]], bool] = lambda levels: True,
 ) -> Inference:
     """The skills a contact needs; `trail` None is a caller who read nothing, `product` None one who named none.
 
-    `article` is the one help was asked from. `somebody_has` tells whether any agent, free or not, has all of them.
+    `article` is the one help was asked from. `somebody_has` tells whether any agent, free or not, has all of these
+    skills at these levels.
     """
-    always: set[str] = set()
-    # One reason per skill and thing done, however many rules led from one to the other: the strongest rule counts.
-    by_tag: dict[str, dict[str, float]] = {}
-    by_article: dict[str, dict[str, float]] = {}
-    by_word: dict[str, dict[str, float]] = {}
-    for rule in rules:
-        if rule.when == "product":
-            if product is not None and rule.value == product.id:
-                always.add(rule.skill)
-            continue
-        index = {"tag": by_tag, "article": by_article, "search": by_word}.get(rule.when)
-        if index is not None:
-            skills = index.setdefault(rule.value.casefold(), {})
-            skills[rule.skill] = max(rule.weight, skills.get(rule.skill, 0.0))
+    index = _Index.of(rules, product)
+    evidence = [*_read(trail, product, index), *_searched(trail, index)]
+    if article is not None and _is_about(article.product_id, product):
+        for skill, lead in index.of_article(article.id, article).items():
+            reason = f"asked for help from '{article.title}'"
+            evidence.append(_Evidence(ASKED_POINTS * lead.weight, skill, reason, lead.level))
 
     points: dict[str, float] = {}
+    levels: dict[str, int] = {skill: lead.level for skill, lead in index.always.items()}
     reasons: dict[str, list[str]] = {}
-    evidence = _evidence(trail, product, by_tag, by_article, by_word)
-    if article is not None and _is_about(article.product_id, product):
-        for skill, weight in _skills_of(article.id, article, by_tag, by_article).items():
-            evidence.append((ASKED_POINTS * weight, skill, f"asked for help from '{article.title}'"))
-    for amount, skill, reason in evidence:
-        points[skill] = points.get(skill, 0.0) + amount
-        if reason not in reasons.setdefault(skill, []):
-            reasons[skill].append(reason)
+    for each in evidence:
+        if each.points <= 0.0:  # a rule says that this leads nowhere
+            continue
+        points[each.skill] = points.get(each.skill, 0.0) + each.points
+        levels[each.skill] = max(each.level, levels.get(each.skill, 1))
+        if each.reason not in reasons.setdefault(each.skill, []):
+            reasons[each.skill].append(each.reason)
     if product is not None:
-        for skill in (*always, *product.skills):
+        for skill in (*index.always, *product.skills):
             owned = f"{'owns' if product.owned else 'asked about'} {product.name}"
             if owned not in reasons.setdefault(skill, []):
                 reasons[skill].append(owned)
 
-    required = _required(always, points, product.skills if product is not None else (), somebody_has)
+    own = product.skills if product is not None else ()
+    required = _required(index.always, points, own, levels, somebody_has)
     needs = [
-        Need(skill, round(points.get(skill, 0.0), 1), skill in required, tuple(its_reasons))
+        Need(
+            skill,
+            round(points.get(skill, 0.0), 1),
+            skill in required,
+            tuple(its_reasons),
+            required.get(skill, levels.get(skill, 1)),
+        )
         for skill, its_reasons in reasons.items()
     ]
     needs.sort(key=lambda need: (not need.required, -need.weight, need.skill))
     return Inference(tuple(needs))
 
 
+def leads_of(article_id: str, article: ArticleLike | ViewLike, rules: Iterable[Rule]) -> dict[str, float]:
+    """The skills that reading this article earns points for, each with its weight."""
+    leads = _Index.of(rules, None).of_article(article_id, article)
+    return {skill: lead.weight for skill, lead in leads.items()}
+
+
 def _required(
-    always: set[str],
+    always: Iterable[str],
     points: Mapping[str, float],
     otherwise: Iterable[str],
-    somebody_has: Callable[[frozenset[str]], bool],
-) -> frozenset[str]:
-    """Rules 1 and 4 to 6."""
+    levels: Mapping[str, int],
+    somebody_has: Callable[[Mapping[str, int]], bool],
+) -> dict[str, int]:
+    """Rules 1 and 4 to 7: the skills required, with their levels."""
     # Sums of fractions differ in their last digits by the order they are added in; ties must not.
     ranked = sorted(points, key=lambda skill: (-round(points[skill], 6), skill))
     enough = max(REQUIRED_POINTS, CLOSE * points[ranked[0]]) if ranked else 0.0
     earned = [skill for skill in ranked if points[skill] >= enough]
-    required: frozenset[str] = frozenset()
+    required: dict[str, int] = {}
     for skill in (*sorted(always), *(earned or sorted(otherwise))):
-        if somebody_has(required | {skill}):
-            required |= {skill}
+        for level in range(levels.get(skill, 1), 0, -1):
+            if skill not in required and somebody_has({**required, skill: level}):
+                required[skill] = level
     return required
 
 
-def _evidence(
-    trail: TrailLike | None,
-    product: ProductFacts | None,
-    by_tag: dict[str, dict[str, float]],
-    by_article: dict[str, dict[str, float]],
-    by_word: dict[str, dict[str, float]],
-) -> list[tuple[float, str, str]]:
-    """(points, skill, reason) for everything read and searched, strongest reading first so that reasons read well."""
+def _read(trail: TrailLike | None, product: ProductFacts | None, index: _Index) -> list[_Evidence]:
+    """Everything read, the strongest first so that reasons read well."""
     if trail is None:
         return []
-    moments = [view.opened_at + view.seconds for view in trail.views] + [
-        search.at for search in trail.searches
-    ]
-    latest = max(moments, default=0.0)
-
+    latest = _latest(trail)
     # Coming back to an article is reading on, not reading anew: views of one article add up.
     read: dict[str, tuple[ViewLike, float, float]] = {}
     for view in trail.views:
@@ -221,51 +307,74 @@ def _evidence(
         first, total, earned = read.get(key, (view, 0.0, 0.0))
         read[key] = (first, total + max(view.seconds, 0.0), earned + faded)
 
-    found: list[tuple[float, str, str]] = []
+    found: list[_Evidence] = []
     for view, total, earned in read.values():
         if total < 1.0:
             continue
-        for skill, weight in _skills_of(view.article_id or "", view, by_tag, by_article).items():
-            found.append((earned * weight, skill, f"read '{view.title}' for {total:.0f} s"))
-    found.sort(key=lambda item: (-item[0], item[1], item[2]))
-
-    for search in trail.searches:
-        words = _words(search.text)
-        skills: dict[str, float] = {}
-        for word, earns in by_word.items():
-            if words.issuperset(_words(word)) and word:
-                for skill, weight in earns.items():
-                    skills[skill] = max(weight, skills.get(skill, 0.0))
-        nothing = search.hits == 0
-        base = FAILED_SEARCH_POINTS if nothing else SEARCH_POINTS
-        reason = f"searched '{search.text}'" + (" and found nothing" if nothing else "")
-        for skill, weight in sorted(skills.items()):
-            found.append((base * weight * _fade(latest - search.at), skill, reason))
+        for skill, lead in index.of_article(view.article_id or "", view).items():
+            reason = f"read '{view.title}' for {total:.0f} s"
+            found.append(_Evidence(earned * lead.weight, skill, reason, lead.level))
+    found.sort(key=lambda each: (-each.points, each.skill, each.reason))
     return found
+
+
+def _searched(trail: TrailLike | None, index: _Index) -> Iterator[_Evidence]:
+    """Everything searched for, in the order it was; a code that is also a word counts as the code."""
+    if trail is None:
+        return
+    latest = _latest(trail)
+    for search in trail.searches:
+        faded = _fade(latest - search.at)
+        nothing = " and found nothing" if search.hits == 0 else ""
+        by_code = _met(index.error, _codes(search.text), lambda value: {value})
+        for skill, lead in sorted(by_code.items()):
+            reason = f"searched '{search.text}', an error code" + (nothing and f",{nothing}")
+            yield _Evidence(FAILED_SEARCH_POINTS * lead.weight * faded, skill, reason, lead.level)
+        base = FAILED_SEARCH_POINTS if search.hits == 0 else SEARCH_POINTS
+        for skill, lead in sorted(_met(index.search, _words(search.text), _words).items()):
+            if skill not in by_code:
+                reason = f"searched '{search.text}'{nothing}"
+                yield _Evidence(base * lead.weight * faded, skill, reason, lead.level)
+
+
+def _met(index: Mapping[str, _Leads], searched: Set[str], parts: Callable[[str], Set[str]]) -> _Leads:
+    """What is led to by those values whose every part was searched for."""
+    leads: _Leads = {}
+    for value, its_leads in index.items():
+        wanted = parts(value)
+        if any(wanted) and wanted <= searched:
+            for skill, lead in its_leads.items():
+                leads[skill] = lead.or_stronger(leads.get(skill))
+    return leads
+
+
+def _latest(trail: TrailLike) -> float:
+    """The visit's last sign of life."""
+    moments = [view.opened_at + view.seconds for view in trail.views]
+    return max((*moments, *(search.at for search in trail.searches)), default=0.0)
 
 
 def _is_about(product_id: str | None, product: ProductFacts | None) -> bool:
     return product is None or product_id in (None, "", product.id)
 
 
-def _skills_of(
-    article_id: str,
-    article: ArticleLike | ViewLike,
-    by_tag: Mapping[str, Mapping[str, float]],
-    by_article: Mapping[str, Mapping[str, float]],
-) -> dict[str, float]:
-    """The skills an article leads to, by its own word and by rules, each with the greatest weight of those."""
-    skills: dict[str, float] = dict.fromkeys(article.skills, 1.0)
-    for key, index in [(article_id, by_article), *((tag, by_tag) for tag in article.tags)]:
-        for skill, weight in index.get(key.casefold(), {}).items():
-            skills[skill] = max(weight, skills.get(skill, 0.0))
-    return skills
-
-
 def _fade(age_s: float) -> float:
     return float(0.5 ** (max(age_s, 0.0) / HALF_LIFE_S))
 
 
-def _words(text: str) -> set[str]:
+@lru_cache(4096)  # of the rules' own words, which every contact is measured by
+def _words(text: str) -> frozenset[str]:
     kept = "".join(char if char.isalnum() else " " for char in text.casefold())
-    return set(kept.split())
+    return frozenset(kept.split())
+
+
+def _code(text: str) -> str:
+    """An error code as it is compared: `E-119`, `e119` and `E.119` are one."""
+    return "".join(char for char in text.casefold() if char.isalnum())
+
+
+def _codes(text: str) -> set[str]:
+    """Every word of a search as an error code may be written; `E 119` is one too."""
+    tokens = [code for word in re.split(r"[^\w.\-\u2010-\u2015]+", text) if (code := _code(word))]
+    joined = {first + second for first, second in itertools.pairwise(tokens) if second.isdigit()}
+    return {*tokens, *joined}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from agent_presence.agent_state import AgentState, AgentStates
+from agent_presence.agent_state import AgentStates
 from agent_presence.capability import device_can, may_carry
 from agent_presence.location import Binding, Location
-from agent_presence.roster import Roster
+from agent_presence.roster import Agent, Roster
 from media.server import Profile
 from pbx.contact import Channel
 from pbx.profile import profile_of_binding
@@ -21,7 +22,11 @@ from sip_trunk.user_agent import Target
 
 @dataclass(frozen=True, slots=True)
 class Phone:
-    """One way to reach somebody: an agent's device by one of its bindings, or a number by a trunk."""
+    """One way to reach somebody: an agent's device by one of its bindings, or a number by a trunk.
+
+    `instance` says that it is the same phone as before, wherever it registered from (RFC 5626 s4.1). `wakes`: it has
+    said how it may be woken by a push (RFC 8599), so that its silence may be sleep.
+    """
 
     device_id: str
     name: str
@@ -29,6 +34,13 @@ class Phone:
     target: Target
     profile: Profile
     credentials: tuple[str, str] | None = None  # asked for by a trunk
+    instance: str | None = None
+    wakes: bool = False
+
+    @property
+    def outside(self) -> bool:
+        """Not a phone of an agent: a number, by a trunk."""
+        return self.device_id.startswith("trunk:")
 
 
 class Staffing:
@@ -47,6 +59,12 @@ class Staffing:
         self._states = states
         self._flow_of = flow_of
         self._in_calls: dict[str, int] = {}  # by agent: direct calls they are in
+        # By agent, what their phones can carry, until these change.
+        self._carries: dict[str, frozenset[Channel]] = {}
+        self._versions: dict[str, int] = {}  # by agent: how often their phones have changed
+        # Before all others, who will look at the agent because of the same news.
+        location.on_change.insert(0, self._phones_changed)
+        roster.on_change.insert(0, self._forget)
 
     def occupy(self, agent_id: str) -> None:
         """The agent is in a direct call: asked for no contact until `vacate`."""
@@ -63,6 +81,19 @@ class Staffing:
     def direct_calls(self, agent_id: str) -> int:
         """How many direct calls the agent is in."""
         return self._in_calls.get(agent_id, 0)
+
+    def _phones_changed(self, aor: str, *_: Any) -> None:
+        agent_id = self.agent_of_aor(aor)
+        if agent_id is not None:
+            self._forget(agent_id)
+
+    def _forget(self, agent_id: str) -> None:
+        self._carries.pop(agent_id, None)
+        self._versions[agent_id] = self.phones_version(agent_id) + 1
+
+    def phones_version(self, agent_id: str) -> int:
+        """Another number after each change of the agent's phones, or of what is known of them."""
+        return self._versions.get(agent_id, 0)
 
     def agents(self) -> list[str]:
         return [agent.id for agent in self._roster.agents()]
@@ -90,14 +121,28 @@ class Staffing:
         )
         if not channels:
             return None
+        record = self._states.of(agent_id)
         return FreeAgent(
             agent_id=agent_id,
-            skills=frozenset(str(skill) for skill in agent.skills),
+            levels=dict(agent.skills),
             providers=frozenset(agent.provider_ids),
             channels=channels,
-            idle_since=self._states.of(agent_id).free_since,
+            languages=frozenset(agent.languages),
+            idle_since=record.free_since,
+            offered_at=record.offered_at,
+            taken=record.taken,
             standby=agent.standby,
         )
+
+    def is_there(self, agent_id: str) -> bool:
+        """Whether the agent works now and will be free again: not offline, on no break and about to take none."""
+        record = self._states.of(agent_id)
+        return record.present and record.wants_ready
+
+    def could_serve(self, agent_id: str, group: Group) -> bool:
+        """Whether the agent, were they free, could be asked for this."""
+        agent = self._roster.agent(agent_id)
+        return agent is not None and _fits(agent, group) and self._can(agent_id, Channel(group.channel))
 
     def phones(self, agent_id: str, channel: Channel) -> list[Phone]:
         """Every phone of the agent that may be rung for the channel, the most wanted first."""
@@ -114,25 +159,31 @@ class Staffing:
                         continue
                     seen.add(binding.instance)
                 target = Target(binding.contact_uri, binding.path, self._flow_to(binding))
-                found.append(Phone(device.id, device.name, aor, target, profile_of_binding(binding)))
+                found.append(
+                    Phone(
+                        device.id,
+                        device.name,
+                        aor,
+                        target,
+                        profile_of_binding(binding),
+                        instance=binding.instance,
+                        wakes=_wakes(binding),
+                    )
+                )
         return found
 
     def outlook(self, group: Group) -> str:
         """What a customer who asks for this may expect: "now", "wait" (all who can are busy) or "none"."""
         best = "none"
         for agent in self._roster.agents():
-            known = frozenset(str(skill) for skill in agent.skills)
-            if not (agent.serves(group.provider_id) and group.required <= known):
-                continue
-            if not self._can(agent.id, Channel(group.channel)):
+            if not (_fits(agent, group) and self._can(agent.id, Channel(group.channel))):
                 continue
             if self._states.free_for(agent.id, group.channel):
                 if agent.id not in self._in_calls:
                     return "now"
                 best = "wait"
                 continue
-            record = self._states.of(agent.id)
-            if record.state not in (AgentState.OFFLINE, AgentState.NOT_READY) and record.wants_ready:
+            if self.is_there(agent.id):
                 best = "wait"
         return best
 
@@ -149,4 +200,22 @@ class Staffing:
         return self._flow_of(binding.flow_token)
 
     def _can(self, agent_id: str, channel: Channel) -> bool:
-        return bool(self.phones(agent_id, channel))
+        carries = self._carries.get(agent_id)
+        if carries is None:
+            carries = frozenset(each for each in Channel if self.phones(agent_id, each))
+            self._carries[agent_id] = carries
+        return channel in carries
+
+
+def _fits(agent: Agent, group: Group) -> bool:
+    return (
+        agent.serves(group.provider_id)
+        and (group.language is None or not agent.languages or group.language in agent.languages)
+        and all(agent.skills.get(skill, 0) >= level for skill, level in group.required)
+    )
+
+
+def _wakes(binding: Binding) -> bool:
+    # RFC 8599 s4.1.1: a parameter without a value only asks whether pushes are known here.
+    uri = parse_uri(binding.contact_uri) if "pn-provider" in binding.contact_uri else None
+    return isinstance(uri, SipUri) and bool(uri.param("pn-provider"))

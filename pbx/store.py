@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from math import inf, isinf
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from config.database import Database, Statement, metadata
+from config.errors import TheirError
 from pbx.contact import CallBack, Channel, Contact, Disposition, Facts, Refusal, State
 from pbx.skills import Need, Rule
 
@@ -135,6 +136,38 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class WrapUpCode:
+    """What an agent may say became of a contact. `wrong_skill`: that it should have gone to somebody else."""
+
+    code: str
+    words: str
+    wrong_skill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Voicemail:
+    """A message that a caller has left. `seconds` None: it is being left. Times: epoch seconds.
+
+    What follows `done_by` is the contact's, as it was.
+    """
+
+    id: str
+    contact_id: str
+    provider_id: str
+    path: str
+    left_at: float
+    seconds: float | None = None
+    heard_at: float | None = None
+    done_at: float | None = None
+    done_by: str | None = None
+    provider_name: str = ""
+    product_name: str = ""
+    customer_id: str | None = None
+    customer_name: str = ""
+    number: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PastContact:
     """An earlier contact of a customer, as the agent's context page shows it."""
 
@@ -149,6 +182,18 @@ class PastContact:
     agent_id: str | None
     helped: bool | None
     comment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleVersion:
+    """A provider's rules as they were from `at` (epoch seconds) on. Version 0 stands for none at all."""
+
+    provider_id: str
+    version: int
+    at: float = 0.0
+    author: str = ""
+    note: str = ""
+    rules: tuple[Rule, ...] = ()
 
 
 _CHANGING = (
@@ -187,32 +232,25 @@ class PbxStore:
         """Resolves when the contact, its skills and its first lines are durable."""
         statements: list[Statement] = [(_ADD_CONTACT, _row_of(contact))]
         if contact.needs:
-            statements.append(
-                (
-                    _ADD_SKILL,
-                    [
-                        {
-                            "contact_id": contact.id,
-                            "skill": need.skill,
-                            "place": place,
-                            "weight": need.weight,
-                            "required": need.required,
-                            "level": need.level,
-                            "reasons": list(need.reasons),
-                        }
-                        for place, need in enumerate(contact.needs)
-                    ],
-                )
-            )
+            statements.append((_ADD_SKILL, _rows_of_needs(contact)))
         statements += [(_ADD_MESSAGE, _row_of_message(message)) for message in messages]
         return self._database.write(*statements)
 
-    def moved(self, contact: Contact) -> asyncio.Future[None]:
-        """Store what moves of the contact have changed."""
+    def moved(self, contact: Contact, *, patient: bool = False) -> asyncio.Future[None]:
+        """Store what moves of the contact have changed. `patient`: nobody waits for it to be durable."""
         row = _row_of(contact)
         return self._database.write(
-            (_MOVE, {"its_id": contact.id, **{name: row[name] for name in _CHANGING}})
+            (_MOVE, {"its_id": contact.id, **{name: row[name] for name in _CHANGING}}), patient=patient
         )
+
+    def needs_changed(self, contact: Contact) -> asyncio.Future[None]:
+        """Store what the contact needs now, in place of what it needed."""
+        statements: list[Statement] = [
+            contact_skill.delete().where(contact_skill.c.contact_id == contact.id)
+        ]
+        if contact.needs:
+            statements.append((_ADD_SKILL, _rows_of_needs(contact)))
+        return self._database.write(*statements)
 
     def feedback(self, contact_id: str, helped: bool, comment: str | None) -> asyncio.Future[None]:
         return self._database.write(
@@ -228,6 +266,14 @@ class PbxStore:
     async def left_open(self) -> list[Contact]:
         """Contacts that have not ended, oldest first: at start, those a dead process left."""
         return await self._contacts(contact_table.c.state != State.ENDED.value)
+
+    async def asked_between(self, since: float, until: float, *, limit: int) -> list[Contact]:
+        """Contacts asked for in that time, oldest first; TheirError 413 where there are more than `limit`."""
+        which = contact_table.c.asked_at.between(since, until)
+        count = await self._database.read(sa.select(sa.func.count()).select_from(contact_table).where(which))
+        if count[0][0] > limit:
+            raise TheirError(f"These are {count[0][0]} contacts; at most {limit} are looked at at once.", 413)
+        return await self._contacts(which)
 
     async def _contacts(self, which: sa.ColumnElement[bool]) -> list[Contact]:
         rows = await self._database.read(
@@ -246,6 +292,22 @@ class PbxStore:
             need = Need(row.skill, row.weight, row.required, tuple(row.reasons), row.level)
             needs.setdefault(row.contact_id, []).append(need)
         return [_contact_from(row, needs.get(row.id, ())) for row in rows]
+
+    async def last_agent(self, customer_id: str, provider_id: str) -> str | None:
+        """Who was joined last with this customer, for this provider."""
+        table = contact_table.c
+        rows = await self._database.read(
+            sa.select(table.agent_id)
+            .where(
+                table.customer_id == customer_id,
+                table.provider_id == provider_id,
+                table.connected_at.is_not(None),
+                table.agent_id.is_not(None),
+            )
+            .order_by(table.asked_at.desc())
+            .limit(1)
+        )
+        return rows[0].agent_id if rows else None
 
     async def past_of(
         self, customer_id: str, provider_id: str, before: float, limit: int = 10
@@ -293,45 +355,161 @@ class PbxStore:
             found.setdefault(row.contact_id, []).append(Message(**row._mapping))
         return found
 
+    # Wrap-up
+
+    async def wrap_up_codes(self) -> dict[str, tuple[WrapUpCode, ...]]:
+        """The codes of every provider that has some of its own, in their order."""
+        rows = await self._database.read(
+            wrap_up_code_table.select().order_by(wrap_up_code_table.c.provider_id, wrap_up_code_table.c.place)
+        )
+        found: dict[str, tuple[WrapUpCode, ...]] = {}
+        for row in rows:
+            code = WrapUpCode(row.code, row.words, row.wrong_skill)
+            found[row.provider_id] = (*found.get(row.provider_id, ()), code)
+        return found
+
+    def add_wrap_up_codes(self, provider_id: str, codes: Sequence[WrapUpCode]) -> asyncio.Future[None]:
+        """Give a provider that has none its codes."""
+        return self._database.write(
+            (
+                wrap_up_code_table.insert(),
+                [
+                    {"provider_id": provider_id, "place": place, **asdict(code)}
+                    for place, code in enumerate(codes)
+                ],
+            )
+        )
+
+    def wrapped_up(self, contact_id: str, code: str, note: str | None) -> asyncio.Future[None]:
+        """Store what became of a contact, as its agent says; a later word replaces the first."""
+        return self._database.write(
+            contact_table.update()
+            .where(contact_table.c.id == contact_id)
+            .values(wrap_up_code=code, wrap_up_note=note)
+        )
+
+    # Voicemail
+
+    def add_voicemail(self, voicemail: Voicemail) -> asyncio.Future[None]:
+        """Resolves when it is durable that a message is being left."""
+        row = {column.name: getattr(voicemail, column.name) for column in voicemail_table.c}
+        return self._database.write((voicemail_table.insert(), row))
+
+    def voicemail_left(self, voicemail_id: str, seconds: float) -> asyncio.Future[None]:
+        return self._change_voicemail(voicemail_id, seconds=seconds)
+
+    def voicemail_heard(self, voicemail_id: str, at: float) -> asyncio.Future[None]:
+        return self._change_voicemail(voicemail_id, heard_at=at)
+
+    def voicemail_done(self, voicemail_id: str, agent_id: str, at: float) -> asyncio.Future[None]:
+        return self._change_voicemail(voicemail_id, done_at=at, done_by=agent_id)
+
+    def _change_voicemail(self, voicemail_id: str, **values: Any) -> asyncio.Future[None]:
+        return self._database.write(
+            voicemail_table.update().where(voicemail_table.c.id == voicemail_id).values(**values)
+        )
+
+    def remove_voicemail(self, voicemail_id: str) -> asyncio.Future[None]:
+        return self._database.write(voicemail_table.delete().where(voicemail_table.c.id == voicemail_id))
+
+    async def voicemail(self, voicemail_id: str) -> Voicemail | None:
+        found = await self._voicemails(voicemail_table.c.id == voicemail_id, limit=1)
+        return found[0] if found else None
+
+    async def voicemails_to_do(self, provider_ids: Sequence[str] | None, *, limit: int) -> list[Voicemail]:
+        """Messages that nobody has dealt with, the oldest first; of these providers only, None: of all."""
+        of_theirs = voicemail_table.c.provider_id.in_(provider_ids) if provider_ids is not None else sa.true()
+        left = voicemail_table.c.seconds.isnot(None) & voicemail_table.c.done_at.is_(None)
+        return await self._voicemails(left & of_theirs, limit=limit)
+
+    async def voicemails_to_do_by_provider(self) -> dict[str, int]:
+        """How many of each provider nobody has dealt with, those that are being left included."""
+        provider_id = voicemail_table.c.provider_id
+        rows = await self._database.read(
+            sa.select(provider_id, sa.func.count().label("how_many"))
+            .where(voicemail_table.c.done_at.is_(None))
+            .group_by(provider_id)
+        )
+        return {row.provider_id: row.how_many for row in rows}
+
+    async def voicemails_unfinished(self) -> list[Voicemail]:
+        """Messages in the middle of which a process died: nobody wrote how long they are, or ended their contact."""
+        unfinished = voicemail_table.c.seconds.is_(None) | (contact_table.c.state != State.ENDED.value)
+        return await self._voicemails(unfinished)
+
+    async def _voicemails(self, which: sa.ColumnElement[bool], limit: int | None = None) -> list[Voicemail]:
+        shown = ("provider_name", "product_name", "customer_id", "customer_name", "number")
+        rows = await self._database.read(
+            sa.select(voicemail_table, *(contact_table.c[name] for name in shown))
+            .join(contact_table, contact_table.c.id == voicemail_table.c.contact_id)
+            .where(which)
+            .order_by(voicemail_table.c.left_at, voicemail_table.c.id)
+            .limit(limit)
+        )
+        return [Voicemail(**row._mapping) for row in rows]
+
     # Rules
 
-    async def rules(self) -> dict[str, tuple[Rule, ...]]:
+    async def rules(self) -> dict[str, RuleVersion]:
         """The rules in force of every provider that has some."""
-        latest = (
+        latest = await self.rule_versions()
+        return {
+            provider_id: found
+            for provider_id, version in latest.items()
+            if (found := await self.rule_version(provider_id, version)) is not None
+        }
+
+    async def rule_versions(self) -> dict[str, int]:
+        """The number of the version in force of every provider that has rules."""
+        rows = await self._database.read(
             sa.select(rule_version.c.provider_id, sa.func.max(rule_version.c.version).label("version"))
             .group_by(rule_version.c.provider_id)
-            .subquery()
         )
-        rows = await self._database.read(
-            sa.select(rule_version.c.provider_id, rule_version.c.rules).join(
-                latest,
-                (latest.c.provider_id == rule_version.c.provider_id)
-                & (latest.c.version == rule_version.c.version),
-            )
-        )
-        return {row.provider_id: tuple(Rule(*rule) for rule in row.rules) for row in rows}
+        return {row.provider_id: row.version for row in rows}
 
-    def add_rules(
-        self,
-        provider_id: str,
-        rules: Iterable[Rule],
-        *,
-        version: int = 1,
-        at: float = 0.0,
-        author: str = "",
-        note: str = "",
-    ) -> asyncio.Future[None]:
-        """Put a version of a provider's rules in force; fails where that version is there already."""
-        return self._database.write(
-            rule_version.insert().values(
-                provider_id=provider_id,
-                version=version,
-                at=at,
-                author=author,
-                note=note,
-                rules=[list(astuple(rule)) for rule in rules],
+    async def rule_version(self, provider_id: str, version: int) -> RuleVersion | None:
+        rows = await self._database.read(
+            rule_version.select().where(
+                rule_version.c.provider_id == provider_id, rule_version.c.version == version
             )
         )
+        if not rows:
+            return None
+        row = rows[0]._mapping
+        return RuleVersion(**{**row, "rules": tuple(Rule(*rule) for rule in row["rules"])})
+
+    async def rule_history(
+        self, provider_id: str, *, author: str | None = None, since: float = 0.0, limit: int = 100
+    ) -> list[RuleVersion]:
+        """A provider's versions, the latest first, without their rules."""
+        columns = (each for each in rule_version.c if each is not rule_version.c.rules)
+        which = [rule_version.c.provider_id == provider_id, rule_version.c.at >= since]
+        if author is not None:
+            which.append(rule_version.c.author == author)
+        rows = await self._database.read(
+            sa.select(*columns).where(*which).order_by(rule_version.c.version.desc()).limit(limit)
+        )
+        return [RuleVersion(**row._mapping) for row in rows]
+
+    def add_rules(self, put: RuleVersion) -> asyncio.Future[None]:
+        """Put a version of a provider's rules in force; fails where that version is there already."""
+        rules = [list(astuple(rule)) for rule in put.rules]
+        return self._database.write((rule_version.insert(), {**asdict(put), "rules": rules}))
+
+
+def _rows_of_needs(contact: Contact) -> list[dict[str, Any]]:
+    return [
+        {
+            "contact_id": contact.id,
+            "skill": need.skill,
+            "place": place,
+            "weight": need.weight,
+            "required": need.required,
+            "level": need.level,
+            "reasons": list(need.reasons),
+        }
+        for place, need in enumerate(contact.needs)
+    ]
 
 
 def _row_of(contact: Contact) -> dict[str, Any]:

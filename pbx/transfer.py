@@ -12,27 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 
-from agent_presence.agent_state import AgentState, AgentStates
 from config.bridge import spawn
 from config.errors import TheirError, WarmlineError
 from config.events import EventLog
-from media.server import ALL_KINDS, MediaServer, Profile
-from pbx.calls import Calls, kinds_of
+from media.server import MediaServer
+from pbx.by_name import ByName, wall
+from pbx.calls import Calls
 from pbx.contact import Contact, State
 from pbx.destination import Destination, Destinations
 from pbx.direct_call import DirectCall, Party
 from pbx.direct_calls import DirectCalls
-from pbx.dispatch import Dispatch, as_event
-from pbx.invitation import Ringer
+from pbx.dispatch import Dispatch
 from pbx.leg import Leg
 from pbx.open_contacts import OpenContacts
+from pbx.other_phone import Claims, OtherPhones
 from pbx.prompt import Outcome, Prompt, Taken, status_of
 from pbx.reservation import Reservation
-from pbx.staffing import Phone, Staffing
+from pbx.staffing import Phone
 from sip_trunk import user_agent as sip
 
 if TYPE_CHECKING:
@@ -41,11 +41,19 @@ if TYPE_CHECKING:
 log = Logger()
 
 
+class Asker(Protocol):
+    """What asked for a transfer and is told how it goes: a phone's REFER, or an agent's page."""
+
+    def accept(self) -> None: ...
+    def progress(self, status: int, reason: str | None = None) -> None: ...
+    def finish(self, status: int, reason: str | None = None) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class _Transfer:
     """One that is under way. `giver` is the agent who asked for it, `taker` the one asked, if it is an agent."""
 
-    refer: Refer
+    asker: Asker
     giver: str
     taker: str | None
     prompt: Prompt | None = None
@@ -67,9 +75,7 @@ class Transfers:
         direct_calls: DirectCalls,
         dispatch: Dispatch,
         destinations: Destinations,
-        staffing: Staffing,
-        states: AgentStates,
-        ringer: Ringer,
+        by_name: ByName,
         media: MediaServer,
         events: EventLog,
     ) -> None:
@@ -78,30 +84,21 @@ class Transfers:
         self._direct_calls = direct_calls
         self._dispatch = dispatch
         self._destinations = destinations
-        self._staffing = staffing
-        self._states = states
-        self._ringer = ringer
-        self._media = media
+        self._by_name = by_name
         self._events = events
         self._under_way: dict[str, _Transfer] = {}  # by contact or direct call
-        self._moving: set[str] = set()  # those that are going on at another phone of the same agent
+        self.claims = Claims()
+        self._other_phones = OtherPhones(calls, direct_calls, media, events, self.claims)
         calls.on_transfer = self.of_contact
         calls.shared = direct_calls.shared
         direct_calls.on_transfer = self.of_direct_call
         contacts.on_ended.append(lambda contact: self._gone(contact.id))
         direct_calls.on_ended.append(lambda direct: self._gone(direct.id))
-        states.on_change.append(self._agent_moved)
 
     def _gone(self, call_id: str) -> None:
         transfer = self._under_way.get(call_id)
         if transfer is not None:
             transfer.give_up("the caller hung up")
-
-    def _agent_moved(self, agent_id: str, old: AgentState, new: AgentState) -> None:
-        if new is AgentState.OFFLINE:
-            for transfer in self._under_way.values():
-                if transfer.taker == agent_id and transfer.prompt is not None:
-                    transfer.prompt.lose_agent("the registration of the last phone is gone")
 
     # What is asked for
 
@@ -111,24 +108,20 @@ class Transfers:
         if giver is None:
             # Somebody outside has it: calls out at their word would be at our cost.
             refer.refuse(403, "Only Agents Transfer Calls")
-        elif self._busy(contact.id):
+        elif self.claims.busy(contact.id):
             refer.refuse(491)
         elif refer.replaces is not None:
             found = self._consultation(refer, giver)
             if found is not None:
                 self._hand_to(contact, giver, refer, *found)
-        elif (destination := self._wanted(refer)) is not None:
-            found = self._on_the_line(giver, destination, contact.id)
-            if found is not None:
-                self._hand_to(contact, giver, refer, *found)
-            else:
-                self._pass_on(contact, giver, refer, destination)
+        elif (destination := self._wanted(refer, contact)) is not None:
+            self.blind(contact, giver, destination, refer)
 
     def of_direct_call(self, direct: DirectCall, party: Party, refer: Refer) -> None:
         """An agent in a direct call wants the other party passed on."""
         giver = party.agent_id
         assert giver is not None
-        if self._busy(direct.id):
+        if self.claims.busy(direct.id):
             refer.refuse(491)
         elif refer.replaces is None:
             destination = self._wanted(refer)
@@ -143,7 +136,7 @@ class Transfers:
             # The customer's side may just as well be the call that is replaced: then this one is the consultation.
             if contact.agent_id != giver or contact.state is not State.CONNECTED:
                 refer.refuse(403, "Not Your Call")
-            elif self._busy(contact.id):
+            elif self.claims.busy(contact.id):
                 refer.refuse(491)
             elif direct.media_call != contact.id:
                 refer.refuse(488)
@@ -155,12 +148,32 @@ class Transfers:
             else:
                 self._join_direct(direct, party, giver, refer, *found)
 
-    def _busy(self, call_id: str) -> bool:
-        return call_id in self._under_way or call_id in self._moving
+    # What an agent's page asks for
 
-    def _wanted(self, refer: Refer) -> Destination | None:
+    def blind(self, contact: Contact, giver: str, destination: Destination, asker: Asker) -> None:
+        """Pass the customer on to somebody who is rung now. TheirError 491 where that is being done already."""
+        if self.claims.busy(contact.id):
+            raise TheirError("A Transfer Is Under Way", 491)
+        found = self._on_the_line(giver, destination, contact.id)
+        if found is not None:
+            self._hand_to(contact, giver, asker, *found)
+        else:
+            self._pass_on(contact, giver, asker, destination)
+
+    def call_off(self, contact: Contact) -> bool:
+        """Whoever is rung is rung no longer, and the agent has the customer again. False: nothing was under way."""
+        transfer = self._under_way.get(contact.id)
+        if transfer is None:
+            return False
+        transfer.give_up("the agent thought better of it")
+        return True
+
+    def _wanted(self, refer: Refer, contact: Contact | None = None) -> Destination | None:
         try:
-            return self._destinations.find(refer.target, numbers=True)
+            destination = self._destinations.find(refer.target, numbers=True)
+            if contact is not None:
+                wall(contact, destination)
+            return destination
         except TheirError as error:
             refer.refuse(error.status, error.reason)
             return None
@@ -179,7 +192,7 @@ class Transfers:
             # RFC 3891 s9: who may name a dialog may steal it.
             refer.refuse(403, "Not Your Call")
             return None
-        if direct.connected_at is None or self._busy(direct.id):
+        if direct.connected_at is None or self.claims.busy(direct.id):
             refer.refuse(491)
             return None
         return found
@@ -189,46 +202,50 @@ class Transfers:
     ) -> tuple[DirectCall, Party] | None:
         """Whom they ask for by name they talk to already: many phones have but one key for both transfers."""
         found = self._direct_calls.with_whom(agent_id, destination)
-        if found is None or found[0].media_call != media_call or self._busy(found[0].id):
+        if found is None or found[0].media_call != media_call or self.claims.busy(found[0].id):
             return None
         return found
 
     def _go(self, transfer: _Transfer, work: Coroutine[Any, Any, None], *call_ids: str) -> None:
         for call_id in call_ids:
             self._under_way[call_id] = transfer
+            self.claims.take(call_id)
 
         async def run() -> None:
             try:
                 await work
             except BaseException:
-                transfer.refer.finish(500)
+                transfer.asker.finish(500)
                 raise
             finally:
                 for call_id in call_ids:
                     del self._under_way[call_id]
+                    self.claims.drop(call_id)
 
         spawn(run(), f"the transfer of {call_ids[0]}")
 
     # A contact, blind
 
-    def _pass_on(self, contact: Contact, giver: str, refer: Refer, destination: Destination) -> None:
-        transfer = _Transfer(refer, giver, destination.agent_id)
+    def _pass_on(self, contact: Contact, giver: str, asker: Asker, destination: Destination) -> None:
+        transfer = _Transfer(asker, giver, destination.agent_id)
         # At once, and before the 202: many phones hang up as soon as they see it, some do not even wait for it.
         self._calls.set_aside(contact, lambda: self._giver_left(contact, transfer))
-        self._accept(refer, contact, destination.shown, destination.agent_id, "blind")
+        self._accept(asker, contact, destination.shown, destination.agent_id, "blind")
         self._go(transfer, self._offer(contact, transfer, destination), contact.id)
 
     async def _offer(self, contact: Contact, transfer: _Transfer, destination: Destination) -> None:
         reservation, taken, status = None, False, 500
         try:
             phones = self._destinations.phones(destination, transfer.giver)
-            if destination.agent_id is not None:
-                reservation = await self._dispatch.hold(contact, destination.agent_id)
-                if reservation is None:
-                    raise TheirError("Busy Here", 486)
+            reservation = await self._by_name.hold(contact, destination)
             await self._calls.play_music(contact)
-            if not transfer.over:
-                outcome = await self._ring(contact, transfer, destination, phones)
+            if transfer.over:
+                status = 487
+            else:
+                prompt = self._by_name.prompt(contact, transfer.giver, destination, phones)
+                prompt.on_ringing = lambda: transfer.asker.progress(180)
+                transfer.prompt = prompt
+                outcome = await self._by_name.ring(contact, destination, prompt)
                 status = status_of(outcome)
                 if isinstance(outcome, Taken):
                     status = 480
@@ -240,27 +257,6 @@ class Transfers:
                 if reservation is not None:
                     reservation.release()
                 await self._not_taken(contact, transfer, destination, status if contact.open else 487)
-
-    async def _ring(
-        self, contact: Contact, transfer: _Transfer, destination: Destination, phones: list[Phone]
-    ) -> Outcome:
-        contact.attempts += 1
-        if destination.agent_id is not None:
-            self._events.write(
-                "contact.reserved", contact=contact.id, agent=destination.agent_id, by=transfer.giver
-            )
-            prompt = self._ringer(contact, destination.agent_id, named=True)
-        else:
-            assert destination.trunk is not None
-            from_, headers = self._destinations.calling_card(destination.trunk)
-            prompt = self._ringer.outside(contact, phones[0], from_, headers)
-        prompt.on_ringing = lambda: transfer.refer.progress(180)
-        transfer.prompt = prompt
-        outcome = await prompt.ring()
-        kind, facts = as_event(outcome)
-        if kind:
-            self._events.write(kind, contact=contact.id, agent=destination.agent_id, **facts)
-        return outcome
 
     async def _taken(
         self,
@@ -303,13 +299,13 @@ class Transfers:
 
     # A contact, attended
 
-    def _hand_to(self, contact: Contact, giver: str, refer: Refer, direct: DirectCall, party: Party) -> None:
+    def _hand_to(self, contact: Contact, giver: str, asker: Asker, direct: DirectCall, party: Party) -> None:
         """Join the customer with whom the agent has asked: the other party of `direct`."""
         asked = direct.other(party)
-        transfer = _Transfer(refer, giver, asked.agent_id)
+        transfer = _Transfer(asker, giver, asked.agent_id)
         self._calls.set_aside(contact, lambda: self._giver_left(contact, transfer))
         self._direct_calls.set_aside(direct, party)
-        self._accept(refer, contact, asked.shown, asked.agent_id, "attended")
+        self._accept(asker, contact, asked.shown, asked.agent_id, "attended")
         self._go(transfer, self._hand_over(contact, transfer, direct, asked), contact.id, direct.id)
 
     async def _hand_over(
@@ -387,7 +383,7 @@ class Transfers:
         phones: list[Phone],
     ) -> Outcome:
         prompt = self._direct_calls.prompt_for(direct, party, destination, phones)
-        prompt.on_ringing = lambda: transfer.refer.progress(180)
+        prompt.on_ringing = lambda: transfer.asker.progress(180)
         transfer.prompt = prompt
         return await prompt.ring()
 
@@ -396,7 +392,7 @@ class Transfers:
     ) -> bool:
         new = Party(destination.shown, destination.from_, destination.agent_id, destination.trunk_name)
         if await self._direct_calls.take_over(direct, party, new, taken.leg):
-            transfer.refer.finish(200)
+            transfer.asker.finish(200)
             return True
         taken.leg.end("the caller hung up")
         taken.leg.drop()
@@ -405,7 +401,7 @@ class Transfers:
     async def _direct_not_taken(self, direct: DirectCall, transfer: _Transfer, to: str, status: int) -> None:
         told = 487 if direct.over else status
         self._tell_direct("transfer_failed", direct, transfer.giver, to, status=told)
-        transfer.refer.finish(told)
+        transfer.asker.finish(told)
         await self._direct_calls.give_back(direct)
 
     def _join_direct(
@@ -434,7 +430,7 @@ class Transfers:
         def decide() -> bool:
             if other.over or asked.leg is not leg:
                 return False
-            transfer.refer.finish(200)
+            transfer.asker.finish(200)
             self._direct_calls.hand_out(other, asked)
             return True
 
@@ -446,76 +442,14 @@ class Transfers:
         await self._direct_calls.give_back(other)
         await self._direct_not_taken(direct, transfer, asked.shown, status)
 
-    # An INVITE with Replaces: a phone takes the place of another (RFC 3891)
-
     async def replace(self, call: sip.IncomingCall, agent_id: str, replaced: sip.Call) -> None:
-        """An agent goes on at another of their phones. TheirError 403 for a call that is not theirs, 481, 488, 491."""
-        contact = self._calls.contact_of(replaced)
-        found = self._direct_calls.find(replaced)
-        if contact is not None:
-            self._may_replace(contact.id, contact.agent_id == agent_id and contact.state is State.CONNECTED)
-            work, call_id = self._move_contact(call, agent_id, contact), contact.id
-        elif found is not None:
-            direct, party = found
-            self._may_replace(direct.id, party.agent_id == agent_id and direct.connected_at is not None)
-            work, call_id = self._move_direct(call, direct, party), direct.id
-        else:
-            raise TheirError("That Call Is Not Here", 481)
-        self._moving.add(call_id)
-        try:
-            await work
-        finally:
-            self._moving.discard(call_id)
-
-    async def _move_contact(self, call: sip.IncomingCall, agent_id: str, contact: Contact) -> None:
-        like = self._calls.branch_of(contact.id)
-        leg = await self._answered(call, contact.id, like, kinds_of(contact.channel))
-        if await self._calls.take_over(contact, leg, lambda: contact.state is State.CONNECTED):
-            self._events.write(
-                "contact.moved", contact=contact.id, agent=agent_id, call_id=call.id, session=contact.session
-            )
-        else:
-            leg.end("the call is over")
-            await self._calls.join_again(contact)
-
-    async def _move_direct(self, call: sip.IncomingCall, direct: DirectCall, party: Party) -> None:
-        other = direct.other(party).leg
-        like = other.branch if other is not None else None
-        leg = await self._answered(call, direct.media_call, like, ALL_KINDS)
-        same = Party(party.shown, party.from_, party.agent_id)
-        if not await self._direct_calls.take_over(direct, party, same, leg):
-            leg.end("the call is over")
-            await self._direct_calls.join_again(direct)
-
-    def _may_replace(self, call_id: str, theirs: bool) -> None:
-        if not theirs:
-            raise TheirError("Not Your Call", 403)
-        if self._busy(call_id):
-            raise TheirError("A Transfer Is Under Way", 491)
-
-    async def _answered(
-        self, call: sip.IncomingCall, media_call: str, like: str | None, kinds: frozenset[str]
-    ) -> Leg:
-        """A leg for the phone that calls, answered in the codecs of those who go on talking."""
-        browser = call.flow is not None and call.flow.transport in ("WS", "WSS")
-        profile = Profile.WEBRTC if browser else Profile.RTP
-        leg = Leg(call, self._media, media_call, f"instead-{call.id}", profile=profile, kinds=kinds)
-        try:
-            if call.offer:
-                session = await self._media.answer(media_call, leg.branch, call.offer, kinds=kinds, like=like)
-            else:
-                session = await self._media.offer(media_call, leg.branch, profile=profile, like=like)
-        except WarmlineError:
-            leg.drop()
-            raise
-        if leg.alive:
-            leg.answer(session, offered=bool(call.offer))
-        return leg
+        """An agent goes on at another of their phones. As `OtherPhones.replace`."""
+        await self._other_phones.replace(call, agent_id, replaced)
 
     # What is told
 
-    def _accept(self, refer: Refer, contact: Contact, to: str, to_agent: str | None, kind: str) -> None:
-        refer.accept()
+    def _accept(self, asker: Asker, contact: Contact, to: str, to_agent: str | None, kind: str) -> None:
+        asker.accept()
         self._events.write(
             "contact.transfer_requested",
             contact=contact.id,
@@ -537,7 +471,7 @@ class Transfers:
             call_id=to.leg.call.id if to.leg is not None else None,
             session=contact.session,
         )
-        transfer.refer.finish(200)
+        transfer.asker.finish(200)
 
     def _failed(self, contact: Contact, transfer: _Transfer, destination: Destination, status: int) -> None:
         if not contact.open:
@@ -556,7 +490,7 @@ class Transfers:
             then=then,
             session=contact.session,
         )
-        transfer.refer.finish(status)
+        transfer.asker.finish(status)
 
     def _tell_direct(self, kind: str, direct: DirectCall, giver: str, to: str, **facts: Any) -> None:
         self._events.write(

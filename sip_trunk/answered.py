@@ -20,35 +20,32 @@ SWEEP_S = 1.0
 
 class Answered:
     """Answers by the key of their transaction, each for `lifetime_s`, at most `most` of them: then the oldest goes, and
-    its request, should it come again, is a new one."""
+    its request, should it come again, is a new one. `answers` is only to be looked into."""
 
     def __init__(self, timers: Deadlines, lifetime_s: float, most: int) -> None:
         self._timers = timers
         self._lifetime_s = lifetime_s
         self._most = most
-        self._answers: OrderedDict[Key, tuple[float, Flow, bytes, Key | None]] = OrderedDict()
+        self.answers: OrderedDict[Key, tuple[float, Flow, bytes, Key | None]] = OrderedDict()
         self._merge_keys: set[Key] = set()
         self._sweep: Deadline | None = None
 
     def __len__(self) -> int:
-        return len(self._answers)
-
-    def __contains__(self, key: Key) -> bool:
-        return key in self._answers
+        return len(self.answers)
 
     def keep(self, key: Key, flow: Flow, data: bytes, merge_key: Key | None = None) -> None:
         """merge_key: what the same request by another path would be known by (§8.2.2.2)."""
-        self._answers[key] = (self._timers.now() + self._lifetime_s, flow, data, merge_key)
+        self.answers[key] = (self._timers.now() + self._lifetime_s, flow, data, merge_key)
         if merge_key is not None:
             self._merge_keys.add(merge_key)
-        if len(self._answers) > self._most:
+        if len(self.answers) > self._most:
             self._drop_oldest()
         if self._sweep is None:
             self._sweep = self._timers.after(SWEEP_S, self._drop_expired)
 
     def say_again(self, key: Key) -> bool:
         """False when there is no such answer."""
-        known = self._answers.get(key)
+        known = self.answers.get(key)
         if known is None:
             return False
         known[1].send(known[2])
@@ -58,19 +55,19 @@ class Answered:
         return merge_key in self._merge_keys
 
     def clear(self) -> None:
-        self._answers.clear()
+        self.answers.clear()
         self._merge_keys.clear()
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
 
     def _drop_oldest(self) -> None:
-        _, (_, _, _, merge_key) = self._answers.popitem(last=False)
+        _, (_, _, _, merge_key) = self.answers.popitem(last=False)
         if merge_key is not None:
             self._merge_keys.discard(merge_key)
 
     def _drop_expired(self) -> None:
         now = self._timers.now()
-        while self._answers and next(iter(self._answers.values()))[0] <= now:
+        while self.answers and next(iter(self.answers.values()))[0] <= now:
             self._drop_oldest()
-        self._sweep = self._timers.after(SWEEP_S, self._drop_expired) if self._answers else None
+        self._sweep = self._timers.after(SWEEP_S, self._drop_expired) if self.answers else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
+from math import ceil
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -12,6 +13,9 @@ log = Logger()
 
 TOGETHER = 0.001
 """Deadlines closer than this, in seconds, are met in one go."""
+
+LEISURE = 0.25
+"""How many seconds later what is in no hurry may be done."""
 
 NEVER = float("inf")
 
@@ -76,6 +80,10 @@ class Deadlines:
         if when < self._call_at:
             self._arm()
         return deadline
+
+    def not_before(self, when: float, action: Callable[..., None], *arguments: object) -> Deadline:
+        """As `at`, up to LEISURE later, with all else of its kind: to be woken costs more than most actions."""
+        return self.at(ceil(when / LEISURE) * LEISURE, action, *arguments)
 
     def one_less(self) -> None:
         """A deadline in the heap was cancelled."""

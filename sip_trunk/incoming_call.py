@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from secrets import token_hex
 from typing import TYPE_CHECKING
 
+from config.ids import token
 from sip_trunk.answer import Answer
 from sip_trunk.call import NOBODY, Call, CallState, HeaderPairs
 from sip_trunk.call_events import Cancelled, Confirmed, Ended, Refused
@@ -35,7 +35,7 @@ class IncomingCall(Call):
         request = transaction.request
         dialog = Dialog.of_callee(request, transaction.to_tag)
         theirs = _session_id(request)
-        super().__init__(agent, request, None, None, theirs or token_hex(16), theirs or NOBODY)
+        super().__init__(agent, request, None, None, theirs or token(), theirs or NOBODY)
         self.flow = transaction.flow
         self.dialog = dialog
         self.offer = offer

@@ -237,8 +237,8 @@ class Tracer:
         ring = self._ring
         ring.append(record)
         self._size += len(data)
-        if len(ring) > self.messages or self._size > self._size_limit:
-            self._trim()
+        while len(ring) > self.messages or self._size > self._size_limit:
+            self._size -= len(ring.popleft()[4])
         if self._onlookers:
             message = Traced(*record)
             for onlooker in tuple(self._onlookers):
@@ -247,11 +247,6 @@ class Tracer:
                 except Exception:
                     log.failure("An onlooker failed, and is let go")
                     self.forget(onlooker)
-
-    def _trim(self) -> None:
-        ring = self._ring
-        while ring and (len(ring) > self.messages or self._size > self._size_limit):
-            self._size -= len(ring.popleft()[4])
 
     def kept(self) -> list[Traced]:
         """What the ring has, oldest first."""

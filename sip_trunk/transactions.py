@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
-from secrets import token_bytes, token_hex
+from secrets import token_bytes
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from config.ids import token
 from sip_trunk.answered import Answered, Key
 from sip_trunk.deadlines import Deadline, Deadlines
 from sip_trunk.flow import is_elsewhere
@@ -21,7 +22,7 @@ from sip_trunk.sip import server_transaction as server
 from sip_trunk.sip.errors import BadMessage, SipError
 from sip_trunk.sip.machine import Do, Effect, Event, StartTimer, StopTimer
 from sip_trunk.sip.message import Message, Request, Response
-from sip_trunk.sip.timers import RETRANSMISSION, TIMING, Timer, Timing
+from sip_trunk.sip.timers import ONLY_FORGETS, RETRANSMISSION, TIMING, Timer, Timing
 from sip_trunk.sip.uri import bracketed
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ class Transaction:
 
     def _start(self, effect: StartTimer) -> None:
         timer = effect.timer
-        deadline = self._layer.timers.at(effect.at, self.step, timer)
+        timers = self._layer.timers
+        start = timers.not_before if timer in ONLY_FORGETS else timers.at
+        deadline = start(effect.at, self.step, timer)
         if timer in RETRANSMISSION or timer is Timer.TRYING:
             self._retransmission = deadline
         else:
@@ -393,7 +396,7 @@ class TransactionLayer:
             self._receive_cancel(request, flow, transaction)
         elif transaction is not None:
             transaction.receive(request)
-        elif key in self._answered or key in self._refused:
+        elif key in self._answered.answers or key in self._refused.answers:
             if method != "ACK":
                 _ = self._answered.say_again(key) or self._refused.say_again(key)
         elif method == "ACK":
@@ -435,7 +438,7 @@ class TransactionLayer:
             return
         # §22.1: nobody can be challenged for a CANCEL, so it has to come from where its INVITE did.
         if invite is None or is_elsewhere(flow, invite.flow):  # §9.2; nothing is kept for it
-            if _server_key(request, "INVITE") in self._refused:
+            if _server_key(request, "INVITE") in self._refused.answers:
                 self._refuse(request, flow, 200, "OK")
             else:
                 self._refuse(request, flow, 481, "Call/Transaction Does Not Exist")
@@ -466,7 +469,7 @@ class TransactionLayer:
     def _stamp(self, request: Request, flow: Flow) -> tuple[str, SentBy]:
         transport, host, port = self.transports.via(flow)
         where = bracketed(host) if port is None else f"{bracketed(host)}:{port}"
-        branch = f"{COOKIE}{token_hex(8)}"
+        branch = f"{COOKIE}{token(16)}"
         request.headers.prepend("Via", f"SIP/2.0/{transport} {where};branch={branch};rport")
         return branch, (host, port)
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from config.bridge import spawn
+from config.ids import token
 from sip_trunk.call import Call, CallState
 from sip_trunk.call_events import (
     Accepted,
@@ -230,9 +230,9 @@ class UserAgent:
         pairs = [("Route", route) for route in routes]
         pairs += (
             ("Max-Forwards", "70"),
-            ("From", f"{_address(from_)};tag={token_hex(8)}"),
+            ("From", f"{_address(from_)};tag={token(16)}"),
             ("To", _address(to)),
-            ("Call-ID", token_hex(16)),
+            ("Call-ID", token()),
             ("CSeq", f"1 {method}"),
             ("User-Agent", self.product),
             *headers,

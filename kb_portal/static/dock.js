@@ -1,5 +1,8 @@
 // What the Help dock shows. It knows the elements and nothing of contacts, calls or the server.
 
+import { hasChoices } from "./waiting.js";
+import { corner, ringsHere } from "./words.js";
+
 const byId = (id) => document.getElementById(id);
 export const dock = byId("help");
 export const remoteVideo = byId("remote-video");
@@ -12,25 +15,32 @@ const PANELS = {
   waiting: ["wait", "controls"],
   ringing: ["wait", "controls"],
   connected: ["controls"],
+  rings: ["ring"],
   ended: ["feedback"],
 };
 const TITLES = { chat: "Chat", voice: "Voice call", video: "Video call" };
 let talkingSince = null;
+let inCorner = "";
 
-// `state` is what tests and styles see; `asking` is a pause within choosing, while the browser asks for the camera.
-export function show(state, { channel = "", asking = false, connected_at: since = null } = {}) {
+// `state` is what tests and styles see; `asking` is a pause within it, while the browser asks for the camera.
+export function show(state, contact = {}) {
+  const { channel = "", asking = false, connected_at: since = null, call_back: back = null, by_phone: byPhone = false } = contact;
+  const rings = ringsHere({ ...contact, state });
   dock.dataset.state = state;
   dock.dataset.medium = channel;
-  const panels = new Set(PANELS[asking ? "asking" : state]);
-  if (channel === "chat" && state !== "choosing") panels.add("chat");
-  if (channel !== "chat" && ["waiting", "ringing", "connected"].includes(state)) panels.add("stage");
+  dock.dataset.way = rings ? "rings" : back ? "called-back" : byPhone ? "phone" : "";
+  inCorner = corner({ ...contact, state });
+  const panels = new Set(PANELS[asking ? "asking" : rings ? "rings" : state]);
+  if (!asking && channel === "chat" && state !== "choosing") panels.add("chat");
+  if (!asking && channel !== "chat" && !back && !byPhone && ["waiting", "ringing", "connected"].includes(state)) panels.add("stage");
+  if (!asking && hasChoices({ ...contact, state })) panels.add("instead");
   for (const panel of dock.querySelectorAll("[data-panel]")) panel.hidden = !panels.has(panel.dataset.panel);
   keepFocus();
   const live = state === "connected";
   const media = channel === "voice" || channel === "video";
   byId("help-title").textContent = TITLES[channel] ?? "Get help";
-  byId("help-mute").hidden = !live || !media;
-  byId("help-camera").hidden = !live || channel !== "video";
+  byId("help-mute").hidden = !live || !media || byPhone;
+  byId("help-camera").hidden = !live || channel !== "video" || byPhone;
   byId("help-hangup-text").textContent = !live ? "Leave the queue" : channel === "chat" ? "End chat" : "Hang up";
   byId("help-music").hidden = live || !media || !remoteVideo.srcObject;
   byId("chat-form").hidden = state === "ended";
@@ -85,13 +95,15 @@ export function isOpen() {
   return !byId("help-sheet").hidden;
 }
 
-export function open() {
+// `quietly`: it opens by itself, and takes the focus from nobody who is writing elsewhere.
+export function open({ quietly = false } = {}) {
   if (isOpen()) return;
   byId("help-sheet").hidden = false;
   byId("help-button").setAttribute("aria-expanded", "true");
   dock.dataset.open = "";
   unread(0);
-  byId("help-title").focus({ preventScroll: true });
+  const writes = quietly && document.activeElement?.matches("input, textarea, select");
+  if (!writes) byId("help-title").focus({ preventScroll: true });
 }
 
 export function close() {
@@ -147,6 +159,7 @@ function label() {
   if (state === "waiting" || state === "ringing") text = "Waiting for help";
   if (state === "connected") text = dock.dataset.medium === "chat" ? "Back to the chat" : `Back to the call · ${clock()}`;
   if (state === "ended") text = "Did it help?";
+  if (inCorner) text = inCorner;
   if (unreadLines) text = `${unreadLines} new · ${text}`;
   byId("help-button-text").textContent = text;
 }

@@ -5,6 +5,9 @@ import { CALLED_AGAIN, Call, NoMedia, openMedia } from "./call.js";
 import { Chat } from "./chat.js";
 import { Writing } from "./composing.js";
 import * as view from "./dock.js";
+import * as feedback from "./feedback.js";
+import * as waiting from "./waiting.js";
+import { describe, farewell, firstName, ringsHere } from "./words.js";
 
 const REFRESH_CHOICES_MS = 10000;
 const RETRY_MS = [500, 1000, 2000, 4000, 8000, 8000, 8000];
@@ -22,16 +25,13 @@ let call = null;
 let stream = null;
 let redials = 0;
 let releaseTab = null;
+let pausing = false; // the browser asks for the microphone, or the server was asked: what is shown stays till then
 
 const chat = new Chat(byId("chat-log"), {
-  agentName: firstName,
+  agentName: () => firstName(contact),
   inSight: () => view.isOpen() && document.visibilityState === "visible",
 });
 const writing = new Writing();
-
-function firstName() {
-  return contact?.agent?.name?.split(" ")[0] ?? "Agent";
-}
 
 function context() {
   const page = byId("page")?.dataset ?? {};
@@ -44,6 +44,8 @@ function context() {
 
 const isMedia = (channel) => channel === "voice" || channel === "video";
 const isOpenContact = () => contact !== null && contact.state !== "ended";
+// Who is called back, or speaks by telephone, has no call of this page's.
+const needsCall = (one) => isMedia(one.channel) && !one.call_back && !one.by_phone;
 
 // Choosing.
 
@@ -133,7 +135,7 @@ function openSheetAgain() {
 
 async function borrowMedia(channel) {
   const video = channel === "video";
-  view.show("choosing", { asking: true });
+  view.show(contact?.state ?? "choosing", { asking: true });
   view.asking(
     video
       ? "Your browser now asks whether this page may use your camera and microphone. Please choose Allow. They are on for this call only."
@@ -143,8 +145,12 @@ async function borrowMedia(channel) {
   view.local(stream);
 }
 
+function stopAll(lent) {
+  for (const track of lent?.getTracks() ?? []) track.stop();
+}
+
 function returnMedia() {
-  for (const track of stream?.getTracks() ?? []) track.stop();
+  stopAll(stream);
   stream = null;
   view.local(null);
   view.remote(null);
@@ -161,7 +167,7 @@ function begin(made) {
   if (made.channel === "chat") chat.open(made.id);
   follow();
   apply(made);
-  if (isMedia(made.channel)) dial();
+  if (needsCall(contact)) dial();
 }
 
 function apply(told) {
@@ -170,18 +176,18 @@ function apply(told) {
   for (const message of told.messages ?? []) chat.heard(message);
   if (contact.state === "ended") return finish();
   view.agent(contact.agent?.name);
-  view.show(contact.state, contact);
-  view.status(describe());
+  // It was the server that found they had waited too long, and will call them back.
+  if (call && contact.call_back && !contact.call_back.calling && !pausing) hangUpQuietly();
+  if (pausing) return;
+  present();
 }
 
-function describe() {
-  if (contact.state === "ringing") return "Ringing someone who can help…";
-  if (contact.state === "connected") {
-    if (contact.channel === "chat") return `You are writing with ${firstName()}.`;
-    return `You are talking with ${firstName()}.`;
-  }
-  if (!contact.position || contact.position <= 1) return "You are next. Looking for the right person…";
-  return `You are number ${contact.position} in the queue.`;
+function present() {
+  const rings = ringsHere(contact) && !call;
+  waiting.show(rings ? contact : { ...contact, call_back: call ? null : contact.call_back });
+  view.show(contact.state, call ? { ...contact, call_back: null } : contact);
+  view.status(call && contact.call_back ? "Connecting you…" : describe(contact));
+  if (rings) view.open({ quietly: true });
 }
 
 function follow() {
@@ -200,7 +206,7 @@ function follow() {
     live.addEventListener(mark, (event) => contact?.id === id && chat.marked(JSON.parse(event.data).id, mark));
   }
   live.addEventListener("composing", (event) => {
-    if (contact?.id === id) view.composing(JSON.parse(event.data).active ? `${firstName()} is writing…` : "");
+    if (contact?.id === id) view.composing(JSON.parse(event.data).active ? `${firstName(contact)} is writing…` : "");
   });
   live.addEventListener("error", () => {
     if (contact?.id !== id || !isOpenContact()) return;
@@ -237,12 +243,12 @@ async function dial() {
     remote: (heard) => view.remote(heard),
     joined: () => {
       if (mine !== call || !isOpenContact()) return;
-      view.status(describe());
+      if (!pausing) present();
       // A line that has held is trusted again; one that breaks at once must not be redialled for ever.
       setTimeout(() => mine === call && (redials = 0), HELD_MS);
     },
     line: (isUp) => {
-      if (mine === call && isOpenContact()) view.status(isUp ? describe() : "The line is interrupted. Please wait a moment…");
+      if (mine === call && isOpenContact()) view.status(isUp ? describe(contact) : "The line is interrupted. Please wait a moment…");
     },
     closed: (reason) => {
       if (mine !== call) return;
@@ -270,12 +276,83 @@ async function redial(id, reason) {
     if (same() && error instanceof ApiError && !error.passing) return apply(lostBy(error));
   }
   if (!same()) return;
+  // It was the call that answered a call back: whether there is another, the server says.
+  if (!needsCall(contact)) return returnMedia(), present();
   if (++redials > RETRY_MS.length) {
     view.trouble(`The call could not be set up (${reason}).`, [["Try again", () => ((redials = 0), view.trouble(null), dial())]]);
     return;
   }
   view.status("The line was lost. Calling again…");
   dial();
+}
+
+// Instead of waiting on: a call back, or another channel. A call that was there goes on until the server has agreed.
+
+async function instead(path, body, media = null) {
+  if (pausing || !isOpenContact()) return;
+  const { id } = contact;
+  const same = () => contact?.id === id && isOpenContact();
+  const before = { call, stream };
+  const endCall = () => {
+    before.call?.hangup();
+    stopAll(before.stream);
+    if (!media || !same()) returnMedia();
+  };
+  pausing = true;
+  view.trouble(null);
+  try {
+    if (media) await borrowMedia(media);
+    if (!same()) return endCall();
+    call = null; // the server ends it, and that is no line lost
+    const told = await post(`/api/contacts/${id}/${path}`, body);
+    endCall();
+    if (!same()) return;
+    if (told.channel === "chat") chat.open(id);
+    redials = 0;
+    contact = { ...contact, ...told };
+    if (needsCall(contact) && stream) dial();
+  } catch (error) {
+    if (!same()) return endCall();
+    if (stream !== before.stream) stopAll(stream);
+    stream = before.stream;
+    view.local(stream);
+    call = before.call?.over ? null : before.call;
+    if (!call && stream && needsCall(contact)) dial();
+    const goOn = ["All right", () => view.trouble(null)];
+    view.trouble(words(error), [error.status === 401 ? wayOut(error) : goOn]);
+  } finally {
+    pausing = false;
+    if (same()) present();
+  }
+}
+
+async function answer() {
+  if (pausing || !isOpenContact() || call) return;
+  const { id } = contact;
+  const rings = () => contact?.id === id && isOpenContact() && ringsHere(contact);
+  pausing = true;
+  waiting.ring(false);
+  view.trouble(null);
+  try {
+    await borrowMedia(contact.channel);
+    if (rings()) dial();
+    else returnMedia();
+  } catch (error) {
+    if (contact?.id === id) view.trouble(words(error));
+  } finally {
+    pausing = false;
+    if (contact?.id === id && isOpenContact()) present();
+  }
+}
+
+async function notNow() {
+  const { id } = contact;
+  waiting.ring(false);
+  try {
+    await post(`/api/contacts/${id}/call-back/refuse`);
+  } catch (error) {
+    if (contact?.id === id) view.trouble(words(error));
+  }
 }
 
 function leave() {
@@ -302,26 +379,29 @@ async function tellEnded(id) {
 function finish() {
   letGo();
   chat.close();
-  for (const id of ["feedback-more", "feedback-thanks"]) byId(id).hidden = true;
-  for (const id of ["feedback-yes", "feedback-no"]) byId(id).setAttribute("aria-pressed", "false");
-  byId("feedback-comment").value = "";
   view.trouble(null);
   view.show("ended", contact);
-  // Who has left the queue was not helped by anybody, and is not asked.
-  for (const id of ["feedback-question", "feedback-answers"]) byId(id).hidden = !contact.agent;
-  view.status(farewell(String(contact.disposition ?? "")));
+  feedback.ask(contact);
+  view.status(farewell(contact));
   view.open();
+}
+
+// Our call ends, and the contact does not.
+function hangUpQuietly() {
+  const ending = call;
+  call = null;
+  ending?.hangup();
+  returnMedia();
 }
 
 function letGo() {
   live?.close();
   live = null;
+  pausing = false;
   view.composing("");
+  waiting.ring(false);
   writing.over();
-  const ending = call;
-  call = null;
-  ending?.hangup();
-  returnMedia();
+  hangUpQuietly();
   releaseTab?.();
 }
 
@@ -334,33 +414,11 @@ function goneElsewhere() {
   view.trouble("Your call goes on in another browser of yours.", [["Take it over here", resumeAgain]]);
 }
 
-function farewell(disposition) {
-  const what = contact.channel === "chat" ? "chat" : "call";
-  // They were passed on to somebody outside, who has no name here.
-  if (!contact.agent && contact.connected_at) return `The ${what} has ended.`;
-  if (disposition === "customer_gave_up" || (disposition === "customer" && !contact.agent)) return "You left the queue.";
-  if (disposition === "logged_out") return "You have been logged out. Log in again to go on.";
-  if (disposition === "no_agent") return "Nobody could be reached. We are sorry: please try again a little later.";
-  if (disposition === "server_stopped") return "The help desk has closed for a moment. Please try again in a minute.";
-  if (disposition === "idle") return "Nobody had written for a while, so the chat has ended.";
-  if (!contact.agent) return "Your request has ended before anybody was found. Please try again.";
-  if (disposition === "customer" || disposition === "customer_hung_up") return `You ended the ${what} with ${firstName()}.`;
-  if (disposition === "agent_hung_up") return `${firstName()} ended the ${what}.`;
-  if (/lost|failed|died/.test(disposition)) return `The ${what} with ${firstName()} was lost. Please ask for help again.`;
-  return `The ${what} with ${firstName()} has ended.`;
-}
-
 async function rate(helped, comment) {
   const { id } = contact;
-  byId("feedback-yes").setAttribute("aria-pressed", String(helped));
-  byId("feedback-no").setAttribute("aria-pressed", String(!helped));
   try {
-    await post(`/api/contacts/${id}/feedback`, comment ? { helped, comment } : { helped });
-    if (contact?.id !== id) return;
-    view.trouble(null);
-    byId("feedback-more").hidden = Boolean(comment);
-    byId("feedback-thanks").hidden = !comment;
-    view.keepFocus();
+    await feedback.send(id, helped, comment, () => contact?.id === id);
+    if (contact?.id === id) view.trouble(null);
   } catch (error) {
     if (contact?.id === id) view.trouble(words(error), [wayOut(error) ?? ["Try again", () => rate(helped, comment)]]);
   }
@@ -390,7 +448,7 @@ async function resume() {
     return;
   }
   view.open();
-  if (!isMedia(found.channel)) return begin(found);
+  if (!needsCall(found)) return begin(found);
   try {
     await borrowMedia(found.channel);
     begin(found);
@@ -432,8 +490,14 @@ byId("help-hangup").addEventListener("click", leave);
 byId("help-done").addEventListener("click", done);
 byId("help-mute").addEventListener("click", (event) => press(event, "audio", "Mute", "Muted"));
 byId("help-camera").addEventListener("click", (event) => press(event, "video", "Camera off", "Camera is off"));
-byId("feedback-yes").addEventListener("click", () => rate(true));
-byId("feedback-no").addEventListener("click", () => rate(false));
+feedback.listen({ answered: rate, done });
+waiting.listen({
+  callBack: (way) => instead("call-back", { way }),
+  stay: () => instead("call-back/cancel", {}, contact.channel),
+  move: (channel) => instead("channel", { channel }, isMedia(channel) ? channel : null),
+  answer,
+  notNow,
+});
 
 function press(event, kind, on, off) {
   const isOff = call?.toggle(kind) ?? false;
@@ -483,13 +547,6 @@ byId("chat-input").addEventListener("input", (event) => {
 
 document.addEventListener("visibilitychange", () => chat.look());
 window.addEventListener("pagehide", () => writing.stopped());
-
-byId("feedback-more").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const comment = byId("feedback-comment").value.trim();
-  if (!comment) return done();
-  rate(byId("feedback-yes").getAttribute("aria-pressed") === "true", comment);
-});
 
 setInterval(() => {
   const idle = view.isOpen() && !contact && view.dock.dataset.busy === undefined;

@@ -43,7 +43,7 @@ async def follow_contact(
         return Answer(content_type="text/event-stream; charset=utf-8")
     inbox: Inbox[News] = Inbox()
     stream = EventStream(request, clock, inbox)
-    unsubscribe = desk.listen(contact.id, lambda kind, data: inbox.put((kind, data)))
+    unsubscribe = desk.listen(contact.id, lambda kind, data: inbox.put((kind, data)), by="customer")
     try:
         past = [dict(message) for message in await desk.messages(contact.id)]
         stream.open()
@@ -63,8 +63,8 @@ async def follow_contact(
                 beats += 1
                 if beats % BEATS_PER_LOGIN_CHECK == 0 and not await still_theirs():
                     return STREAMED
-                continue
-            kind, data = news
+            # How long it may yet take changes while nothing happens: with each beat that is looked at as well.
+            kind, data = news or ("", {})
             if kind == "message" and data["id"] not in told:
                 told.add(data["id"])
                 stream.send("message", dict(data), id=data["id"])

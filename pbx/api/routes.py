@@ -8,16 +8,22 @@
     POST /api/contacts/<id>/messages      say a line; stored before answered    201
     POST /api/contacts/<id>/composing     active: the customer writes, or not   200
     POST /api/contacts/<id>/seen          message: shown, and all before it     200
+    POST /api/contacts/<id>/channel       channel: they go on in that one       200
+    POST /api/contacts/<id>/call-back     way (app, phone) or number: their own 200
+    POST /api/contacts/<id>/call-back/refuse   called back: not now             200
+    POST /api/contacts/<id>/call-back/cancel   they wait on the line instead    200
     POST /api/contacts/<id>/end                                                 200
     POST /api/contacts/<id>/feedback                                            200
     POST /api/sip-credentials             a few minutes of being a SIP phone    200
 
+What moves a contact is answered with the contact as it then is, and with 409 and the reason where it cannot be.
 Every route needs a customer's login (401 without), every POST its CSRF token (403), and a contact that is somebody
 else's is answered exactly like one that does not exist (404).
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -52,6 +58,8 @@ from pbx.app_credentials import AppCredentials
 from pbx.contact import Contact
 
 CHANNELS = ("chat", "voice", "video")
+WAYS = ("app", "phone")
+LONGEST_NUMBER = 20
 MAX_STREAMS = 8
 # Nothing here is a page: whatever a browser takes it for, it must not run it or frame it.
 API_CSP = "default-src 'none'; frame-ancestors 'none'"
@@ -64,6 +72,7 @@ class Limits:
     contacts: tuple[float, float] = (10, 1 / 6)
     messages: tuple[float, float] = (20, 2)
     signs: tuple[float, float] = (20, 1)
+    moves: tuple[float, float] = (10, 1 / 6)
     credentials: tuple[float, float] = (20, 1 / 3)
 
 
@@ -89,6 +98,7 @@ class Api:
         self._new_contacts = RateLimit(*limits.contacts, clock.seconds)
         self._new_messages = RateLimit(*limits.messages, clock.seconds)
         self._new_signs = RateLimit(*limits.signs, clock.seconds)
+        self._moves = RateLimit(*limits.moves, clock.seconds)
         self._new_credentials = RateLimit(*limits.credentials, clock.seconds)
         self.streams = StreamCount(MAX_STREAMS)
 
@@ -125,9 +135,7 @@ class Api:
         async def work() -> Answer:
             login = await self._customer(request, acting=True)
             body = Body.of(request)
-            channel = body.text("channel", limit=20)
-            if channel not in CHANNELS:
-                raise TheirError(f"There is no channel “{channel}”: it is chat, voice or video.", 422)
+            channel = _channel(body)
             asked = {
                 "product_id": body.optional_id("product"),
                 "article_id": body.optional_id("article"),
@@ -216,6 +224,39 @@ class Api:
 
         return self._settle(request, work)
 
+    @app.route("/api/contacts/<contact_id>/channel", methods=["POST"])
+    def change_channel(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def move() -> None:
+            await self._desk.change_channel(contact_id, _channel(Body.of(request)))
+
+        return self._moved(request, contact_id, move)
+
+    @app.route("/api/contacts/<contact_id>/call-back", methods=["POST"])
+    def call_back(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def move() -> None:
+            body = Body.of(request)
+            number = body.optional_text("number") or ""
+            way = body.optional_text("way") or ("phone" if number else "app")
+            if way not in WAYS or len(number) > LONGEST_NUMBER:
+                raise TheirError("A call back comes by app or by phone, to a number of yours.", 422)
+            await self._desk.ask_call_back(contact_id, way, number)
+
+        return self._moved(request, contact_id, move)
+
+    @app.route("/api/contacts/<contact_id>/call-back/refuse", methods=["POST"])
+    def refuse_call_back(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def move() -> None:
+            self._desk.refuse_call_back(contact_id)
+
+        return self._moved(request, contact_id, move)
+
+    @app.route("/api/contacts/<contact_id>/call-back/cancel", methods=["POST"])
+    def cancel_call_back(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def move() -> None:
+            await self._desk.cancel_call_back(contact_id)
+
+        return self._moved(request, contact_id, move)
+
     @app.route("/api/contacts/<contact_id>/end", methods=["POST"])
     def end(self, request: Request, contact_id: str) -> Deferred[bytes]:
         async def work() -> Answer:
@@ -274,6 +315,18 @@ class Api:
         request.setHeader(b"content-security-policy", API_CSP.encode("ascii"))
         return settle(request, work, _refuse, to_the_end=to_the_end)
 
+    def _moved(
+        self, request: Request, contact_id: str, move: Callable[[], Awaitable[None]]
+    ) -> Deferred[bytes]:
+        async def work() -> Answer:
+            login = await self._customer(request, acting=True)
+            contact = await self._own(login, contact_id)
+            self._moves.take(login.subject, "That is a lot of changes.")
+            await move()
+            return json_answer(self._desk.view(contact))
+
+        return self._settle(request, work, to_the_end=True)
+
     async def _customer(self, request: Request, *, acting: bool = False) -> Login:
         """Who asks. TheirError 401 when nobody is logged in, 403 when one is to act without their CSRF token."""
         login = await self._logins.who(request, "customer")
@@ -293,6 +346,13 @@ class Api:
 
     async def _whole(self, contact: Contact) -> dict[str, Any]:
         return {**self._desk.view(contact), "messages": list(await self._desk.messages(contact.id))}
+
+
+def _channel(body: Body) -> str:
+    channel = body.text("channel", limit=20)
+    if channel not in CHANNELS:
+        raise TheirError(f"There is no channel “{channel}”: it is chat, voice or video.", 422)
+    return channel
 
 
 def _refuse(refusal: Refusal) -> Answer:

@@ -36,7 +36,8 @@ HSTS = b"max-age=31536000"
 class Root(Resource):
     """Hands each request, with its whole path, to the part that owns the first segment of it.
 
-    `parts` maps a first segment ("api", "agent", "context", "sip") to its resource; `otherwise` gets the rest.
+    `parts` maps a first segment ("api", "agent", "context", "sip"), or the first two ("agent/supervisor"), to its
+    resource; `otherwise` gets the rest.
     """
 
     isLeaf = True
@@ -54,7 +55,7 @@ class Root(Resource):
         if self._hsts and request.isSecure():  # RFC 6797 7.2: never over plain http
             request.setHeader(b"strict-transport-security", HSTS)
         first = request.postpath[0] if request.postpath else b""
-        part = self._parts.get(first, self._otherwise)
+        part = self._parts.get(b"/".join(request.postpath[:2])) or self._parts.get(first, self._otherwise)
         answer: bytes | int = getChildForRequest(part, request).render(request)
         return answer
 
@@ -167,10 +168,13 @@ def build_root(
     portal: IResource,
     sip: IResource | None,
     metrics: IResource | None = None,
+    supervisor: IResource | None = None,
     hsts: bool = True,
 ) -> Root:
     """The one root resource: `/api`, `/agent`, `/context`, `/sip`, `/metrics`, and the portal for everything else."""
     parts = {"api": api, "agent": pages, "context": pages}
+    if supervisor is not None:
+        parts["agent/supervisor"] = supervisor
     if sip is not None:
         parts["sip"] = sip
     if metrics is not None:

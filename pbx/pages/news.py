@@ -20,7 +20,6 @@ class AgentNews:
         self._location = location
         self._roster = roster
         self._watchers: dict[str, set[Callable[[], None]]] = {}
-        self._last_ended: dict[str, str] = {}
         states.on_change.append(self._state_changed)
         location.on_change.append(self._bindings_changed)
         roster.on_change.append(self._tell)
@@ -38,10 +37,6 @@ class AgentNews:
                     del self._watchers[agent_id]
 
         return unwatch
-
-    def last_ended(self, agent_id: str) -> str | None:
-        """The contact this agent was with last; what they may be wrapping up."""
-        return self._last_ended.get(agent_id)
 
     def __len__(self) -> int:
         """How many agents are being watched."""
@@ -62,6 +57,7 @@ class AgentNews:
 
     def _event_written(self, event: Event) -> None:
         if event.agent is not None:
-            if event.kind == "contact.ended" and event.contact is not None:
-                self._last_ended[event.agent] = event.contact
             self._tell(event.agent)
+        if event.kind in ("contact.voicemail_left", "contact.voicemail_done"):
+            for agent_id in tuple(self._watchers):
+                self._tell(agent_id)

@@ -52,6 +52,16 @@ STATE_WORDS = {
 }
 
 
+# Why somebody was made not ready who did not say so, by the outcome of the offers that came to nothing.
+_MADE_NOT_READY = {
+    "declined": "You have declined several times in a row",
+    "no_answer": "Your phone rang several times in a row and nobody answered",
+    "busy": "Your phone was busy several times in a row",
+    "unreachable": "Your phone could not be reached several times in a row",
+    "asleep": "Your phone did not wake up several times in a row",
+}
+
+
 def state_panel(record: AgentStateRecord, now: float) -> dict[str, Any]:
     name, word, more = STATE_WORDS[record.state]
     count = len(record.active)
@@ -63,6 +73,8 @@ def state_panel(record: AgentStateRecord, now: float) -> dict[str, Any]:
     if record.pending_not_ready:
         pending = "Not ready when this contact ends. Press Ready if you changed your mind."
     warning = ""
+    if record.why in _MADE_NOT_READY and not record.wants_ready:
+        warning = f"{_MADE_NOT_READY[record.why]}, so nobody is sent to you. Press Ready when you are back."
     if record.state is AgentState.OFFLINE:
         warning = "Register a phone first: it is what rings when somebody needs you. Then say you are ready."
         if record.wants_ready:

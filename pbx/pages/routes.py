@@ -10,6 +10,11 @@
     POST /agent/contacts/<id>/composing    active=yes|no
     POST /agent/contacts/<id>/seen         message: it, and all before it, were shown
     POST /agent/contacts/<id>/end
+    POST /agent/contacts/<id>/do/<what>    hold, unhold; transfer, consult: to; complete, confer, call-off;
+                                           wrap-up: code, note, needed
+    GET  /agent/contacts/<id>/candidates   q: whom it may go to, as JSON
+    GET  /agent/voicemails/<id>            the recording
+    POST /agent/voicemails/<id>/done
     GET  /context/<contact id>             who asks, what, and why you
     GET  /agent/static/<name>
 
@@ -18,6 +23,7 @@ Every POST needs the CSRF token. A form is answered with the page it came from (
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -31,7 +37,6 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.server import Request
 
-from agent_presence.agent_state import AgentState
 from agent_presence.roster import Agent, Device, Roster
 from config.errors import TheirError
 from config.events import EventLog
@@ -55,6 +60,7 @@ from pbx.api.edge import (
 from pbx.api.limits import RateLimit, StreamCount
 from pbx.contact import Channel, Contact, State
 from pbx.pages import words
+from pbx.pages.actions import PageActions
 from pbx.pages.context import context_page
 from pbx.pages.drawing import Assets, Drawing
 from pbx.pages.forms import easy_to_type, form_token, from_our_own_form, way_on
@@ -73,7 +79,7 @@ from pbx.pages.panels import (
 
 PAGE_CSP = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "media-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 MAX_STREAMS = 6
 NOT_YOURS = (
@@ -99,6 +105,7 @@ class AgentPages:
         clock: IReactorTime,
         now: Callable[[], float],
         setup: SoftphoneSetup,
+        actions: PageActions,
     ) -> None:
         self._desk = desk
         self._logins = logins
@@ -108,9 +115,11 @@ class AgentPages:
         self._clock = clock
         self._now = now
         self._setup = setup
+        self._actions = actions
         self._assets = Assets()
         self._drawing = Drawing(self._assets)
         self._acts = RateLimit(40, 4, clock.seconds)
+        self._searches = RateLimit(60, 6, clock.seconds)
         self.news = AgentNews(states=states, location=location, roster=roster, events=events)
         self.streams = StreamCount(MAX_STREAMS)
 
@@ -189,6 +198,7 @@ class AgentPages:
                 state=state_panel(self._states.of(agent.id), self._now()),
                 devices=devices,
                 any_registered=any(device["bindings"] for device in devices),
+                messages_left=await self._actions.messages(agent),
                 **await self._contacts(agent),
             )
 
@@ -320,6 +330,49 @@ class AgentPages:
 
         return self._settle(request, work, to_the_end=True)
 
+    @app.route("/agent/contacts/<contact_id>/do/<what>", methods=["POST"])
+    def do(self, request: Request, contact_id: str, what: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            agent, _ = await self._agent(request, acting=True)
+            fields = {
+                name: clean_text(value, name, limit=MAX_TEXT) or ""
+                for name in ("to", "code", "note", "needed")
+                if (value := argument(request, name)) is not None
+            }
+            await self._actions.do(agent, contact_id, what, fields)
+            return self._done(request)
+
+        return self._settle(request, work, to_the_end=True)
+
+    @app.route("/agent/contacts/<contact_id>/candidates", methods=["GET"])
+    def candidates(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            agent, _ = await self._agent(request)
+            self._searches.take(agent.id, "That was a lot at once.")
+            return json_answer(self._actions.candidates(agent, contact_id, argument(request, "q") or ""))
+
+        return self._settle(request, work)
+
+    @app.route("/agent/voicemails/<voicemail_id>", methods=["GET"])
+    def voicemail(self, request: Request, voicemail_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            agent, _ = await self._agent(request)
+            path = await self._actions.audio(agent, voicemail_id)
+            sound = await asyncio.to_thread(path.read_bytes)
+            # Without its length a player cannot say how long it is.
+            return Answer(sound, content_type="audio/wav", headers={"Content-Length": str(len(sound))})
+
+        return self._settle(request, work)
+
+    @app.route("/agent/voicemails/<voicemail_id>/done", methods=["POST"])
+    def voicemail_done(self, request: Request, voicemail_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            agent, _ = await self._agent(request, acting=True)
+            await self._actions.done(agent, voicemail_id)
+            return self._done(request)
+
+        return self._settle(request, work, to_the_end=True)
+
     @app.route("/context/<contact_id>", methods=["GET"])
     def context(self, request: Request, contact_id: str) -> Deferred[bytes]:
         async def work() -> Answer:
@@ -369,7 +422,9 @@ class AgentPages:
         for contact in await self._theirs(agent):
             messages = await self._desk.messages(contact.id) if contact.channel is Channel.CHAT else ()
             panel = contact_panel(contact, messages, self._now())
-            panels.append({**panel, "new_key": secrets.token_hex(8)})
+            had = self._roster.agent(contact.agent_id or "")
+            more = self._actions.panel(agent, contact, had.name if had is not None else None)
+            panels.append({**panel, **more, "new_key": secrets.token_hex(8)})
         state = self._states.of(agent.id)
         nobody = "Nobody is with you. When a phone of yours rings, you see here who it is and why."
         if not state.wants_ready:
@@ -377,14 +432,10 @@ class AgentPages:
         return {"contacts": panels, "nobody": nobody}
 
     async def _theirs(self, agent: Agent) -> list[Contact]:
-        """The agent's contacts: those that ring, those they are with, and the one they are wrapping up."""
+        """The agent's contacts: those that ring, those they are with, one that a colleague asks them about, and the
+        one they are wrapping up."""
         contacts = list(self._desk.contacts_of(agent.id))
-        last = self.news.last_ended(agent.id)
-        if last is not None and self._states.of(agent.id).state is AgentState.WRAP_UP:
-            ended = await self._desk.get(last)
-            if ended is not None and ended.agent_id == agent.id:
-                contacts.append(ended)
-        return contacts
+        return contacts + [each for each in await self._actions.others(agent) if each not in contacts]
 
     async def _panels(self, agent_id: str, csrf: str) -> dict[str, Panel]:
         agent = self._roster.agent(agent_id)
@@ -393,6 +444,7 @@ class AgentPages:
         state = state_panel(self._states.of(agent_id), self._now())
         devices = self._devices(agent)
         contacts = await self._contacts(agent)
+        messages_left = await self._actions.messages(agent)
         return {
             "state": Panel(
                 self._drawing.draw("panel_state.html", csrf=csrf, state=state),
@@ -405,6 +457,10 @@ class AgentPages:
                     for contact in contacts["contacts"]
                 ]
                 or contacts["nobody"],
+            ),
+            "messages": Panel(
+                self._drawing.draw("panel_messages.html", csrf=csrf, messages_left=messages_left),
+                messages_left,
             ),
             "devices": Panel(self._drawing.draw("panel_devices.html", csrf=csrf, devices=devices), devices),
         }

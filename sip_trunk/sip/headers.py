@@ -171,9 +171,7 @@ class Headers:
             self.extend(pairs)
 
     @classmethod
-    def from_lines(
-        cls, keys: list[str], lines: list[str], firsts: dict[str, str] | None = None
-    ) -> Headers:
+    def from_lines(cls, keys: list[str], lines: list[str], firsts: dict[str, str] | None = None) -> Headers:
         """Headers of lines as they stand on the wire (a folded one with its line breaks), and their keys; `firsts` if
         it is known already."""
         headers = cls()
@@ -222,7 +220,8 @@ class Headers:
         key = header_key(name)
         self.lines.append(_line(name, value))
         self.keys.append(key)
-        self._forget(key)
+        firsts = self._firsts
+        self._forget(key, firsts.get(key, value) if firsts is not None else None)
 
     def extend(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Append a line for each (name, value). Raises SipFault for a value that holds a line break."""
@@ -242,7 +241,7 @@ class Headers:
         index = self.keys.index(key) if key in self.keys else 0
         self.lines.insert(index, _line(name, value))
         self.keys.insert(index, key)
-        self._forget(key)
+        self._forget(key, value)
 
     def set(self, name: str, value: str) -> None:
         """Make this the only line of its name, where the first one stood. Raises SipFault."""
@@ -257,7 +256,7 @@ class Headers:
             for other in range(len(self.keys) - 1, index, -1):
                 if self.keys[other] == key:
                     del self.keys[other], self.lines[other]
-        self._forget(key)
+        self._forget(key, value)
 
     def replace_first(self, name: str, value: str) -> None:
         """Change the first value alone, the others of a comma-separated line staying. Raises SipFault."""
@@ -266,7 +265,7 @@ class Headers:
         if key in LISTS and "," in self.lines[index]:
             value = ", ".join([value, *split_list(self._value(index))[1:]])
         self.lines[index] = _line(name, value)
-        self._forget(key)
+        self._forget(key, value)
 
     def remove_first(self, name: str) -> str | None:
         """Take the first value off (of a comma-separated line only that one) and return it."""
@@ -290,8 +289,12 @@ class Headers:
                 del self.keys[index], self.lines[index]
         self._forget(key)
 
-    def _forget(self, key: str) -> None:
-        self._firsts = None
+    def _forget(self, key: str, first: str | None = None) -> None:
+        """What was read of this header holds no more. first: the value its first line has now, if that is known."""
+        if first is None:
+            self._firsts = None
+        elif self._firsts is not None:
+            self._firsts[key] = first.strip(" \t")
         if self.cache:
             self.cache.pop(key, None)
             if key == "via":

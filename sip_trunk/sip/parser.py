@@ -55,7 +55,7 @@ _AT_MOST_ONCE = (
 
 def is_keep_alive(datagram: bytes) -> bool:
     """A datagram that only keeps a hole in a NAT open: line breaks, or the NULs some phones send."""
-    return not datagram.strip(b"\r\n\0")
+    return datagram[:1] in (b"", b"\r", b"\n", b"\0") and not datagram.strip(b"\r\n\0")
 
 
 def parse(data: bytes, limits: Limits = LIMITS) -> Message:

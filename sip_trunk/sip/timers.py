@@ -30,6 +30,8 @@ class Timer(Enum):
 
 
 RETRANSMISSION = frozenset({Timer.A, Timer.E, Timer.G})
+ONLY_FORGETS = frozenset({Timer.D, Timer.I, Timer.J, Timer.K, Timer.L, Timer.M, Timer.LATE})
+"""When one of these fires the transaction ends, and nothing is sent or told."""
 UNRELIABLE_ONLY = frozenset({Timer.D, Timer.I, Timer.J, Timer.K})
 
 

@@ -36,7 +36,7 @@ async def reserve(house: House, contact: str = "c1", channel: str = "voice", lea
 
 async def talk(house: House, contact: str = "c1", channel: str = "voice") -> None:
     assert await reserve(house, contact, channel)
-    assert await house.states.accepted(ANA, contact)
+    assert house.states.accepted(ANA, contact)
 
 
 async def test_every_state_can_be_left_and_every_state_but_the_first_can_be_reached() -> None:
@@ -95,8 +95,8 @@ async def test_an_agent_held_by_another_server_is_not_reserved_here(ready: House
 
 async def test_a_released_agent_can_be_reserved_again(ready: House) -> None:
     assert await reserve(ready, "c1")
-    assert await ready.states.release(ANA, "c1")
-    assert not await ready.states.release(ANA, "c1")
+    assert ready.states.release(ANA, "c1")
+    assert not ready.states.release(ANA, "c1")
     assert await reserve(ready, "c2")
 
 
@@ -106,7 +106,7 @@ async def test_a_reservation_ends_with_its_lease_and_then_cannot_be_accepted(rea
     assert ready.states.of(ANA).state is AgentState.RESERVED
     ready.advance(1)
     assert ready.states.of(ANA).state is AgentState.READY
-    assert not await ready.states.accepted(ANA, "c1")
+    assert not ready.states.accepted(ANA, "c1")
     assert await reserve(ready, "c2")
 
 
@@ -118,7 +118,7 @@ async def test_the_lease_does_not_end_a_conversation(ready: House) -> None:
 
 async def test_after_a_conversation_comes_wrap_up_and_then_ready(ready: House) -> None:
     await talk(ready)
-    await ready.states.release(ANA, "c1", wrap_up_s=10.0)
+    ready.states.release(ANA, "c1", wrap_up_s=10.0)
     assert ready.states.of(ANA).state is AgentState.WRAP_UP
     assert not await reserve(ready, "c2")
     ready.advance(10)
@@ -127,13 +127,13 @@ async def test_after_a_conversation_comes_wrap_up_and_then_ready(ready: House) -
 
 async def test_a_declined_offer_costs_no_wrap_up(ready: House) -> None:
     await reserve(ready)
-    await ready.states.release(ANA, "c1", wrap_up_s=10.0)
+    ready.states.release(ANA, "c1", wrap_up_s=10.0)
     assert ready.states.of(ANA).state is AgentState.READY
 
 
 async def test_an_agent_may_cut_wrap_up_short(ready: House) -> None:
     await talk(ready)
-    await ready.states.release(ANA, "c1", wrap_up_s=10.0)
+    ready.states.release(ANA, "c1", wrap_up_s=10.0)
     await ready.states.ready(ANA)
     assert ready.states.of(ANA).state is AgentState.READY
     ready.advance(11)
@@ -146,20 +146,20 @@ async def test_not_ready_during_a_contact_is_visible_at_once_and_holds_when_it_e
 ) -> None:
     await reserve(ready)
     if talking:
-        await ready.states.accepted(ANA, "c1")
+        ready.states.accepted(ANA, "c1")
     before = ready.states.of(ANA).state
     await ready.states.not_ready(ANA, "lunch")
     assert ready.states.of(ANA).state is before
     assert ready.states.of(ANA).pending_not_ready
     assert ready.kinds("agent.state_changed")[-1].facts["pending"] == "NotReady"
-    await ready.states.release(ANA, "c1")
+    ready.states.release(ANA, "c1")
     assert ready.states.of(ANA).state is AgentState.NOT_READY
 
 
 async def test_not_ready_during_a_conversation_holds_after_its_wrap_up(ready: House) -> None:
     await talk(ready)
     await ready.states.not_ready(ANA)
-    await ready.states.release(ANA, "c1", wrap_up_s=5.0)
+    ready.states.release(ANA, "c1", wrap_up_s=5.0)
     assert ready.states.of(ANA).state is AgentState.WRAP_UP
     ready.advance(5)
     assert ready.states.of(ANA).state is AgentState.NOT_READY
@@ -169,7 +169,7 @@ async def test_ready_said_again_takes_a_pending_break_back(ready: House) -> None
     await talk(ready)
     await ready.states.not_ready(ANA)
     await ready.states.ready(ANA)
-    await ready.states.release(ANA, "c1")
+    ready.states.release(ANA, "c1")
     assert ready.states.of(ANA).state is AgentState.READY
 
 
@@ -179,7 +179,7 @@ async def test_two_chats_at_a_time_and_no_third(ready: House) -> None:
     await talk(ready, "c2", "chat")
     assert dict(ready.states.of(ANA).active) == {"c1": "chat", "c2": "chat"}
     assert not await reserve(ready, "c3", "chat")
-    await ready.states.release(ANA, "c1", wrap_up_s=10.0)
+    ready.states.release(ANA, "c1", wrap_up_s=10.0)
     assert ready.states.of(ANA).state is AgentState.TALKING
     assert await reserve(ready, "c3", "chat")
 
@@ -188,7 +188,7 @@ async def test_no_call_beside_a_chat_and_no_chat_beside_a_call(ready: House) -> 
     await talk(ready, "c1", "chat")
     assert not await reserve(ready, "c2", "voice")
     assert not await reserve(ready, "c2", "video")
-    await ready.states.release(ANA, "c1")
+    ready.states.release(ANA, "c1")
     await talk(ready, "c3", "video")
     assert not await reserve(ready, "c4", "chat")
 
@@ -197,16 +197,16 @@ async def test_only_one_offer_at_a_time_rings_an_agent_who_chats(ready: House) -
     await talk(ready, "c1", "chat")
     assert await reserve(ready, "c2", "chat")
     assert not await reserve(ready, "c3", "chat")
-    await ready.states.release(ANA, "c2")
+    ready.states.release(ANA, "c2")
     assert ready.states.of(ANA).state is AgentState.TALKING
 
 
 async def test_when_the_chat_ends_while_another_is_offered_the_agent_is_reserved(ready: House) -> None:
     await talk(ready, "c1", "chat")
     assert await reserve(ready, "c2", "chat")
-    await ready.states.release(ANA, "c1", wrap_up_s=10.0)
+    ready.states.release(ANA, "c1", wrap_up_s=10.0)
     assert ready.states.of(ANA).state is AgentState.RESERVED
-    assert await ready.states.accepted(ANA, "c2")
+    assert ready.states.accepted(ANA, "c2")
     assert ready.states.of(ANA).state is AgentState.TALKING
 
 
@@ -221,7 +221,7 @@ async def test_listeners_hear_of_capacity_too(ready: House) -> None:
     await talk(ready, "c1", "chat")
     await talk(ready, "c2", "chat")
     ready.states.on_change.append(lambda agent, old, new: heard.append((agent, old, new)))
-    await ready.states.release(ANA, "c1")
+    ready.states.release(ANA, "c1")
     assert heard == [(ANA, AgentState.TALKING, AgentState.TALKING)]
 
 
@@ -236,20 +236,71 @@ async def test_a_listener_that_fails_stops_nobody_else(ready: House, monkeypatch
     assert heard == [AgentState.RESERVED]
 
 
-async def test_losing_the_last_registration_while_an_offer_rings_frees_it(ready: House) -> None:
+async def test_a_phone_that_registers_again_while_it_rings_costs_nothing(ready: House) -> None:
     await reserve(ready)
     ready.drop("ana")
+    assert ready.states.of(ANA).state is AgentState.RESERVED
+    await ready.bind("ana")
+    assert ready.states.accepted(ANA, "c1")
+    ready.states.release(ANA, "c1")
+    assert ready.states.of(ANA).state is AgentState.READY
+
+
+async def test_an_offer_that_outlives_the_registration_leaves_the_agent_offline(ready: House) -> None:
+    await reserve(ready)
+    ready.drop("ana")
+    ready.states.release(ANA, "c1")
     assert ready.states.of(ANA).state is AgentState.OFFLINE
-    assert not await ready.states.accepted(ANA, "c1")
     await ready.settle()
     assert await ready.shared.holder(f"reservation/{ANA}") is None
+    await ready.bind("ana")
+    assert ready.states.of(ANA).state is AgentState.READY, "it was a short absence"
+
+
+async def test_who_misses_too_many_in_a_row_is_not_ready_and_it_says_why(ready: House) -> None:
+    for number in (1, 2):
+        assert await reserve(ready, f"c{number}")
+        assert ready.states.missed(ANA, f"c{number}", "no_answer", 2) is (number == 2)
+        ready.states.release(ANA, f"c{number}")
+    record = ready.states.of(ANA)
+    assert (record.state, record.why, record.wants_ready) == (AgentState.NOT_READY, "no_answer", False)
+    await ready.states.ready(ANA)
+    record = ready.states.of(ANA)
+    assert (record.state, record.why, record.missed) == (AgentState.READY, "", 0)
+
+
+async def test_taking_one_forgives_those_that_were_missed(ready: House) -> None:
+    await reserve(ready, "c1")
+    ready.states.missed(ANA, "c1", "no_answer", 2)
+    ready.states.release(ANA, "c1")
+    await talk(ready, "c2")
+    record = ready.states.of(ANA)
+    assert (record.missed, record.taken) == (0, 1)
+    ready.states.release(ANA, "c2")
+    await reserve(ready, "c3")
+    assert not ready.states.missed(ANA, "c3", "no_answer", 2)
+
+
+async def test_an_outcome_that_never_counts_counts_nothing(ready: House) -> None:
+    for number in range(5):
+        await reserve(ready, f"c{number}")
+        assert not ready.states.missed(ANA, f"c{number}", "declined", 0)
+        ready.states.release(ANA, f"c{number}")
+    assert ready.states.of(ANA).missed == 0
+
+
+async def test_a_break_said_during_an_offer_survives_it(ready: House) -> None:
+    await reserve(ready)
+    await ready.states.not_ready(ANA)
+    ready.states.release(ANA, "c1")
+    assert ready.states.of(ANA).state is AgentState.NOT_READY
 
 
 async def test_a_conversation_outlives_its_registration_and_then_the_agent_is_offline(ready: House) -> None:
     await talk(ready)
     ready.drop("ana")
     assert ready.states.of(ANA).state is AgentState.TALKING
-    await ready.states.release(ANA, "c1", wrap_up_s=10.0)
+    ready.states.release(ANA, "c1", wrap_up_s=10.0)
     assert ready.states.of(ANA).state is AgentState.OFFLINE
 
 
@@ -291,7 +342,7 @@ async def test_every_change_is_told_with_its_reason(ready: House) -> None:
 async def test_after_a_restart_nobody_is_held_by_what_died(ready: House, talking: bool) -> None:
     await reserve(ready)
     if talking:
-        await ready.states.accepted(ANA, "c1")
+        ready.states.accepted(ANA, "c1")
     again = await ready.again()
     assert again.states.of(ANA).state is AgentState.READY
     assert dict(again.states.of(ANA).active) == {}
@@ -362,7 +413,7 @@ async def test_an_agent_on_a_break_is_held_by_name_only_and_goes_back_to_the_bre
     assert await ready.states.reserve(ANA, "c1", channel="voice", lease_s=60.0, named=True)
     assert ready.states.of(ANA).state is AgentState.RESERVED
     assert not await ready.states.reserve(ANA, "c2", channel="voice", lease_s=60.0, named=True)
-    await ready.states.release(ANA, "c1")
+    ready.states.release(ANA, "c1")
     assert ready.states.of(ANA).state is AgentState.NOT_READY
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from agent_presence.location import Binding
 from agent_presence.store import binding_table
 from tests.agent_presence.house import DOMAIN, House
 from tests.conftest import run
@@ -41,22 +40,20 @@ async def test_a_binding_is_there_until_it_expires_and_its_end_is_told_once(hous
 async def test_a_refreshed_binding_lives_on_and_its_new_expiry_is_stored(house: House) -> None:
     binding = await house.bind(expires_s=60)
     house.advance(50)
-    again = Binding(
-        **{name: getattr(binding, name) for name in Binding.__slots__} | {"expires_at": house.now() + 60}
-    )
-    house.location.refresh(again)
+    until = house.now() + 60
+    house.location.refresh(binding, until, "another-call", 7)
     house.advance(30)
-    assert house.location.bindings(AOR) == (again,)
+    assert [each.expires_at for each in house.location.bindings(AOR)] == [until]
     await house.settle()
-    assert [row.expires_at for row in await house.database.read(select(binding_table))] == [again.expires_at]
+    rows = await house.database.read(select(binding_table))
+    assert [(row.expires_at, row.call_id, row.cseq) for row in rows] == [(until, "another-call", 7)]
     house.advance(31)
     assert house.location.bindings(AOR) == ()
 
 
 async def test_a_binding_refreshed_to_a_shorter_time_ends_then(house: House) -> None:
     binding = await house.bind(expires_s=600)
-    values = {name: getattr(binding, name) for name in Binding.__slots__}
-    house.location.refresh(Binding(**values | {"expires_at": house.now() + 60}))
+    house.location.refresh(binding, house.now() + 60, binding.call_id, binding.cseq + 1)
     house.advance(61)
     assert not house.location.all_bindings(AOR)
 

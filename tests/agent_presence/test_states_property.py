@@ -62,7 +62,9 @@ class Kept:
     async def agent_states(self) -> dict[str, AgentStateRecord]:
         return dict(self.states)
 
-    def keep_agent_state(self, record: AgentStateRecord, *, is_new: bool) -> asyncio.Future[None]:
+    def keep_agent_state(
+        self, record: AgentStateRecord, *, is_new: bool, patient: bool = False
+    ) -> asyncio.Future[None]:
         assert is_new is (record.agent_id not in self.states)
         self.states[record.agent_id] = record
         return self._done()
@@ -178,15 +180,31 @@ class AgentsAtWork(RuleBasedStateMachine):
     @rule(name=AGENTS, contact=CONTACTS)
     def accept(self, name: str, contact: str) -> None:
         agent = f"agent-{name}"
-        if now_done(self.states.accepted(agent, contact)):
+        if self.states.accepted(agent, contact):
             assert self.held[agent, contact] == self.states.of(agent).active[contact]
             assert self.states.of(agent).state is AgentState.TALKING
+
+    @rule(
+        name=AGENTS,
+        outcome=st.sampled_from(["declined", "no_answer", "unreachable"]),
+        limit=st.integers(0, 3),
+    )
+    def miss(self, name: str, outcome: str, limit: int) -> None:
+        agent = f"agent-{name}"
+        before = self.states.of(agent)
+        made = self.states.missed(agent, before.reserved_for or "c", outcome, limit)
+        after = self.states.of(agent)
+        assert made is (limit > 0 and before.missed + 1 >= limit and before.wants_ready)
+        if made:
+            assert (after.why, after.wants_ready, after.missed) == (outcome, False, 0)
+            assert after.state is not AgentState.READY
+        assert after.active == before.active
 
     @rule(name=AGENTS, contact=CONTACTS, wrap_up_s=st.sampled_from([0.0, 10.0]))
     def release(self, name: str, contact: str, wrap_up_s: float) -> None:
         agent = f"agent-{name}"
         held = contact in self.states.of(agent).active
-        assert now_done(self.states.release(agent, contact, wrap_up_s=wrap_up_s)) is held
+        assert self.states.release(agent, contact, wrap_up_s=wrap_up_s) is held
         assert contact not in self.states.of(agent).active
 
     @rule(seconds=st.sampled_from([1, 10, 31, 400]))
@@ -211,7 +229,7 @@ class AgentsAtWork(RuleBasedStateMachine):
         """From wherever an agent is, ending what holds them and a registered phone make them reservable."""
         agent = f"agent-{name}"
         for contact in tuple(self.states.of(agent).active):
-            now_done(self.states.release(agent, contact))
+            self.states.release(agent, contact)
         self.register(name, 60)
         now_done(self.states.ready(agent))
         assert self.states.of(agent).state is AgentState.READY
@@ -243,6 +261,10 @@ class AgentsAtWork(RuleBasedStateMachine):
                 assert not record.present
             if record.lease_until is not None:
                 assert record.lease_until > self.now()
+            assert not (record.why and record.wants_ready), "who is ready needs no excuse"
+        assert {each.agent_id for each in self.states.held()} == {
+            agent.id for agent in self.roster.agents() if self.states.of(agent.id).active
+        }
 
     @invariant()
     def every_change_was_told_in_order(self) -> None:

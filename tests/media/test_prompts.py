@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from config.errors import OurError
 from media import prompt_making
-from media.prompts import LARGEST_NUMBER, NAMES, TICKS, TONES, Prompts, encoded_path, pack, unpack
+from media.prompts import FIRST, LARGEST_NUMBER, NAMES, TICKS, TONES, Prompts, encoded_path, pack, unpack
 from media.speech import Decoder
 
 
@@ -111,3 +111,28 @@ def test_a_prompt_is_read_with_its_length(tmp_path: Path) -> None:
     assert prompts.frames("music", "OPUS").ticks == 960
     with pytest.raises(OurError, match="no prompt"):
         prompts.frames("../secret", "pcmu")
+
+
+def test_only_what_a_caller_may_hear_at_once_is_waited_for_and_the_rest_is_made_when_wanted(
+    tmp_path: Path,
+) -> None:
+    prompts = Prompts(tmp_path)
+    prompts.make()
+    assert {path.stem for path in prompts.missing()} == set(NAMES) - set(FIRST)
+    assert prompts.is_made("music")
+    assert not prompts.is_made("number-7")
+    prompts.make(["beep", "number-7"])
+    assert prompts.is_made("number-7")
+    assert not prompts.is_made("number-8")
+    assert list(tmp_path.glob("*.part")) == []
+    with pytest.raises(OurError, match="no prompt"):
+        prompts.is_made("number-61")
+    prompts.close()
+    prompts.make(["number-8"])
+    assert not prompts.is_made("number-8"), "nothing is begun any more"
+
+
+def test_prompts_that_cannot_be_made_say_why(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"no folder")
+    with pytest.raises(OurError, match=r"could not be made: .*file"):
+        Prompts(tmp_path / "file").make(["beep"])

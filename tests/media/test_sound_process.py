@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from config.errors import TheirError
 from media.process import MediaProcess
+from media.watched import WatchedMedia
 from tests.media.tone_phone import LEVEL, TonePhone, level
 from tests.peers.process import free_range, until
 
@@ -114,6 +115,15 @@ async def test_what_is_asked_while_the_codecs_load_is_done_in_its_order(prompts:
         assert a.hears(TONES[2]) < LEVEL * 0.05, "the join came later, so it stands"
 
 
+async def test_a_prompt_that_nobody_wanted_before_is_made_and_heard(prompts: Path) -> None:
+    assert not (prompts / "beep.pcmu").exists(), "the first start has not waited for it"
+    async with process(prompts) as running, TonePhone("pcmu", 880) as phone:
+        phone.start(await running.media.answer("c", "a", phone.offer()))
+        seconds = await running.media.play("c", "a", ["beep", "beep", "beep"])
+        assert seconds == pytest.approx(1.2, abs=0.1)
+        await until(lambda: phone.hears(440, 0.3) > 3000, "the beep")
+
+
 def read(path: Path) -> tuple[NDArray[numpy.int16], int]:
     with wave.open(str(path), "rb") as file:
         assert (file.getnchannels(), file.getsampwidth()) == (1, 2)
@@ -187,3 +197,25 @@ async def test_a_recording_ends_with_its_branch_and_with_the_process(prompts: Pa
         for branch in "ab":
             sound, rate = read(tmp_path / f"{branch}.wav")
             assert len(sound) / rate > 0.5
+
+
+async def test_after_a_death_keys_and_recordings_of_the_next_process_are_told_of(
+    prompts: Path, tmp_path: Path
+) -> None:
+    media = WatchedMedia()
+    pressed: list[tuple[str, str, str]] = []
+    ended: list[tuple[str, str, str, float]] = []
+    media.on_keys = lambda *news: pressed.append(news)
+    media.on_recorded = lambda *news: ended.append(news)
+    await media.start(host="127.0.0.1", public="127.0.0.1", ports=free_range(32), prompts=prompts)
+    assert media._process is not None
+    os.kill(media._process.pid, signal.SIGKILL)
+    await until(lambda: not media.serving, "the death")
+    await until(lambda: media.serving, "the next process")
+    async with TonePhone("pcmu", 440) as phone:
+        phone.start(await media.answer("c", "a", phone.offer()))
+        phone.press(7)
+        await until(lambda: pressed == [("c", "a", "7")], "the key")
+        await media.record("c", "a", str(tmp_path / "m.wav"), limit_s=0.5, silence_s=30)
+        await until(lambda: [news[:3] for news in ended] == [("c", "a", "limit")], "the end of the recording")
+    await media.end()

@@ -136,17 +136,19 @@ async def test_ended_while_it_is_being_started_again_it_leaves_no_process_behind
     prompts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     media = await serving(prompts)
+    begun: list[bool] = []
     started: list[MediaProcess] = []
     start = MediaProcess.start
 
     async def noted(**options: object) -> MediaProcess:
+        begun.append(True)
         process = await start(**options)  # type: ignore[arg-type]
         started.append(process)
         return process
 
     monkeypatch.setattr(MediaProcess, "start", noted)
     os.kill(pid(media), signal.SIGKILL)
-    while media._process is not None:
+    while not begun:
         await asyncio.sleep(0.01)
     await media.end()
     while not started:

@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from agent_presence.roster import Agent
 from config.database import Database
 from config.errors import OurError, TheirError
 from config.events import Event
+from config.queue_settings import Overflow, QueueSettings
 from config.trunk_settings import TrunkSettings
 from kb_portal.customer import Customer
 from kb_portal.product import Product
 from kb_portal.provider import Provider, ProviderNumber
 from kb_portal.store import PortalStore
-from media.server import MediaServer, Profile
+from media.server import MOST_IN_CONFERENCE, MediaServer, Profile
+from pbx.absence import Patience
+from pbx.agent_desk import AgentActions
 from pbx.app_credentials import AppCredentials
-from pbx.calls import Calls, Patience
+from pbx.by_name import ByName
+from pbx.call_back import CallBacks
+from pbx.calling_back import CallingBack
+from pbx.calls import Calls
 from pbx.chat import Chats
+from pbx.chat_transfer import ChatTransfers
+from pbx.consultation import Consultations
 from pbx.contact import Channel, Contact
 from pbx.destination import Destinations
 from pbx.direct_calls import DirectCalls
 from pbx.dispatch import Dispatch
-from pbx.dossier import Dossiers
+from pbx.dossier import Dossiers, highest_levels
+from pbx.expected_wait import ExpectedWait
 from pbx.feature_codes import FeatureCodes
 from pbx.front_desk import FrontDesk
 from pbx.inbound import Inbound
 from pbx.invitation import Ringer
+from pbx.menu import Menu
 from pbx.open_contacts import OpenContacts
+from pbx.policies import Policies
+from pbx.prompt import Taken
+from pbx.rules import Rules
 from pbx.staffing import Staffing
 from pbx.store import PbxStore
 from pbx.transfer import Transfers
+from pbx.voicemail import Voicemails
+from pbx.waiting import Standing
+from pbx.wrap_up import WrapUps
 from sip_trunk import user_agent as sip
 from sip_trunk.authentication import Challenge
 from sip_trunk.flow import Flow
@@ -48,8 +65,15 @@ class FakeMedia:
 
     def __init__(self) -> None:
         self.on_gone: Callable[[str, str, str], None] = lambda call, branch, why: None
+        self.on_keys: Callable[[str, str, str], None] = lambda call, branch, key: None
+        self.on_recorded: Callable[[str, str, str, float], None] = lambda call, branch, why, seconds: None
         self.branches: dict[tuple[str, str], str] = {}
-        self.playing: dict[tuple[str, str], str] = {}
+        self.playing: dict[tuple[str, str], str | tuple[str, ...]] = {}
+        self.played: list[tuple[str, str | tuple[str, ...]]] = []  # (branch, prompts), all there ever were
+        self.heard: list[tuple[tuple[str, str], str | tuple[str, ...]]] = []  # the same, with the call
+        self.conferences: dict[str, tuple[str, ...]] = {}
+        self.recordings: dict[tuple[str, str], dict[str, Any]] = {}
+        self.recorded_s = 4.0  # how long a recording has become when it is stopped
         self.joined: list[tuple[str, str, str]] = []
         self.offers: list[dict[str, Any]] = []
         self.answers: list[dict[str, Any]] = []
@@ -102,10 +126,15 @@ class FakeMedia:
             if (call, branch) not in self.branches:
                 raise OurError(f"There is no branch {branch} of call {call} in the media server")
 
-    async def play(self, call: str, branch: str, prompt: str, *, repeat: bool = False) -> float:
+    async def play(
+        self, call: str, branch: str, prompt: str | Sequence[str], *, repeat: bool = False
+    ) -> float:
         self._known(call, branch)
-        self.playing[call, branch] = prompt
-        return 3.0
+        heard = prompt if isinstance(prompt, str) else tuple(prompt)
+        self.playing[call, branch] = heard
+        self.played.append((branch, heard))
+        self.heard.append(((call, branch), heard))
+        return 3.0 if isinstance(heard, str) else 3.0 * len(heard)
 
     async def stop(self, call: str, branch: str) -> None:
         self.playing.pop((call, branch), None)
@@ -115,6 +144,36 @@ class FakeMedia:
         self.joined.append((call, a, b))
         for branch in (a, b):
             self.playing.pop((call, branch), None)
+            self._leaves(call, branch)
+
+    async def confer(self, call: str, branches: Sequence[str]) -> None:
+        self._known(call, *branches)
+        if len(set(branches)) != len(branches) or len(branches) > MOST_IN_CONFERENCE:
+            raise OurError("a conference has up to five branches, each once")
+        self.conferences.pop(call, None)
+        if len(branches) > 1:
+            self.conferences[call] = tuple(branches)
+            for branch in branches:
+                self.playing.pop((call, branch), None)
+
+    def _leaves(self, call: str, branch: str) -> None:
+        left = tuple(each for each in self.conferences.pop(call, ()) if each != branch)
+        if left:
+            self.conferences[call] = left
+
+    async def record(self, call: str, branch: str, path: str, *, limit_s: float, silence_s: float) -> None:
+        self._known(call, branch)
+        if (call, branch) in self.recordings:
+            raise OurError(f"{branch} of {call} is being recorded already")
+        self.recordings[call, branch] = {"path": path, "limit_s": limit_s, "silence_s": silence_s}
+
+    async def stop_recording(self, call: str, branch: str) -> float:
+        return self.recorded_s if self.recordings.pop((call, branch), None) is not None else 0.0
+
+    def ends_recording(self, call: str, branch: str, why: str) -> None:
+        """The recording ends by itself: "limit", "silence", "key", "gone" or "failed"."""
+        if self.recordings.pop((call, branch), None) is not None:
+            self.on_recorded(call, branch, why, self.recorded_s)
 
     async def keys(self, call: str, branch: str, keys: str) -> bool:
         self._known(call, branch)
@@ -125,15 +184,29 @@ class FakeMedia:
 
     async def drop(self, call: str, branch: str) -> None:
         self.branches.pop((call, branch), None)
+        self._leaves(call, branch)
+        self._ends_soon(call, branch)
 
     async def delete(self, call: str) -> None:
+        self.conferences.pop(call, None)
         for key in [key for key in self.branches if key[0] == call]:
             del self.branches[key]
+            self._ends_soon(*key)
+
+    def _ends_soon(self, call: str, branch: str) -> None:
+        """What was being recorded there is told of as gone, later than the request is answered."""
+        if (call, branch) in self.recordings:
+            asyncio.get_running_loop().call_soon(self.ends_recording, call, branch, "gone")
 
     async def stats(self, call: str) -> dict[str, Any]:
         return {
             branch: {"kinds": {"audio": {"last_packet_at": at}}} for branch, at in self.last_packet_at.items()
         }
+
+
+async def _at_once(work: Callable[..., Any], *given: Any, **more: Any) -> Any:
+    """What blocks, in tests."""
+    return work(*given, **more)
 
 
 class FakeFlow(Flow):
@@ -162,6 +235,17 @@ class _Call:
         self.reinvites: list[bytes] = []
         self.reoffer_answers: list[bytes | int] = []
         self.answered = False
+        self.dialog: Any = object()
+        self.options: int | None = 200  # what it says when asked whether it is there; None: nothing
+        self.asked = 0
+
+    def exchange(
+        self, method: str, on_response: Callable[[Response], None], *more: Any, **named: Any
+    ) -> Any:
+        if method == "OPTIONS":
+            self.asked += 1
+            if self.options is not None:
+                asyncio.get_running_loop().call_soon(on_response, Response(self.options))
 
     def tell(self, event: sip.CallEvent) -> None:
         if self.over is None:
@@ -293,12 +377,21 @@ class FakeUserAgent:
 class Centre:
     """`again` is the same centre after its process died."""
 
-    def __init__(self, house: House, portal: PortalStore) -> None:
+    def __init__(
+        self,
+        house: House,
+        portal: PortalStore,
+        folder: Path | None = None,
+        queues: Iterable[QueueSettings] = (),
+    ) -> None:
         self.house = house
         self.clock = house.clock
         self.portal = portal
+        self.folder = folder
         self.media = FakeMedia()
         self.phone = FakeUserAgent()
+        # Settings of queues, where they are not the usual ones.
+        self.queues: dict[str, QueueSettings] = {queue.name: queue for queue in queues}
         media: MediaServer = self.media
         user_agent: Any = self.phone
         events, clock, now = house.events, house.clock, house.now
@@ -340,25 +433,18 @@ class Centre:
             ring=ringer,
             connect={
                 Channel.CHAT: self.chats.connect,
-                Channel.VOICE: self.calls.connect,
-                Channel.VIDEO: self.calls.connect,
+                Channel.VOICE: self._join,
+                Channel.VIDEO: self._join,
             },
             lease_s=60.0,
             wrap_up_s=10.0,
+            policies=Policies(self.queues.values()),
         )
-        self.dossiers = Dossiers(portal, self.store, house.roster, now)
-        self.desk = FrontDesk(
-            self.contacts,
-            self.dossiers,
-            self.calls,
-            self.chats,
-            self.dispatch,
-            self.staffing,
-            self.store,
-            events,
-            now,
-            domain=DOMAIN,
+        self.dispatch.has_agent = self.calls.has_agent
+        self.rules = Rules(
+            self.store, events, now, highest=lambda provider_id: highest_levels(house.roster, provider_id)
         )
+        self.dossiers = Dossiers(portal, self.rules, house.roster, now)
         self.app_credentials = AppCredentials(domain=DOMAIN, realm="warmline", now=now)
         self.feature_codes = FeatureCodes(house.states, media, clock)
         self.trunks = TrunkTable(
@@ -383,6 +469,63 @@ class Centre:
             hosts=("127.0.0.1",),
             special=lambda user: self.feature_codes.knows(user) or self.contacts.known(user) is not None,
         )
+        self.calling_back = CallingBack(
+            self.contacts, self.calls, self.destinations, ringer, media, clock, domain=DOMAIN
+        )
+        self.call_backs = CallBacks(
+            self.contacts,
+            self.calls,
+            self.calling_back,
+            media,
+            self.store,
+            events,
+            clock,
+            now,
+            settings=lambda name: self.queues.get(name, QueueSettings(name)),
+            customer=self.dossiers.customer,
+        )
+        self.dispatch.overflow[Overflow.CALL_BACK] = self.call_backs.overflow
+
+        def settings(name: str) -> QueueSettings:
+            return self.queues.get(name, QueueSettings(name))
+
+        self.voicemails = Voicemails(
+            self.contacts,
+            self.calls,
+            media,
+            self.store,
+            events,
+            clock,
+            now,
+            folder=folder or Path("voicemail"),
+            in_thread=_at_once,
+        )
+        self.dispatch.overflow[Overflow.VOICEMAIL] = self.voicemails.take
+        self.menu = Menu(
+            self.contacts, self.calls, self.call_backs, self.voicemails, events, settings=settings
+        )
+        self.expected_wait = ExpectedWait(
+            self.contacts, house.states, self.staffing, house.roster, self.dispatch.floor, now
+        )
+        self.calls.room.settings = settings
+        self.calls.room.standing = lambda contact: Standing(
+            self.dispatch.position(contact.id), self.expected_wait.of(contact.id)
+        )
+        self.desk = FrontDesk(
+            self.contacts,
+            self.dossiers,
+            self.calls,
+            self.chats,
+            self.dispatch,
+            self.staffing,
+            self.store,
+            events,
+            now,
+            domain=DOMAIN,
+            call_backs=self.call_backs,
+            expected_wait=self.expected_wait.of,
+        )
+        self.calling_back.has_page = self.desk.has_page
         self.direct_calls = DirectCalls(
             self.destinations,
             self.staffing,
@@ -396,24 +539,75 @@ class Centre:
             ring_s=20.0,
             unreachable_s=4.0,
         )
+        by_name = ByName(self.dispatch, self.destinations, ringer, events)
         self.transfers = Transfers(
             self.contacts,
             self.calls,
             self.direct_calls,
             self.dispatch,
             self.destinations,
-            self.staffing,
-            house.states,
-            ringer,
+            by_name,
             media,
             events,
         )
+        self.consultations = Consultations(
+            self.contacts,
+            self.calls,
+            self.dispatch,
+            self.destinations,
+            by_name,
+            media,
+            events,
+            self.transfers.claims,
+        )
+        self.wrong_skills: list[tuple[str, str, str]] = []
+        self.wrap_ups = WrapUps(
+            self.store,
+            house.states,
+            house.roster,
+            events,
+            on_wrong_skill=self._wrong_skill,
+        )
+        self.actions = AgentActions(
+            self.contacts,
+            self.calls,
+            self.chats,
+            self.dispatch,
+            self.transfers,
+            self.consultations,
+            ChatTransfers(
+                self.contacts,
+                self.chats,
+                self.dispatch,
+                self.staffing,
+                by_name,
+                events,
+                self.transfers.claims,
+            ),
+            self.destinations,
+            self.staffing,
+            house.states,
+            house.roster,
+            self.wrap_ups,
+            events,
+            queues=("default", "patience"),
+        )
         self.media.on_gone = self._media_gone
+        self.media.on_keys = self.calls.keys_heard
+        self.media.on_recorded = self.voicemails.recorded
         house.location.on_change.append(self._bindings_changed)
+
+    async def _join(self, contact: Contact, taken: Taken) -> bool:
+        return await self.call_backs.connect(contact, taken)
+
+    async def _wrong_skill(self, contact: Contact, needed: str, agent_id: str) -> None:
+        self.wrong_skills.append((contact.id, needed, agent_id))
 
     def _media_gone(self, call: str, branch: str, why: str) -> None:
         self.calls.media_gone(call, branch, why)
+        self.calling_back.media_gone(call, branch, why)
         self.direct_calls.media_gone(call, branch, why)
+        self.consultations.media_gone(call, branch, why)
 
     def inbound(self, who: str | Challenge = NO_PROOF) -> Inbound:
         """The door, with everybody who comes being `who`."""
@@ -448,13 +642,19 @@ class Centre:
         agent_id = self.staffing.agent_of_aor(aor)
         if agent_id is not None:
             self.dispatch.agent_changed(agent_id)
+            self.expected_wait.agent_changed(agent_id)
             self.chats.agent_changed(agent_id)
 
     @classmethod
-    async def open(cls, database: Database | None = None) -> Centre:
+    async def open(
+        cls,
+        database: Database | None = None,
+        folder: Path | None = None,
+        queues: Iterable[QueueSettings] = (),
+    ) -> Centre:
         house = House(database)
         portal = PortalStore(house.database)
-        centre = cls(house, portal)
+        centre = cls(house, portal, folder, queues)
         await house.open()
         if database is None:
             await portal.add_provider(Provider("thermea", "thermea", "Thermea"))
@@ -474,6 +674,7 @@ class Centre:
                 )
                 await portal.add_ownership(f"o-{name}", name, "boiler", "", None)
         centre.dispatch.start()
+        centre.expected_wait.start()
         return centre
 
     async def again(self) -> Centre:
@@ -483,10 +684,13 @@ class Centre:
         for call in tuple(self.clock.getDelayedCalls()):
             call.cancel()
         house = House(self.house.database, self.clock)
-        centre = Centre(house, PortalStore(house.database))
+        centre = Centre(house, PortalStore(house.database), self.folder, self.queues.values())
         await house.open()
+        await centre.rules.load()
+        await centre.voicemails.resume()
         await centre.desk.resume()
         centre.dispatch.start()
+        centre.expected_wait.start()
         await centre.settle()
         return centre
 

@@ -27,6 +27,8 @@ class FakeDesk:
         self.asked: list[tuple[Any, ...]] = []
         self.breaks: Exception | None = None
         self.contexts: dict[str, Context] = {}
+        self.moved: list[tuple[str, ...]] = []
+        self.waits: float | None = 240.0
         self.signs: list[tuple[str, str, bool | str]] = []  # (contact, by, active or the line seen)
         self.writers: dict[str, tuple[str, ...]] = {}
 
@@ -80,6 +82,7 @@ class FakeDesk:
             "channel": str(contact.channel),
             "state": str(contact.state),
             "position": 1,
+            "expected_wait_s": self.waits,
             "uri": f"sip:{contact.id}@help.example",
             "agent": {"name": "Ana"} if contact.agent_id else None,
             "provider": contact.facts.provider_name,
@@ -123,7 +126,27 @@ class FakeDesk:
     ) -> dict[str, str]:
         return self.outlook
 
-    def listen(self, contact_id: str, listener: Callable[[str, dict[str, Any]], None]) -> Callable[[], None]:
+    async def ask_call_back(self, contact_id: str, way: str = "app", number: str = "") -> None:
+        self.moved.append(("call-back", contact_id, way, number))
+
+    def refuse_call_back(self, contact_id: str) -> None:
+        self.moved.append(("refuse", contact_id))
+
+    async def cancel_call_back(self, contact_id: str) -> None:
+        self.moved.append(("cancel", contact_id))
+
+    async def change_channel(self, contact_id: str, channel: str) -> None:
+        if self.contacts[contact_id].state is not State.WAITING:
+            raise TheirError("Somebody is with you.", 409)
+        self.moved.append(("channel", contact_id, channel))
+
+    def listen(
+        self,
+        contact_id: str,
+        listener: Callable[[str, dict[str, Any]], None],
+        *,
+        by: str = "agent",
+    ) -> Callable[[], None]:
         self.listeners[contact_id].append(listener)
 
         def unsubscribe() -> None:

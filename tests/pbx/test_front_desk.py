@@ -10,7 +10,6 @@ from config.errors import TheirError
 from kb_portal.article import Article
 from kb_portal.tracking import Tracker
 from pbx.skills import Rule
-from pbx.store import PbxStore
 from tests.pbx.centre import Centre
 
 
@@ -206,7 +205,7 @@ async def test_only_the_agent_of_a_chat_may_write_in_it_from_a_page() -> None:
 
 async def test_rules_lead_from_searches_to_skills() -> None:
     centre = await Centre.open()
-    await PbxStore(centre.house.database).add_rules("thermea", (Rule("search", "invoice", "billing"),))
+    await centre.rules.put("thermea", (Rule("search", "invoice", "billing"),), author="ana", note="")
     await centre.agent("bo", billing=1)
     tracker = Tracker(centre.portal, centre.house.events, centre.house.now)
     await tracker.searched("maria", "my invoice is wrong", 0)

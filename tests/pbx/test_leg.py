@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from media.server import Profile
-from pbx.leg import Leg
+from pbx.leg import Gone, Leg, LegEvent
 from sip_trunk.call_events import InDialog
+from sip_trunk.deadlines import Deadlines
 from sip_trunk.sip.message import Request
 from tests.pbx.centre import FakeFlow, FakeMedia, Ringing
 
@@ -72,3 +75,69 @@ async def test_a_reason_is_passed_on_as_it_is(reason: str, sent: str) -> None:
     there, call = leg()
     there.end(reason)
     assert call.reason == sent
+
+
+def watched(deadlines_clock: Clock) -> tuple[Leg, Ringing, FakeMedia, list[LegEvent]]:
+    media = FakeMedia()
+    call = Ringing(
+        1, type("T", (), {"flow": FakeFlow("UDP", ("192.0.2.7", 5062), "udp")})(), "", {"on_event": None}
+    )
+    call.answered = True
+    leg = Leg(call, media, "c1", "agent-1", profile=Profile.RTP)  # type: ignore[arg-type]
+    heard: list[LegEvent] = []
+    leg.on_event = heard.append
+    leg.keep_asking(Deadlines(deadlines_clock))
+    return leg, call, media, heard
+
+
+async def passes(clock: Clock, seconds: float) -> None:
+    for _ in range(round(seconds * 2)):
+        clock.advance(0.5)
+        for _ in range(6):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("status", [200, 405, 501, 486, 403])
+async def test_whoever_answers_is_there(status: int) -> None:
+    clock = Clock()
+    leg, call, _, heard = watched(clock)
+    call.options = status
+    await passes(clock, 120)
+    assert leg.alive
+    assert heard == []
+    assert 9 <= call.asked <= 14
+
+
+@pytest.mark.parametrize(("status", "within_s"), [(481, 12), (408, 15), (None, 26)])
+async def test_who_knows_the_call_no_more_or_says_nothing_is_lost(status: int | None, within_s: int) -> None:
+    clock = Clock()
+    leg, call, _, heard = watched(clock)
+    call.options = status
+    await passes(clock, within_s)
+    assert [event.by for event in heard if isinstance(event, Gone)] == ["lost"]
+    assert not leg.alive
+    assert call.log == ["BYE"]
+    asked = call.asked
+    await passes(clock, 60)
+    assert call.asked == asked
+
+
+async def test_a_phone_that_answers_nothing_but_is_heard_is_there() -> None:
+    clock = Clock()
+    leg, call, media, _ = watched(clock)
+    call.options = None
+    for second in range(120):
+        media.last_packet_at["agent-1"] = float(second)
+        await passes(clock, 1)
+    assert leg.alive
+    media.last_packet_at["agent-1"] = 1000.0  # its last words
+    await passes(clock, 30)
+    assert not leg.alive
+
+
+async def test_a_leg_that_is_over_is_asked_no_more() -> None:
+    clock = Clock()
+    leg, call, _, heard = watched(clock)
+    leg.end("we hang up")
+    await passes(clock, 60)
+    assert (call.asked, heard) == (0, [])

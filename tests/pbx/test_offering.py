@@ -76,12 +76,14 @@ async def test_a_caller_hears_what_goes_on_and_then_music() -> None:
     await centre.calls_in(contact)
     assert centre.media.playing == {(contact.id, "customer-1"): "please-wait"}
     await centre.passes(3.5)
+    assert centre.media.playing == {(contact.id, "customer-1"): ("queue-next",)}
+    await centre.passes(3.5)
     assert centre.media.playing == {(contact.id, "customer-1"): "music"}
 
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(486, "declined"), (603, "declined"), (600, "declined"), (480, "unreachable"), (503, "unreachable")],
+    [(486, "busy"), (603, "declined"), (600, "declined"), (480, "unreachable"), (503, "unreachable")],
 )
 async def test_a_refusal_goes_on_to_the_next_agent_and_the_customer_keeps_their_place(
     status: int, kind: str
@@ -199,6 +201,8 @@ async def test_a_decline_on_one_phone_is_the_agents_word_for_all() -> None:
     await centre.calls_in(contact)
     desk, mobile = centre.phone.rung
     mobile.ring()
+    desk.ring()
+    await centre.passes(1)
     desk.refuse(486)
     await centre.settle()
     assert mobile.log == ["CANCEL"]
@@ -259,7 +263,7 @@ async def test_an_agent_whose_registration_goes_while_it_rings_is_given_up() -> 
     await centre.calls_in(contact)
     centre.phone.rung[0].ring()
     centre.house.drop()
-    await centre.settle()
+    await centre.passes(4)
     assert centre.phone.rung[0].log == ["CANCEL"]
     assert "unreachable" in centre.kinds(contact)
     assert (contact.state, centre.state()) == (State.WAITING, "Offline")

@@ -242,13 +242,24 @@ async def test_the_colleague_and_the_customer_cross() -> None:
     await story.ends()
 
 
-async def test_the_colleagues_last_phone_goes_while_it_rings() -> None:
+@pytest.mark.parametrize("answers", [True, False])
+async def test_the_colleagues_registration_goes_while_it_rings_and_only_an_answer_counts(
+    answers: bool,
+) -> None:
     story = await Story.begin()
     refer = await story.asks(story.ana, "bo")
+    story.bo.ring()
     story.centre.house.drop("bo")
     await story.centre.settle()
-    assert refer.said == [202, 480]
-    assert story.hears == ("customer-1", "agent-1-1")
+    assert refer.said == [202, 180]
+    if answers:
+        story.bo.pick_up()
+        await story.centre.settle()
+        assert story.contact.agent_id == "agent-bo"
+    else:
+        await story.centre.passes(21)
+        assert story.hears == ("customer-1", "agent-1-1")
+    assert refer.said == [202, 180, 200 if answers else 480]
 
 
 async def test_a_colleague_on_a_break_may_be_asked_and_is_on_a_break_again_when_they_decline() -> None:

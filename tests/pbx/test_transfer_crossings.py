@@ -177,8 +177,8 @@ async def test_a_colleague_who_was_writing_up_goes_on_writing_up_when_they_decli
     assert jonas is not None
     states = story.centre.house.states
     assert await states.reserve("agent-bo", "c-before", channel="voice", lease_s=60)
-    assert await states.accepted("agent-bo", "c-before")
-    await states.release("agent-bo", "c-before", wrap_up_s=60)
+    assert states.accepted("agent-bo", "c-before")
+    states.release("agent-bo", "c-before", wrap_up_s=60)
     assert story.centre.state("bo") == "WrapUp"
     until = states.of("agent-bo").wrap_up_until
     await story.asks(story.ana, "bo")
@@ -203,12 +203,15 @@ async def test_who_has_just_declined_is_not_the_next_one_the_queue_asks() -> Non
     assert "agent-cy" in story.contact.refusals
 
 
-async def test_a_colleague_rung_for_a_direct_call_goes_offline() -> None:
+async def test_a_colleague_rung_for_a_direct_call_goes_offline_and_rings_on_as_long_as_any() -> None:
     story, ana, bo = await direct()
     asked = await story.asks(ana, "cy")
+    story.centre.phone.rung[-1].ring()
     story.centre.house.drop("cy")
     await story.centre.settle()
-    assert asked.said == [202, 480]
+    assert asked.said == [202, 180]
+    await story.centre.passes(21)
+    assert asked.said == [202, 180, 480]
     assert story.centre.phone.rung[-1].log == ["CANCEL"]
     assert (ana.log, bo.log) == ([], [])
 

@@ -60,7 +60,8 @@ class Baresip:
     """One phone with one account. `tone` is the frequency (Hz) that it sends when in a call.
 
     `answer` is baresip's own answermode: "manual" leaves the choice to the test, "auto" picks up at once.
-    `authority` is what a server's certificate is checked with, if `transport` is "tls".
+    `authority` is what a server's certificate is checked with, if `transport` is "tls". `sip_port` is where it listens
+    and, by UDP, sends from: what a trunk is known by.
     """
 
     def __init__(
@@ -79,12 +80,13 @@ class Baresip:
         tone: int = 880,
         register: bool = True,
         authority: Path | None = None,
+        sip_port: int | None = None,
     ) -> None:
         self.folder = folder / f"baresip-{user}-{free_port()}"
         self.user = user
         self.address = f"sip:{user}@{domain}"
         self.events: list[dict[str, Any]] = []
-        self._sip_port = free_sip_port()
+        self._sip_port = sip_port or free_sip_port()
         self._registrar_port = registrar_port
         self._port = free_port()
         self._token = 0
@@ -316,25 +318,39 @@ class Baresip:
 
 
 def loudest_tone(path: Path, *, last_seconds: float = 1.0) -> tuple[float, float]:
-    """(frequency in Hz, share of the energy within 5 % of it) of the end of a WAV file.
+    """(frequency in Hz, share of the energy within 5 % of it) of the end of a WAV file."""
+    spectrum, frequencies = _spectrum(path, last_seconds)
+    total = float(spectrum.sum())
+    if total == 0:
+        return 0.0, 0.0
+    peak = float(frequencies[int(spectrum.argmax())])
+    near = numpy.abs(frequencies - peak) <= 0.05 * peak
+    return peak, float(spectrum[near].sum()) / total
 
-    The file may still be written: its header tells no length before it is closed, so the samples are counted instead.
-    """
+
+def tones_in(path: Path, *among: int, last_seconds: float = 1.0) -> set[int]:
+    """Which of these frequencies (Hz) have a tenth of the energy or more, each within 5 %, in the end of a WAV file."""
+    spectrum, frequencies = _spectrum(path, last_seconds)
+    total = float(spectrum.sum())
+    return {
+        tone
+        for tone in among
+        if total > 0 and float(spectrum[numpy.abs(frequencies - tone) <= 0.05 * tone].sum()) / total > 0.1
+    }
+
+
+def _spectrum(path: Path, last_seconds: float) -> tuple[Any, Any]:
+    """Power by frequency. The file may still be written: its header tells no length before it is closed, so the samples
+    are counted instead."""
     content = path.read_bytes()
     if len(content) < 48:
-        return 0.0, 0.0
+        return numpy.zeros(1), numpy.zeros(1)
     channels, rate = struct.unpack_from("<HI", content, 22)
     start = content.find(b"data") + 8
     samples = numpy.frombuffer(content[start : len(content) - (len(content) - start) % 2], dtype="<i2")
     mono = samples[::channels].astype(float)[-int(rate * last_seconds) :]
     if len(mono) < rate // 4:
-        return 0.0, 0.0
+        return numpy.zeros(1), numpy.zeros(1)
     spectrum = numpy.abs(numpy.fft.rfft(mono * numpy.hanning(len(mono)))) ** 2
     spectrum[:5] = 0
-    total = float(spectrum.sum())
-    if total == 0:
-        return 0.0, 0.0
-    frequencies = numpy.fft.rfftfreq(len(mono), 1 / rate)
-    peak = float(frequencies[int(spectrum.argmax())])
-    near = numpy.abs(frequencies - peak) <= 0.05 * peak
-    return peak, float(spectrum[near].sum()) / total
+    return spectrum, numpy.fft.rfftfreq(len(mono), 1 / rate)

@@ -85,3 +85,15 @@ def test_an_action_that_fails_is_logged_and_holds_up_no_other() -> None:
         globalLogPublisher.removeObserver(observe)  # type: ignore[arg-type]
     assert met == ["next"]
     assert seen
+
+
+def test_what_is_in_no_hurry_is_done_together_and_never_early() -> None:
+    clock = Clock()
+    deadlines = Deadlines(clock)
+    met: list[float] = []
+    for when in (1.01, 1.1, 1.2, 1.25):
+        deadlines.not_before(when, lambda: met.append(clock.seconds()))
+    clock.advance(1.2)
+    assert not met
+    clock.advance(0.05)
+    assert met == [1.25] * 4

@@ -25,6 +25,16 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("call_back", sa.JSON(), nullable=True))
         batch_op.add_column(sa.Column("wrap_up_code", sa.String(), nullable=True))
         batch_op.add_column(sa.Column("wrap_up_note", sa.Text(), nullable=True))
+    with op.batch_alter_table("customer", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("language", sa.String(length=20), nullable=True))
+    with op.batch_alter_table("event", schema=None) as batch_op:
+        batch_op.create_index(
+            "event_by_agent",
+            ["agent_id", "seq"],
+            unique=False,
+            sqlite_where=sa.text("kind LIKE 'agent.%'"),
+            postgresql_where=sa.text("kind LIKE 'agent.%'"),
+        )
     with op.batch_alter_table("contact_skill", schema=None) as batch_op:
         batch_op.add_column(sa.Column("level", sa.Integer(), nullable=False, server_default="1"))
     # The defaults are for what is stored already: whoever writes a new row says what is in it.
@@ -132,6 +142,8 @@ def downgrade() -> None:
     with op.batch_alter_table("voicemail", schema=None) as batch_op:
         batch_op.drop_index("voicemail_to_do")
         batch_op.drop_index(batch_op.f("ix_voicemail_contact_id"))
+    with op.batch_alter_table("event", schema=None) as batch_op:
+        batch_op.drop_index("event_by_agent")
     for table in ("voicemail", "wrap_up_code", "rule_version"):
         op.drop_table(table)
     for table, columns in {
@@ -142,6 +154,7 @@ def downgrade() -> None:
         ),
         "agent_state": ("why", "missed", "taken", "offered_at"),
         "agent": ("supervisor",),
+        "customer": ("language",),
     }.items():
         with op.batch_alter_table(table, schema=None) as batch_op:
             for column in columns:

@@ -76,7 +76,7 @@
     if (form.dataset.busy) return;
     form.dataset.busy = "yes";
     try {
-      const answer = await fetch(form.action, {
+      const answer = await fetch(button?.hasAttribute("formaction") ? button.formAction : form.action, {
         method: "POST",
         body,
         headers: { Accept: "application/json", "X-CSRF-Token": csrf },
@@ -159,10 +159,22 @@
         const old = known.querySelector(`[data-part=${part.dataset.part}]`);
         if (!old) { known.append(part); continue; }
         if (part.dataset.part === "log") { addLines(old, [...part.children]); continue; }
+        // What is being looked for or written down there stays, while it is still about the same.
+        if (part.dataset.keep !== undefined && part.dataset.keep === old.dataset.keep) continue;
         if (part.dataset.part === "compose" && Boolean(old.querySelector("form")) === Boolean(part.querySelector("form"))) continue;
         old.replaceWith(part);
       }
     }
+  };
+
+  // A message that is being listened to is not cut off by the next one that comes.
+  const mergeMessages = (fresh) => {
+    const panel = document.getElementById("panel-messages");
+    for (const item of fresh.querySelectorAll("[data-message-left]")) {
+      const known = panel.querySelector(`[data-message-left="${CSS.escape(item.dataset.messageLeft)}"]`);
+      if (known) item.replaceWith(known);
+    }
+    panel.replaceChildren(fresh);
   };
 
   const showTitle = () => {
@@ -173,6 +185,7 @@
   const onPanel = ({ name, html }) => keepingFocus(() => {
     const fresh = parsed(html);
     if (name === "contacts") mergeContacts(fresh);
+    else if (name === "messages") mergeMessages(fresh);
     else document.getElementById(`panel-${name}`)?.replaceChildren(fresh);
     showTimes(document);
     showTitle();

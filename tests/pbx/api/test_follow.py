@@ -159,6 +159,17 @@ async def test_a_quiet_stream_beats(rig: Rig, clock: Clock) -> None:
         assert stream.text.count(": still here") == beats
 
 
+async def test_how_long_it_may_yet_take_is_told_anew_with_a_beat_and_only_when_it_has_changed(
+    rig: Rig, clock: Clock
+) -> None:
+    stream = await rig.maria.follow(LIVE)
+    for waits, told in ((240.0, [240.0]), (180.0, [240.0, 180.0]), (None, [240.0, 180.0, None])):
+        rig.desk.waits = waits
+        clock.advance(HEARTBEAT_S)
+        await settle()
+        assert [event.data["expected_wait_s"] for event in stream.events("state")] == told
+
+
 async def test_nothing_is_left_behind_and_nothing_logged_when_the_client_goes(
     rig: Rig, clock: Clock, capfd: pytest.CaptureFixture[str]
 ) -> None:

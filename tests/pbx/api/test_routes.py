@@ -110,6 +110,10 @@ async def test_ending_and_feedback(rig: Rig) -> None:
         ("POST", "/api/contacts/c_1/messages"),
         ("POST", "/api/contacts/c_1/composing"),
         ("POST", "/api/contacts/c_1/seen"),
+        ("POST", "/api/contacts/c_1/channel"),
+        ("POST", "/api/contacts/c_1/call-back"),
+        ("POST", "/api/contacts/c_1/call-back/refuse"),
+        ("POST", "/api/contacts/c_1/call-back/cancel"),
         ("POST", "/api/contacts/c_1/end"),
         ("POST", "/api/contacts/c_1/feedback"),
         ("POST", "/api/sip-credentials"),
@@ -129,6 +133,10 @@ async def test_a_stranger_is_told_to_log_in(rig: Rig, method: str, path: str) ->
         "/api/contacts/c_1/messages",
         "/api/contacts/c_1/composing",
         "/api/contacts/c_1/seen",
+        "/api/contacts/c_1/channel",
+        "/api/contacts/c_1/call-back",
+        "/api/contacts/c_1/call-back/refuse",
+        "/api/contacts/c_1/call-back/cancel",
         "/api/contacts/c_1/end",
         "/api/sip-credentials",
     ],
@@ -142,6 +150,7 @@ async def test_nothing_is_done_without_the_csrf_token(rig: Rig, path: str, csrf:
     assert rig.desk.ended_by == []
     assert not rig.desk.said["c_1"]
     assert rig.desk.signs == []
+    assert rig.desk.moved == []
     assert not rig.credentials._known
 
 
@@ -170,7 +179,53 @@ async def test_signs_of_writing_and_reading_are_taken_in_measure(rig: Rig) -> No
     assert (await rig.maria.post("/api/contacts/c_1/messages", {"key": "k", "text": "t"})).status == 201
 
 
-@pytest.mark.parametrize("rest", ["", "/live", "/messages", "/composing", "/seen", "/end", "/feedback"])
+MOVES = ["/channel", "/call-back", "/call-back/refuse", "/call-back/cancel"]
+
+
+async def test_a_call_back_is_asked_for_refused_and_cancelled(rig: Rig) -> None:
+    rig.desk.make("c_1", channel="voice")
+    path = "/api/contacts/c_1/call-back"
+    for body in ({}, {"way": "phone"}, {"number": "+15550100001"}):
+        reply = await rig.maria.post(path, body)
+        assert (reply.status, reply.json()["id"]) == (200, "c_1")
+    for rest in ("refuse", "cancel"):
+        assert (await rig.maria.post(f"{path}/{rest}")).status == 200
+    assert rig.desk.moved == [
+        ("call-back", "c_1", "app", ""),
+        ("call-back", "c_1", "phone", ""),
+        ("call-back", "c_1", "phone", "+15550100001"),
+        ("refuse", "c_1"),
+        ("cancel", "c_1"),
+    ]
+
+
+@pytest.mark.parametrize("body", [{"way": "pigeon"}, {"way": 1}, {"number": 7}, {"number": "+1" * 300}])
+async def test_a_call_back_by_no_way_is_refused(rig: Rig, body: Any) -> None:
+    rig.desk.make("c_1", channel="voice")
+    assert (await rig.maria.post("/api/contacts/c_1/call-back", body)).status in (400, 413, 422)
+    assert rig.desk.moved == []
+
+
+async def test_a_waiting_contact_goes_on_in_another_channel(rig: Rig) -> None:
+    contact = rig.desk.make("c_1", channel="voice")
+    reply = await rig.maria.post("/api/contacts/c_1/channel", {"channel": "chat"})
+    assert (reply.status, rig.desk.moved) == (200, [("channel", "c_1", "chat")])
+    assert (await rig.maria.post("/api/contacts/c_1/channel", {"channel": "fax"})).status == 422
+    rig.desk.connect(contact, "ana")
+    reply = await rig.maria.post("/api/contacts/c_1/channel", {"channel": "chat"})
+    assert (reply.status, reply.json()) == (409, {"error": "Somebody is with you."})
+
+
+async def test_moving_to_and_fro_has_its_measure(clock: Clock, now: Callable[[], float]) -> None:
+    rig = Rig(clock, now, Limits(moves=(2, 0.1)))
+    rig.desk.make("c_1", channel="voice")
+    for expected in (200, 200, 429):
+        assert (await rig.maria.post("/api/contacts/c_1/channel", {"channel": "chat"})).status == expected
+
+
+@pytest.mark.parametrize(
+    "rest", ["", "/live", "/messages", "/composing", "/seen", *MOVES, "/end", "/feedback"]
+)
 async def test_somebody_elses_contact_looks_like_none_at_all(rig: Rig, rest: str) -> None:
     rig.desk.make("c_1", "maria")
     value = {"key": "k", "text": "t", "helped": True}
@@ -182,6 +237,7 @@ async def test_somebody_elses_contact_looks_like_none_at_all(rig: Rig, rest: str
     assert theirs.status == missing.status == 404
     assert theirs.body == missing.body
     assert rig.desk.ended_by == []
+    assert rig.desk.moved == []
     assert not rig.desk.said["c_1"]
 
 

@@ -23,12 +23,14 @@ from pbx.api.desk import AgentDesk, CustomerDesk
 from pbx.api.event_stream import HEARTBEAT_S
 from pbx.api.site import WarmlineSite, build_root
 from pbx.front_desk import Context, FrontDesk
+from pbx.pages.actions import PageActions
 from pbx.pages.panels import SoftphoneSetup
 from pbx.pages.routes import AgentPages
 from pbx.skills import Need
 from tests.conftest import run
-from tests.pbx.agents import People
+from tests.pbx.agents import ForgetfulStore, People
 from tests.pbx.desk import AT, FakeDesk
+from tests.pbx.page_actions import FakeActions, FakeMessages
 from tests.pbx.web import Browser, CookieLogins, Reply, Stream, settle
 
 JSON = "application/json"
@@ -40,6 +42,10 @@ class Rig:
         self.people = People(clock, now)
         self.desk = FakeDesk()
         self.logins = CookieLogins()
+        self.actions = FakeActions(
+            ForgetfulStore(), self.people.states, self.people.roster, self.people.events
+        )
+        self.messages = FakeMessages()
         self.pages = AgentPages(
             desk=self.desk,
             logins=self.logins,  # type: ignore[arg-type]
@@ -50,6 +56,7 @@ class Rig:
             clock=clock,
             now=now,
             setup=SoftphoneSetup("help.example", "192.0.2.1:5060", ("UDP", "TCP")),
+            actions=PageActions(self.actions, self.messages, self.people.events, contact_of=self.desk.get),
         )
         root = build_root(api=Resource(), pages=self.pages.resource(), portal=Resource(), sip=None)
         self.site = WarmlineSite(root, clock, access_log=lambda line: None)
@@ -443,9 +450,9 @@ async def test_the_context_stays_open_during_wrap_up_and_no_longer(rig: Rig) -> 
     contact = rig.desk.make("c_1")
     await states.reserve("ana", "c_1", channel="chat", lease_s=60)
     rig.desk.connect(contact, "ana")
-    await states.accepted("ana", "c_1")
+    states.accepted("ana", "c_1")
     rig.desk.finish(contact)
-    await states.release("ana", "c_1", wrap_up_s=10)
+    states.release("ana", "c_1", wrap_up_s=10)
     rig.people.events.write("contact.ended", contact="c_1", agent="ana")
     assert rig.state("ana") is AgentState.WRAP_UP
     assert (await rig.ana.get("/context/c_1")).status == 200
@@ -474,7 +481,9 @@ async def test_the_page_follows_state_phones_contacts_and_lines(rig: Rig) -> Non
     await rig.people.hire()
     stream = await rig.ana.follow("/agent/live")
     assert stream.status == 200
-    assert {event.data["name"] for event in stream.events("panel")} == {"state", "contacts", "devices"}
+    assert {event.data["name"] for event in stream.events("panel")} == {
+        *("state", "contacts", "messages", "devices"),
+    }
     rig.people.register("ana")
     await changes(rig)
     assert "Registered" in panels(stream, "devices")[-1]

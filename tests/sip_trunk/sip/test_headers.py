@@ -247,3 +247,23 @@ def test_no_text_raises_anything_else(text: str) -> None:
             read(text)
         except BadMessage:
             continue
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(("add", "prepend", "set", "replace_first", "remove_first", "remove")),
+            st.sampled_from(("Via", "v", "To", "Contact", "Content-Length", "X-Odd")),
+            st.sampled_from(("one", " two ", "three, four", "")),
+        ),
+        max_size=12,
+    )
+)
+def test_what_was_read_once_is_never_older_than_its_line(changes: list[tuple[str, str, str]]) -> None:
+    headers = Headers([("Via", "a, b"), ("To", "c")])
+    for change, name, value in changes:
+        if change in ("remove", "remove_first"):
+            getattr(headers, change)(name)
+        elif change != "replace_first" or name in headers:
+            getattr(headers, change)(name, value)
+        assert headers.firsts() == Headers.from_lines(headers.keys, headers.lines).firsts()

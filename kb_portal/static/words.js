@@ -1,0 +1,75 @@
+// What the Help dock says about a contact, in words. Pure: a contact as the server tells it goes in, a sentence comes out.
+
+export const firstName = (contact) => contact?.agent?.name?.split(" ")[0] ?? "Agent";
+
+export function ringsHere(contact) {
+  const back = contact.call_back;
+  return Boolean(back?.calling && back.way === "app" && contact.state !== "connected" && contact.state !== "ended");
+}
+
+export function describe(contact) {
+  const { state, channel, position, call_back: back, by_phone: byPhone } = contact;
+  if (state === "connected") {
+    if (channel === "chat") return `You are writing with ${firstName(contact)}.`;
+    return `You are talking with ${firstName(contact)}${byPhone ? " on your telephone" : ""}.`;
+  }
+  if (back) return describeCallBack(back);
+  if (state === "ringing") return "Ringing someone who can help…";
+  if (!position || position <= 1) return "You are next. Looking for the right person…";
+  return `You are number ${position} in line.`;
+}
+
+function describeCallBack(back) {
+  const where = back.way === "phone" ? `on ${back.number}` : "in this page";
+  if (back.calling) return back.way === "phone" ? `We are calling you ${where} now.` : "This is your call back.";
+  if (back.again_at) return `We will call you again ${where} at ${clock(back.again_at)}.`;
+  return `We will call you back ${where}.`;
+}
+
+// How long it may take, and for whoever is called back the place in line too. "" where there is nothing to say.
+export function expectation(contact) {
+  const { state, position, expected_wait_s: wait, call_back: back } = contact;
+  if (state !== "waiting" || back?.again_at) return "";
+  const place = back && position ? (position === 1 ? "You are next in line. " : `You are number ${position} in line. `) : "";
+  return place + howLong(wait);
+}
+
+function howLong(seconds) {
+  if (seconds === null || seconds === undefined) return "We cannot say yet how long it will take.";
+  if (seconds < 60) return "Less than a minute, probably.";
+  if (seconds > 3600) return "More than an hour, probably.";
+  const minutes = Math.ceil(seconds / 60);
+  return minutes === 1 ? "About a minute." : `About ${minutes} minutes.`;
+}
+
+function clock(epoch) {
+  return new Date(epoch * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+// What the button in the corner says while the sheet is closed and the customer reads on.
+export function corner(contact) {
+  if (ringsHere(contact)) return "Answer your call back";
+  const back = contact.call_back;
+  if (back && contact.state !== "connected") return back.calling ? "We are calling you" : "We will call you back";
+  return "";
+}
+
+export function farewell(contact) {
+  const disposition = String(contact.disposition ?? "");
+  const what = contact.channel === "chat" ? "chat" : "call";
+  const name = firstName(contact);
+  if (disposition === "call_back_failed") return "We called three times and could not reach you. Please ask again when it suits you.";
+  // They were passed on to somebody outside, who has no name here.
+  if (!contact.agent && contact.connected_at) return `The ${what} has ended.`;
+  if (disposition === "customer_gave_up" || (disposition === "customer" && !contact.agent)) return "You left the queue.";
+  if (disposition === "logged_out") return "You have been logged out. Log in again to go on.";
+  if (disposition === "no_agent") return "Nobody could be reached. We are sorry: please try again a little later.";
+  if (disposition === "voicemail") return "Thank you. Your message has reached us.";
+  if (disposition === "server_stopped") return "The help desk has closed for a moment. Please try again in a minute.";
+  if (disposition === "idle") return "Nobody had written for a while, so the chat has ended.";
+  if (!contact.agent) return "Your request has ended before anybody was found. Please try again.";
+  if (disposition === "customer" || disposition === "customer_hung_up") return `You ended the ${what} with ${name}.`;
+  if (disposition === "agent_hung_up") return `${name} ended the ${what}.`;
+  if (/lost|failed|died/.test(disposition)) return `The ${what} with ${name} was lost. Please ask for help again.`;
+  return `The ${what} with ${name} has ended.`;
+}

@@ -1,0 +1,232 @@
+"""What an agent does with a contact from the page, and what the page says of it; and the messages callers have left.
+
+The routes are in routes.py. Who may do what is for `AgentActions` and `Voicemails` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from agent_presence.roster import Agent
+from config.errors import TheirError
+from config.events import Event, EventLog
+from pbx.agent_desk import Candidate, Control
+from pbx.contact import Channel, Contact, State
+from pbx.pages import words
+from pbx.store import Voicemail, WrapUpCode
+from pbx.wrap_up import LONGEST_NOTE
+
+MOST_MESSAGES = 20
+_MESSAGE_NEWS = ("contact.voicemail_left", "contact.voicemail_done")
+
+
+class Actions(Protocol):
+    """`pbx.agent_desk.AgentActions`, seen from the page."""
+
+    def control(self, contact: Contact) -> Control: ...
+    def asked_about(self, agent_id: str) -> list[Contact]: ...
+    def candidates(self, agent_id: str, contact_id: str, text: str) -> list[Candidate]: ...
+    def codes(self, contact: Contact) -> Sequence[WrapUpCode]: ...
+    def needed_skills(self) -> list[str]: ...
+    def writing_up(self, agent_id: str) -> str | None: ...
+    async def hold(self, agent_id: str, contact_id: str) -> None: ...
+    async def unhold(self, agent_id: str, contact_id: str) -> None: ...
+    async def transfer(self, agent_id: str, contact_id: str, to: str) -> None: ...
+    async def call_off(self, agent_id: str, contact_id: str) -> None: ...
+    async def consult(self, agent_id: str, contact_id: str, to: str) -> None: ...
+    async def complete(self, agent_id: str, contact_id: str) -> None: ...
+    async def confer(self, agent_id: str, contact_id: str) -> None: ...
+    async def wrap_up(
+        self, agent_id: str, contact: Contact, code: str, note: str | None, needed_skill: str | None
+    ) -> None: ...
+
+
+class Messages(Protocol):
+    """`pbx.voicemail.Voicemails`, seen from the page."""
+
+    async def to_do(self, agent: Agent) -> list[Voicemail]: ...
+    async def audio(self, agent: Agent, voicemail_id: str) -> Path: ...
+    async def done(self, agent: Agent, voicemail_id: str) -> None: ...
+
+
+class PageActions:
+    """`contact_of` finds any contact by its id, ended ones too."""
+
+    def __init__(
+        self,
+        actions: Actions,
+        messages: Messages,
+        events: EventLog,
+        *,
+        contact_of: Callable[[str], Any],
+    ) -> None:
+        self._actions = actions
+        self._messages = messages
+        self._contact_of = contact_of
+        self._shelf: dict[str, list[dict[str, Any]]] = {}  # by agent, the messages shown, until there is news
+        events.subscribe(self._event_written)
+
+    # What is done
+
+    async def do(self, agent: Agent, contact_id: str, what: str, fields: Mapping[str, str]) -> None:
+        """One press of a button. TheirError as `AgentActions` says, 404 for a button there is not."""
+        match what:
+            case "hold":
+                await self._actions.hold(agent.id, contact_id)
+            case "unhold":
+                await self._actions.unhold(agent.id, contact_id)
+            case "transfer":
+                await self._actions.transfer(agent.id, contact_id, fields.get("to", ""))
+            case "consult":
+                await self._actions.consult(agent.id, contact_id, fields.get("to", ""))
+            case "complete":
+                await self._actions.complete(agent.id, contact_id)
+            case "confer":
+                await self._actions.confer(agent.id, contact_id)
+            case "call-off":
+                await self._actions.call_off(agent.id, contact_id)
+            case "wrap-up":
+                contact = await self._contact_of(contact_id)
+                if contact is None:
+                    raise TheirError("You have no such contact.", 404)
+                await self._actions.wrap_up(
+                    agent.id, contact, fields.get("code", ""), fields.get("note"), fields.get("needed")
+                )
+            case _:
+                raise TheirError("There is no such thing to do.", 404)
+
+    def candidates(self, agent: Agent, contact_id: str, text: str) -> list[dict[str, Any]]:
+        """Whom the contact may go to, as actions.js shows them."""
+        return [
+            {
+                "to": each.to,
+                "name": each.name,
+                "note": each.note,
+                "free": each.free,
+                "ask": _can_be_asked(each),
+            }
+            for each in self._actions.candidates(agent.id, contact_id, text)
+        ]
+
+    # What the page says
+
+    async def others(self, agent: Agent) -> list[Contact]:
+        """Contacts that are not the agent's, and concern them: asked about by a colleague, or being written up."""
+        found = self._actions.asked_about(agent.id)
+        last = self._actions.writing_up(agent.id)
+        if last is not None:
+            written_up = await self._contact_of(last)
+            if written_up is not None and all(each.id != last for each in found):
+                found.append(written_up)
+        return found
+
+    def panel(self, agent: Agent, contact: Contact, giver: str | None) -> dict[str, Any]:
+        """What a contact's card says of what can be done; `giver` is the name of the agent who has it."""
+        mine = contact.agent_id == agent.id and contact.state is State.CONNECTED
+        writing_up = self._actions.writing_up(agent.id) == contact.id
+        control = self._actions.control(contact) if mine else Control()
+        chat = contact.channel is Channel.CHAT
+        said: dict[str, Any] = {
+            "stage": control.stage,
+            "held": control.held,
+            "notice": control.notice,
+            "situation": _situation(contact, control),
+            "can_hold": mine and not chat and not control.stage,
+            "can_pass_on": mine and not control.stage,
+            "can_ask": not chat,
+            "other": control.other,
+            "wrap_up": self._wrap_up(contact, writing_up) if mine or writing_up else None,
+        }
+        if control.stage and not chat:
+            # It would end for the customer too: to whom they are left is said first.
+            said["can_end"] = False
+        if control.held and not control.stage:
+            said["state_word"] = "on hold; with you"
+        if not mine and contact.open and contact.agent_id != agent.id:
+            said |= {"can_end": False, "can_write": False, "state": "other"}
+            if writing_up:
+                said |= {"state_word": "passed on; with you before", "hint": "", "since_words": ""}
+            else:
+                who = giver or "A colleague"
+                said |= {"state_word": f"with {who}", "hint": f"{who} is asking you about this one."}
+        return said
+
+    def _wrap_up(self, contact: Contact, writing_up: bool) -> dict[str, Any]:
+        return {
+            "open": writing_up,
+            "codes": [
+                {"code": each.code, "words": each.words, "wrong": each.wrong_skill}
+                for each in self._actions.codes(contact)
+            ],
+            "skills": [
+                {"skill": skill, "words": words.skill(skill)} for skill in self._actions.needed_skills()
+            ],
+            "chosen": contact.wrap_up_code or "",
+            "note": contact.wrap_up_note or "",
+            "longest": LONGEST_NOTE,
+        }
+
+    # Messages left
+
+    async def messages(self, agent: Agent) -> list[dict[str, Any]]:
+        """The oldest messages nobody has dealt with, as the page shows them."""
+        shown = self._shelf.get(agent.id)
+        if shown is None:
+            rows = await self._messages.to_do(agent)
+            shown = [await self._message(row) for row in rows[:MOST_MESSAGES]]
+            self._shelf[agent.id] = shown
+        return shown
+
+    async def _message(self, row: Voicemail) -> dict[str, Any]:
+        contact = await self._contact_of(row.contact_id)
+        facts = contact.facts if contact is not None else None
+        about = " · ".join(
+            part for part in (facts.product_name or facts.provider_name, facts.article_title) if part
+        ) if facts is not None else ""  # fmt: skip
+        number = facts.number if facts is not None else ""
+        caller = facts.caller if facts is not None else "Unknown caller"
+        return {
+            "id": row.id,
+            "caller": caller,
+            "number": number if number != caller else "",
+            "about": about or "No product",
+            "at": words.iso(row.left_at),
+            "day": words.date(row.left_at),
+            "time": words.clock_time(row.left_at),
+            "seconds": words.length(row.seconds or 0.0),
+        }
+
+    async def audio(self, agent: Agent, voicemail_id: str) -> Path:
+        return await self._messages.audio(agent, voicemail_id)
+
+    async def done(self, agent: Agent, voicemail_id: str) -> None:
+        await self._messages.done(agent, voicemail_id)
+
+    def _event_written(self, event: Event) -> None:
+        if event.kind in _MESSAGE_NEWS:
+            self._shelf.clear()
+
+
+def _can_be_asked(candidate: Candidate) -> bool:
+    return candidate.to.startswith(("agent:", "number:"))
+
+
+def _situation(contact: Contact, control: Control) -> str:
+    caller, other = contact.facts.caller, control.other
+    match control.stage:
+        case "ringing":
+            return f"Ringing {other}. {caller} hears music."
+        case "talking":
+            return f"You are talking with {other}. {caller} hears music."
+        case "conferred":
+            return f"You, {caller} and {other} hear each other."
+        case "transferring" if not other:
+            return "Your phone is passing them on."
+        case "transferring" if contact.channel is Channel.CHAT:
+            return f"Ringing {other}. The chat stays with you until they answer."
+        case "transferring":
+            return f"Ringing {other}, who is to take over. {caller} hears music."
+        case _:
+            return ""

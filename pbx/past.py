@@ -1,0 +1,172 @@
+"""What the event log must be asked for to tell why: of a moment, never of a whole day.
+
+For each offer: the contact's own events, those of the contacts that stood before it then, and of each agent the latest
+news before the moment. Each is found by an index, so that the answer costs as much on a log of years as on a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from agent_presence.roster import Roster
+from agent_presence.store import agent_table
+from config.database import Database
+from config.errors import TheirError
+from config.events import Event, event_table
+from config.queue_settings import Strategy
+from pbx.contact import Contact, State
+from pbx.past_floor import CONTACT_KINDS, FLOOR_KINDS, STATE_KINDS, floor_before
+from pbx.router import FreeAgent
+from pbx.store import PbxStore, contact_table
+from pbx.why import Choice, Known, judge, outcome_after, strategies_of
+
+MOST_EVENTS_OF_A_CONTACT = 5000
+MOST_BEFORE = 2000
+"""Contacts that stood before one in the queue, as far as they are looked at: the nearest ones."""
+LONGEST_WAIT_S = 86400.0
+_CHUNK = 500
+# Said in the words of the index by agent, which holds these events alone.
+_OF_AGENTS = event_table.c.kind.like(sa.literal_column("'agent.%'"))
+
+
+class Past:
+    """Reads only. `strategies` are those now set, for queues of which an event does not tell."""
+
+    def __init__(
+        self, database: Database, store: PbxStore, roster: Roster, strategies: Mapping[str, Strategy]
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._roster = roster
+        self._strategies = strategies
+
+    async def contact(self, contact_id: str) -> Contact:
+        """TheirError 404 for one that never was."""
+        contact = await self._store.contact(contact_id)
+        if contact is None:
+            raise TheirError(f"There is no contact {contact_id}.", 404)
+        return contact
+
+    async def why(self, contact: Contact, now: float) -> list[Choice]:
+        """Each offer of the contact, and, if it waits, how things stand `now` (epoch seconds)."""
+        own = await self.events(event_table.c.contact_id == contact.id, limit=MOST_EVENTS_OF_A_CONTACT)
+        reserved = [event for event in own if event.kind == "contact.reserved" and event.agent is not None]
+        waits = contact.state is State.WAITING
+        if not reserved and not waits:
+            return []
+        others = await self._others(contact, until=now if waits else reserved[-1].at)
+        roster = known_agents(self._roster, now)
+        found: list[Choice] = []
+        for event in reserved:
+            seq, at = await self._chosen_at(event)
+            floor = floor_before(_in_order(own, others, await self.agents(seq)), seq)
+            strategies = strategies_of(event, self._strategies)
+            outcome = outcome_after(own, event)
+            found.append(judge(floor, contact.id, at, strategies, roster, event.agent, outcome))
+        if waits:
+            events = _in_order(own, others, await self.agents(None))
+            standing = floor_before(events, events[-1].seq + 1 if events else 0)
+            if contact.id in standing.waiting:
+                found.append(judge(standing, contact.id, now, self._strategies, roster, None, "waiting"))
+        return found
+
+    async def _chosen_at(self, reserved: Event) -> tuple[int, float]:
+        """The number and time of the event with which the agent left the floor for it."""
+        left = await self.events(
+            event_table.c.agent_id == reserved.agent,
+            _OF_AGENTS,
+            event_table.c.seq < reserved.seq,
+            event_table.c.kind == "agent.taken_off",
+            limit=1,
+            latest=True,
+        )
+        if left and left[0].facts.get("chosen_for") == reserved.contact:
+            return left[0].seq, left[0].at
+        return reserved.seq, reserved.at
+
+    async def agents(self, before: int | None) -> list[Event]:
+        """Of every agent the latest news of each kind before that number."""
+        agent = agent_table.c.id
+
+        def latest(*kinds: str) -> Any:
+            which = [event_table.c.agent_id == agent, _OF_AGENTS, event_table.c.kind.in_(kinds)]
+            if before is not None:
+                which.append(event_table.c.seq < before)
+            return (
+                sa.select(event_table.c.seq)
+                .where(*which)
+                .order_by(event_table.c.seq.desc())
+                .limit(1)
+                .correlate(agent_table)
+                .scalar_subquery()
+            )
+
+        columns = [
+            latest(kind).label(f"of_{place}") for place, kind in enumerate(sorted(FLOOR_KINDS | STATE_KINDS))
+        ]
+        rows = await self._database.read(sa.select(*columns).select_from(agent_table))
+        numbers = sorted({number for row in rows for number in row if number is not None})
+        found: list[Event] = []
+        for start in range(0, len(numbers), _CHUNK):
+            found += await self.events(event_table.c.seq.in_(numbers[start : start + _CHUNK]), limit=None)
+        return found
+
+    async def _others(self, contact: Contact, until: float) -> list[Event]:
+        """The events of contacts that may have stood before this one, up to that moment."""
+        table = contact_table.c
+        rows = await self._database.read(
+            sa.select(table.id)
+            .where(
+                table.asked_at.between(contact.facts.asked_at - LONGEST_WAIT_S, until),
+                sa.or_(table.ended_at.is_(None), table.ended_at >= contact.facts.asked_at),
+                table.id != contact.id,
+            )
+            .order_by(table.asked_at.desc())
+            .limit(MOST_BEFORE)
+        )
+        ids = [row.id for row in rows]
+        found: list[Event] = []
+        for start in range(0, len(ids), _CHUNK):
+            found += await self.events(
+                event_table.c.contact_id.in_(ids[start : start + _CHUNK]),
+                event_table.c.kind.in_(CONTACT_KINDS),
+                limit=None,
+            )
+        return sorted(found, key=lambda event: event.seq)
+
+    async def events(
+        self, *which: sa.ColumnElement[bool], limit: int | None, latest: bool = False
+    ) -> list[Event]:
+        """Events in the order of the log, or with `latest` the other way round."""
+        order = event_table.c.seq.desc() if latest else event_table.c.seq
+        rows = await self._database.read(event_table.select().where(*which).order_by(order).limit(limit))
+        return [
+            Event(row.seq, row.at, row.kind, row.contact_id, row.visit_id, row.agent_id, row.facts)
+            for row in rows
+        ]
+
+
+def known_agents(roster: Roster, now: float) -> dict[str, Known]:
+    """What the roster says of everybody."""
+    return {
+        agent.id: Known(
+            agent.name,
+            FreeAgent(
+                agent_id=agent.id,
+                levels=dict(agent.skills),
+                providers=frozenset(agent.provider_ids),
+                channels=frozenset(),
+                languages=frozenset(agent.languages),
+                idle_since=now,
+                standby=agent.standby,
+            ),
+        )
+        for agent in roster.agents()
+    }
+
+
+def _in_order(*selections: Sequence[Event]) -> list[Event]:
+    return sorted((event for selection in selections for event in selection), key=lambda event: event.seq)
