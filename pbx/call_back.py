@@ -10,6 +10,7 @@ page, which then INVITEs the contact's address as it would have done at first, o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from secrets import token_hex
@@ -278,7 +279,7 @@ class CallBacks:
             return self._calling.decide(contact.id, Ending.ANSWERED)
         # They are back by themselves, in a page that was loaded again, say: then they wait on the line.
         self.forget(contact)
-        self._store.moved(contact)
+        self._store.moved(contact).add_done_callback(_look)
         self._events.write("contact.call_back_cancelled", contact=contact.id)
         return False
 
@@ -350,7 +351,7 @@ class CallBacks:
         if failed:
             self._contacts.end(contact, Disposition.CALL_BACK_FAILED, attempts=call_back.attempts)
             return
-        self._store.moved(contact)
+        self._store.moved(contact).add_done_callback(_look)
         if ending is Ending.STOPPED:
             self._contacts.set_routable(contact, False)
         else:
@@ -390,6 +391,11 @@ class CallBacks:
         timer = self._timers.pop(contact.id, None)
         if timer is not None and timer.active():
             timer.cancel()
+
+
+def _look(written: asyncio.Future[None]) -> None:
+    if not written.cancelled() and (error := written.exception()) is not None:
+        log.error("What became of a call back was not stored: {error}", error=error)
 
 
 def masked(number: str) -> str:

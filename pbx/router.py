@@ -27,7 +27,8 @@ _LONGEST_IDLE: Mapping[str, Strategy] = MappingProxyType({})
 
 # So many agents who have just come are looked at one by one; for more it is quicker to look at all lines.
 FEW = 32
-NEVER: Order = (math.inf, "")
+
+NEVER: Order = (math.inf, "")  # after every contact
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +120,8 @@ class Floor:
         self.queue = Queue()
         self.free = FreeAgents(strategies.values())
         # Whatever pair is possible, its contact's line or its agent is among these.
-        self._lines: list[
-            tuple[Order, int, Line]
-        ] = []  # a heap; what a line is no longer noted for is out of date
-        self._agents: dict[str, None] = {}
+        self._lines: list[tuple[Order, int, Line]] = []  # a heap, of some that are noted no longer too
+        self._agents: dict[str, None] = {}  # in the order they came
         self._number = count()
 
     def __contains__(self, contact_id: str) -> bool:

@@ -18,17 +18,25 @@ def _searches(**words: str) -> tuple[Rule, ...]:
 
 
 RULES: Mapping[str, tuple[Rule, ...]] = {
-    "thermea": _searches(
-        boiler_hydraulics="pressure leak radiator filling noise pump",
-        wifi_pairing="wifi wlan pairing receiver app",
-        billing="invoice bill payment price contract",
-        smart_home="schedule routine automation",
+    "thermea": (
+        *_searches(
+            boiler_hydraulics="pressure leak radiator filling noise pump",
+            wifi_pairing="wifi wlan pairing receiver app",
+            billing="invoice bill payment price contract",
+            smart_home="schedule routine automation",
+        ),
+        # Low pressure, and no flame: not for whoever has only just begun.
+        Rule("error", "E119", "boiler-hydraulics", level=3),
+        Rule("error", "E133", "heating", level=3),
     ),
-    "lumio": _searches(
-        wifi_pairing="wifi wlan pairing router offline connect",
-        video_diagnosis="picture video dark blurry stutters night",
-        billing="plan subscription cancel invoice payment",
-        smart_home="routine automation lights hub",
+    "lumio": (
+        *_searches(
+            wifi_pairing="wifi wlan pairing router offline connect",
+            video_diagnosis="picture video dark blurry stutters night",
+            billing="plan subscription cancel invoice payment",
+            smart_home="routine automation lights hub",
+        ),
+        Rule("error", "W-20", "wifi-pairing", level=2),
     ),
 }
 

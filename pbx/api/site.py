@@ -54,8 +54,8 @@ class Root(Resource):
             request.setHeader(name, value)
         if self._hsts and request.isSecure():  # RFC 6797 7.2: never over plain http
             request.setHeader(b"strict-transport-security", HSTS)
-        first = request.postpath[0] if request.postpath else b""
-        part = self._parts.get(b"/".join(request.postpath[:2])) or self._parts.get(first, self._otherwise)
+        path = request.postpath or [b""]
+        part = self._parts.get(b"/".join(path[:2])) or self._parts.get(path[0], self._otherwise)
         answer: bytes | int = getChildForRequest(part, request).render(request)
         return answer
 

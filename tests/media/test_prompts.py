@@ -134,5 +134,5 @@ def test_only_what_a_caller_may_hear_at_once_is_waited_for_and_the_rest_is_made_
 
 def test_prompts_that_cannot_be_made_say_why(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"no folder")
-    with pytest.raises(OurError, match=r"could not be made: .*file"):
+    with pytest.raises(OurError, match=r"(?s)could not be made: .*File exists"):
         Prompts(tmp_path / "file").make(["beep"])

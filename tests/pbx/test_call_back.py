@@ -106,7 +106,8 @@ async def test_it_is_stored_before_it_is_promised_and_not_promised_when_it_canno
         lost.set_exception(OurError("The disk is full."))
         return lost
 
-    centre.store.moved = broken  # type: ignore[method-assign]
+    store: Any = centre.store
+    store.moved = broken
     with pytest.raises(OurError):
         await centre.call_backs.ask(contact, "")
     assert (contact.call_back, contact.routable, caller.over) == (None, True, None)

@@ -31,6 +31,7 @@ def test_position_counts_those_who_need_the_same() -> None:
     )
     names = ("a", "b", "c", "d", "x", "nobody")
     assert [made.position(name) for name in names] == [1, 2, 3, 1, 1, None]
+    assert made.ahead("c") == {group("heat"): 2, group("heat:2"): 1, group("wifi"): 1}
     made.remove("a")
     assert made.position("c") == 2
 

@@ -165,6 +165,17 @@ def test_asking_again_without_taking_the_pair_gives_the_same_pair() -> None:
     assert choose(made, NOW) == choose(made, NOW) == choose(made, NOW + 5)
 
 
+def test_one_who_comes_with_an_earlier_place_while_a_pair_is_not_taken_yet_goes_first() -> None:
+    made = floor(agent("bo", "heat wifi"), waiting("b", "heat", at=4), waiting("a", "wifi", at=5))
+    found = choose(made, NOW)
+    assert isinstance(found, Pair)
+    assert found.contact_id == "b"
+    made.add(waiting("c", "wifi", at=3))
+    found = choose(made, NOW)
+    assert isinstance(found, Pair)
+    assert found.contact_id == "c"
+
+
 def test_facts_that_change_are_looked_at_anew() -> None:
     made = floor(agent("bo", "heat:1"), waiting("c", "heat:2"))
     assert isinstance(choose(made, NOW), Nobody)
@@ -188,20 +199,26 @@ class AnyFloor(RuleBasedStateMachine):
         self.now = NOW
         self.found: Pair | Nobody = Nobody(None)
 
-    @rule(free=free_agents)
-    def an_agent_comes_or_changes(self, free: FreeAgent) -> None:
-        self.floor.put(free)
-        self.agents[free.agent_id] = free
+    @rule(free=st.lists(free_agents, min_size=1, max_size=4), asked=st.booleans())
+    def agents_come_or_change(self, free: list[FreeAgent], asked: bool) -> None:
+        for each in free:
+            self.floor.put(each)
+            self.agents[each.agent_id] = each
+        if asked:
+            self.choose_is_asked()
 
     @rule(agent_id=st.sampled_from(AGENTS))
     def an_agent_leaves(self, agent_id: str) -> None:
         assert self.floor.take(agent_id) == self.agents.pop(agent_id, None)
 
-    @rule(contact=waitings)
-    def a_contact_comes_or_changes(self, contact: Waiting) -> None:
-        contact = at(self.now, contact)
-        self.floor.add(contact)
-        self.waitings[contact.contact_id] = contact
+    @rule(contacts=st.lists(waitings, min_size=1, max_size=4), asked=st.booleans())
+    def contacts_come_or_change(self, contacts: list[Waiting], asked: bool) -> None:
+        for each in contacts:
+            contact = at(self.now, each)
+            self.floor.add(contact)
+            self.waitings[contact.contact_id] = contact
+        if asked:
+            self.choose_is_asked()
 
     @rule(contact_id=st.sampled_from(CONTACTS))
     def a_contact_leaves(self, contact_id: str) -> None:
@@ -210,6 +227,7 @@ class AnyFloor(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 1.0, 3.0, 20.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
+        self.choose_is_asked()
 
     @rule()
     def choose_is_asked(self) -> None:
@@ -280,5 +298,5 @@ class AnyFloor(RuleBasedStateMachine):
 
 def test_the_choice_is_what_the_rule_says_whatever_happened_before() -> None:
     run_state_machine_as_test(
-        AnyFloor, settings=settings(max_examples=60, stateful_step_count=30, deadline=None)
+        AnyFloor, settings=settings(max_examples=80, stateful_step_count=40, deadline=None)
     )

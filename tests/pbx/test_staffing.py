@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from media.server import Profile
 from pbx.contact import Channel
 from pbx.profile import profile_of_call
+from pbx.queue import Group
 from pbx.staffing import Staffing
 from tests.agent_presence.house import House
 from tests.pbx.centre import FakeFlow
@@ -73,3 +75,59 @@ async def test_two_flows_of_one_phone_ring_it_once() -> None:
     one = {"contact_uri": "sip:ana@10.0.0.5:5060", "instance": "urn:uuid:1", "reg_id": 1, "key": "1"}
     found = await phones(one, {**one, "reg_id": 2, "key": "2"})
     assert len(found) == 1
+
+
+async def test_what_phones_can_carry_is_looked_at_anew_when_they_change() -> None:
+    house = await House().open()
+    agent = await house.hire("ana", heating=3)
+    staffing = Staffing(house.roster, house.location, house.states, flow_of=lambda token: None)
+    voice = Group("thermea", "voice", frozenset({("heating", 3)}))
+    assert not staffing.could_serve(agent.id, voice)
+    version = staffing.phones_version(agent.id)
+    await house.bind("ana")
+    assert staffing.could_serve(agent.id, voice)
+    assert staffing.phones_version(agent.id) > version
+    video = replace(voice, channel="video")
+    assert not staffing.could_serve(agent.id, video)
+    await house.roster.set_capability("device-ana", "video", True)
+    assert staffing.could_serve(agent.id, video)
+    house.drop()
+    assert not staffing.could_serve(agent.id, voice)
+
+
+async def test_who_could_serve_what() -> None:
+    house = await House().open()
+    await house.roster.add_agent(
+        "Ana",
+        "ana",
+        "hash",
+        skills={"heating": 3},
+        languages=("de",),
+        provider_ids=("thermea",),
+        agent_id="a",
+    )
+    await house.roster.add_device("a", "Phone", "ana", "secret", device_id="device-ana")
+    await house.bind("ana")
+    staffing = Staffing(house.roster, house.location, house.states, flow_of=lambda token: None)
+    group = Group("thermea", "voice", frozenset({("heating", 3)}), "de")
+    assert staffing.could_serve("a", group)
+    assert not staffing.could_serve("a", replace(group, provider_id="lumio"))
+    assert not staffing.could_serve("a", replace(group, language="fr"))
+    assert not staffing.could_serve("a", replace(group, required=frozenset({("heating", 4)})))
+    assert not staffing.could_serve("nobody", group)
+
+
+@pytest.mark.parametrize(
+    ("contact", "wakes"),
+    [
+        ("sip:ana@192.0.2.7:5062", False),
+        ("sip:ana@192.0.2.7:5062;pn-provider", False),  # it only asks whether pushes are known here
+        ("sip:ana@192.0.2.7:5062;pn-provider=apns;pn-prid=1", True),
+    ],
+)
+async def test_which_phones_can_be_woken(contact: str, wakes: bool) -> None:
+    house = await House().open()
+    agent = await house.hire("ana", heating=3)
+    await house.bind("ana", contact_uri=contact)
+    staffing = Staffing(house.roster, house.location, house.states, flow_of=lambda token: None)
+    assert [phone.wakes for phone in staffing.phones(agent.id, Channel.VOICE)] == [wakes]
