@@ -43,8 +43,8 @@ class Control(Framed):
         self._methods = {
             "answer": relay.answer,
             "answer_joined": relay.answer_joined,
-            "offer": lambda call, branch, profile, like, kinds: relay.offer(
-                call, branch, profile=Profile(profile), like=like, kinds=kinds
+            "offer": lambda call, branch, profile, **wishes: relay.offer(
+                call, branch, profile=Profile(profile), **wishes
             ),
             "accept": relay.accept,
             "compatible": relay.compatible,

@@ -65,8 +65,11 @@ class RemoteMedia(ABC):
         profile: Profile,
         like: str | None = None,
         kinds: frozenset[str] | None = None,
+        telephone: bool = False,
     ) -> asyncio.Future[bytes]:
-        return self._ask("offer", call, branch, profile=profile.value, like=like, kinds=kinds)
+        return self._ask(
+            "offer", call, branch, profile=profile.value, like=like, kinds=kinds, telephone=telephone
+        )
 
     def accept(self, call: str, branch: str, answer: bytes) -> asyncio.Future[None]:
         return self._ask("accept", call, branch, answer)

@@ -29,6 +29,8 @@ OWN_AUDIO = (
     Payload(0, "PCMU", 8000),
     Payload(101, EVENTS, 8000, 1, "0-15"),
 )
+# A call that goes on to the telephone network should not have to change its codec when it gets there.
+TELEPHONE_AUDIO = OWN_AUDIO[2:]
 # No phone has so many; it bounds what two m-lines need in numbers when they are put into one bundle.
 MAX_CODECS = 24
 # A lost key frame heals by these two (RFC 4585 section 6.3.1, RFC 5104 section 4.3.1).
@@ -257,8 +259,12 @@ def offer_lines(
     like: Sequence[Line] | None,
     kinds: frozenset[str] | None,
     current: Sequence[Line] = (),
+    *,
+    telephone: bool = False,
 ) -> tuple[Line, ...]:
     """The m-lines of an offer in the codecs of `like` (or our own audio), each kind once.
+
+    `telephone` leaves of our own audio what every telephone network carries.
 
     With `current` this is a re-offer: its m-lines stay in place under their own payload types (RFC 3264 section 8),
     narrowed to what `like` agreed.
@@ -266,7 +272,7 @@ def offer_lines(
     protocol = "RTP/AVP" if profile is Profile.RTP else "UDP/TLS/RTP/SAVPF"
     wanted: list[tuple[str, tuple[Payload, ...], int | None]] = []
     if like is None:
-        wanted.append(("audio", OWN_AUDIO, 20))
+        wanted.append(("audio", TELEPHONE_AUDIO if telephone else OWN_AUDIO, 20))
     else:
         for line in like:
             taken = line.kind in (w[0] for w in wanted) or (kinds is not None and line.kind not in kinds)

@@ -119,13 +119,14 @@ class Relay:
         profile: Profile,
         like: str | None = None,
         kinds: frozenset[str] | None = None,
+        telephone: bool = False,
     ) -> bytes:
         model = self._leg(call, like).lines if like is not None else None
         leg = self._calls.get(call, {}).get(branch)
         if leg is not None:
             leg.offered = offer_answer.offer_lines(leg.profile, model, kinds, leg.lines or leg.offered)
             return self._describe(leg, leg.offered, answering=False)
-        lines = offer_answer.offer_lines(profile, model, kinds)
+        lines = offer_answer.offer_lines(profile, model, kinds, telephone=telephone)
         leg = self._new_leg(call, branch, profile)
         try:
             self._open(leg, lines)

@@ -66,11 +66,13 @@ class MediaServer(Protocol):
         profile: Profile,
         like: str | None = None,
         kinds: frozenset[str] | None = None,
+        telephone: bool = False,
     ) -> Awaitable[bytes]:
         """Our offer to a peer, in the codecs and media of branch `like` (only `kinds` of them, if given).
 
-        Without `like` our own audio codecs are offered. On a branch that is there it is a re-offer of what is agreed,
-        narrowed to what `like` has; `profile` then changes nothing.
+        Without `like` our own audio codecs are offered; with `telephone` only those that every telephone network
+        carries (G.711), for a peer who is to be joined with somebody there. On a branch that is there it is a re-offer
+        of what is agreed, narrowed to what `like` has; `profile` then changes nothing.
         """
 
     def accept(self, call: str, branch: str, answer: bytes) -> Awaitable[None]:

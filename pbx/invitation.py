@@ -121,6 +121,7 @@ class Ringer:
             like=None if chat else self._customer_branch(contact.id),
             kinds=AUDIO_ONLY if chat else kinds_of(channel),
             session=contact.session,
+            telephone=contact.call_back is not None and bool(contact.call_back.number),
         )
         return Prompt(
             invitation,

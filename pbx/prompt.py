@@ -123,6 +123,7 @@ class Invitation:
     like: str | None  # the branch of whoever calls; None: our own audio, for a chat
     kinds: frozenset[str]
     session: str | None = None  # the Session-ID all legs share (RFC 7989)
+    telephone: bool = False  # without `like`: in what the phone network carries, where the other party will be
 
 
 @dataclass(slots=True)
@@ -239,6 +240,7 @@ class Prompt:
                 profile=device.phone.profile,
                 like=invitation.like,
                 kinds=invitation.kinds,
+                telephone=invitation.telephone,
             )
         except WarmlineError as error:
             self._over(device, error.reason, error.status)

@@ -119,6 +119,11 @@ def test_without_anyone_to_follow_our_own_audio_is_offered() -> None:
     assert [p.name for p in line.ours] == ["opus", "G722", "PCMA", "PCMU", "telephone-event"]
 
 
+def test_a_call_that_goes_on_to_the_telephone_network_is_offered_what_that_carries() -> None:
+    (line,) = oa.offer_lines(Profile.RTP, None, None, telephone=True)
+    assert names(line.ours) == ["8 PCMA", "0 PCMU", "101 telephone-event"]
+
+
 def test_only_the_kinds_asked_for_are_offered() -> None:
     assert [x.kind for x in oa.offer_lines(Profile.RTP, take(CHROMIUM), AUDIO_ONLY)] == ["audio"]
 

@@ -166,7 +166,10 @@ def test_asking_again_without_taking_the_pair_gives_the_same_pair() -> None:
 
 
 def test_one_who_comes_with_an_earlier_place_while_a_pair_is_not_taken_yet_goes_first() -> None:
-    made = floor(agent("bo", "heat wifi"), waiting("b", "heat", at=4), waiting("a", "wifi", at=5))
+    made = floor(agent("bo", "heat wifi"))
+    assert choose(made, NOW) == Nobody(None), "so that only the contacts are news"
+    made.add(waiting("b", "heat", at=4))
+    made.add(waiting("a", "wifi", at=5))
     found = choose(made, NOW)
     assert isinstance(found, Pair)
     assert found.contact_id == "b"

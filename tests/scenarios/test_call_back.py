@@ -136,7 +136,7 @@ async def test_the_telephone_is_called_again_when_it_was_declined_and_the_two_ta
     carrier = free_sip_port()
     async with (
         centre(tmp_path, carrier) as server,
-        phone(tmp_path, server, "ana", audio_codecs="pcmu/8000/1") as ana,
+        phone(tmp_path, server, "ana") as ana,
         Reader(tmp_path, server, BOILER_ARTICLE) as maria,
     ):
         contact = await waits(maria)
