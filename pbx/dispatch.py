@@ -207,6 +207,8 @@ class Dispatch:
                 self._enqueue(contact)
         offer = self._asked.get(agent_id)
         if offer is not None:
+            if offer.prompt is not None and self._staffing.direct_calls(agent_id):
+                offer.prompt.find_busy()  # on one of their phones: the others are to be silent
             self._phones_changed(offer)  # all else is looked at when the offer is over
             return
         free = self._staffing.free_agent(agent_id)
@@ -391,6 +393,10 @@ class Dispatch:
                 raise
             self._reconciliation.say_stuck(agent_id, contact.id, "the offer did not end")
             offer.outcome, offer.pause_s = "fault", FAULT_PAUSE_S
+        except Exception:
+            # What fails once fails again: without a pause nobody behind this contact would be served any more.
+            offer.outcome, offer.pause_s = "fault", FAULT_PAUSE_S
+            raise
         finally:
             self._offer_over(offer, outcome, joined)
 
@@ -434,6 +440,8 @@ class Dispatch:
         offer.reservation = reservation
         if not is_waiting(contact) or self._stopped:
             return Withdrawn("the customer left")
+        if self._staffing.direct_calls(agent_id):
+            return Withdrawn("the agent has begun a call of their own")
         self._contacts.ring(contact, agent_id)
         self._events.write("contact.reserved", contact=contact.id, agent=agent_id, **facts)
         offer.prompt = self._ring(contact, agent_id)
@@ -509,7 +517,10 @@ class Dispatch:
         offer, held = self._offers.get(contact.id), self._held.get(contact.id)
         if offer is not None and offer.agent_id == agent_id:
             return True
-        if any((each.agent_id, each.contact_id) == (agent_id, contact.id) for each in self._named):
+        if any(
+            (each.agent_id, each.contact_id) == (agent_id, contact.id) and not each.released
+            for each in self._named
+        ):
             return True
         if held is None or held.agent_id != agent_id or held.released:
             return False

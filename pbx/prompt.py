@@ -229,6 +229,12 @@ class Prompt:
             self._decide(Unreachable({**self._why, "all": why}, self._status))
             self._stop_others()
 
+    def find_busy(self) -> None:
+        """The agent is in a call of their own by now: nothing of theirs is to ring, unless one was answered already."""
+        if self._ringing and not self._decided.done():
+            self._decide(Busy(486, next(iter(self._ringing.values())).phone))
+            self._stop_others()
+
     # One phone
 
     async def _invite(self, device: _Ringing) -> None:
@@ -351,6 +357,12 @@ class Prompt:
                 leg.drop()
             self._decide(Unreachable(self._why, error.status))
             return
+        except Exception:
+            leg.end("server error")  # else the agent would be in a call with nobody, and nobody would know
+            if not self._tidies:
+                leg.drop()
+            self._decide(Unreachable({**self._why, device.phone.name: "a fault of ours"}, 500))
+            raise
         if self._decided.done():
             leg.end("the customer left")
             if not self._tidies:

@@ -58,6 +58,7 @@ class Reconciliation:
         self._events.write("agent.released_stuck", agent=agent_id, contact=contact_id, why=why)
 
     def _look(self) -> None:
+        self.start()
         suspects: set[tuple[str, str]] = set()
         for record in self._states.held():
             for contact_id in record.active:
@@ -67,10 +68,13 @@ class Reconciliation:
                 who = record.agent_id, contact_id
                 if who not in self._suspects:
                     suspects.add(who)  # it may be over in a moment
-                else:
+                    continue
+                try:
                     self._free(record.agent_id, contact_id, contact)
+                except Exception:  # the others are looked at all the same, and this one again
+                    log.failure("{agent} could not be let go of", agent=record.agent_id)
+                    suspects.add(who)
         self._suspects = suspects
-        self.start()
 
     def _free(self, agent_id: str, contact_id: str, contact: Contact | None) -> None:
         self.say_stuck(agent_id, contact_id, "nothing here holds them")

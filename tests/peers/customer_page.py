@@ -63,13 +63,27 @@ class CustomerPage:
 
     async def ask_for_chat(self, product: str, article: str, text: str | None = None) -> str:
         """The id of the new contact."""
-        body = {"channel": "chat", "product": product, "article": article, "visit": None, "text": text}
+        return await self.ask_for("chat", product, article, text)
+
+    async def ask_for(self, channel: str, product: str, article: str, text: str | None = None) -> str:
+        """The id of the new contact; that of a call has to be called, or asked to be called back."""
+        body = {"channel": channel, "product": product, "article": article, "visit": None, "text": text}
         self.contact = str((await self._post("/api/contacts", body))["id"])
         return self.contact
 
-    async def say(self, text: str) -> None:
+    async def ask_to_be_called_back(self, way: str) -> None:
+        await self._post(f"/api/contacts/{self.contact}/call-back", {"way": way})
+
+    async def position(self) -> int | None:
+        """In the queue; None when they are not waiting there."""
+        _, answer = await self._fetch(f"/api/contacts/{self.contact}")
+        found: int | None = json.loads(answer)["position"]
+        return found
+
+    async def say(self, text: str, key: str | None = None) -> None:
+        """`key`: the same line said again, not having heard that it was taken, has the same."""
         await self._post(
-            f"/api/contacts/{self.contact}/messages", {"key": secrets.token_hex(8), "text": text}
+            f"/api/contacts/{self.contact}/messages", {"key": key or secrets.token_hex(8), "text": text}
         )
 
     async def end(self) -> None:

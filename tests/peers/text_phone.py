@@ -65,21 +65,29 @@ class TextPhone:
         )
         self._transports.listen_udp("127.0.0.1", 0)
         self._flow = self._transports.flow_to_address("UDP", *self._server)
-        contact = f"<{agent.contact(self._flow, self.user)}>"
+        await self.registers()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.hangs_up()
+        self._layer.stop()
+        await self._transports.stop()
+
+    # What the test does with it
+
+    async def registers(self) -> None:
+        """For two minutes from now on."""
+        contact = f"<{self._agent.contact(self._flow, self.user)}>"
         status = await self._request(
             "REGISTER", "sip:127.0.0.1", headers=[("Contact", contact), ("Expires", "120")]
         )
         if status != 200:
             raise PeerFailed(f"{self.user} cannot register: {status}")
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def hangs_up(self) -> None:
+        """Every call it has, be the server there to hear it or not."""
         for call in tuple(self._agent.calls):
             call.hangup()
-        self._layer.stop()
-        await self._transports.stop()
-
-    # What the test does with it
 
     async def says(self, contact: str, text: str) -> int:
         """A line that asks for both receipts; its Message-ID is its text."""
