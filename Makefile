@@ -85,7 +85,7 @@ $(VENDOR)/htmx.js: node_modules/.fetched
 	@touch $@
 
 test: setup .venv/.develop .make/peers check
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup .venv/.develop check
 

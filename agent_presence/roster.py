@@ -72,6 +72,7 @@ class Roster:
         self._store = store
         self._realm = realm
         self._agents: dict[str, Agent] = {}
+        self._by_name: tuple[Agent, ...] | None = None  # all, until one of them changes
         self._by_login: dict[str, Agent] = {}
         self._devices: dict[str, Device] = {}
         self._by_username: dict[str, Device] = {}
@@ -83,6 +84,7 @@ class Roster:
         agents = await self._store.agents()
         devices = await self._store.devices()
         self._agents.clear()
+        self._by_name = None
         self._by_login.clear()
         self._devices.clear()
         self._by_username.clear()
@@ -94,7 +96,9 @@ class Roster:
 
     def agents(self) -> tuple[Agent, ...]:
         """Every agent, by name."""
-        return tuple(sorted(self._agents.values(), key=lambda agent: (agent.name, agent.id)))
+        if self._by_name is None:
+            self._by_name = tuple(sorted(self._agents.values(), key=lambda agent: (agent.name, agent.id)))
+        return self._by_name
 
     def agent(self, agent_id: str) -> Agent | None:
         return self._agents.get(agent_id)
@@ -228,6 +232,7 @@ class Roster:
 
     def _keep_agent(self, agent: Agent) -> None:
         self._agents[agent.id] = agent
+        self._by_name = None
         self._by_login[agent.login] = agent
 
     def _keep_device(self, device: Device) -> None:

@@ -1,6 +1,7 @@
-"""queued_call.cpu_ms: server CPU for one call from a trunk that waits, is prompted, accepted, joined and hung up.
+"""queued_call.*: a call from a trunk that waits, is prompted, accepted, joined and hung up a second after its answer.
 
-Every event is stored. 50 agents, each with one phone; sipp plays the trunk and the phones.
+Every event is stored. Each agent has one phone; sipp plays the trunk and the phones. CPU time is measured with 50
+agents, the highest rate with as many as it takes.
 """
 
 from __future__ import annotations
@@ -12,18 +13,27 @@ from agent_presence.roster import Roster
 from agent_presence.store import PresenceStore
 from bench.figure import Figure, children_of, cpu_seconds
 from config.database import Database
-from tests.peers.process import free_sip_port, until
+from tests.peers.process import PeerFailed, free_sip_port, until
 from tests.peers.sipp import Sipp
 from tests.peers.warmline import Warmline
 
 AGENTS = 50
 CALLS = 1000
 RATE = 20
+# A call keeps its agent for a second and what ringing takes.
+MOST_AGENTS = 400
+RATES = (200, 150, 100, 75, 50, 25)
+SECONDS_AT_MOST_RATE = 60
+TRIED_S = 5
 BOILER_NUMBER = "+15550200"
 SKILLS = {"heating": 5, "boiler-hydraulics": 5}
 
 
 async def measure(folder: Path) -> list[Figure]:
+    return [*await cpu(folder / "cpu"), await most(folder / "most")]
+
+
+async def cpu(folder: Path) -> list[Figure]:
     server = Warmline(folder, wrap_up_s=0)
     async with server:
         pass  # the first start makes the tables and the sample
@@ -40,13 +50,46 @@ async def measure(folder: Path) -> list[Figure]:
             await call(folder, server, CALLS)
             used = cpu_seconds(server.process.pid) - before
             media_used = sum(map(cpu_seconds, media)) - media_before
-            connected = len(server.rows("SELECT seq FROM event WHERE kind = 'contact.connected'"))
-            assert connected == CALLS + 50, f"{connected} of {CALLS + 50} calls were joined"
+            assert joined(server) == CALLS + 50, f"{joined(server)} of {CALLS + 50} calls were joined"
             await agents.stop()
     return [
         Figure("queued_call.cpu_ms", used / CALLS * 1000, "ms CPU/call", 2.5),
         Figure("queued_call.media_cpu_ms", media_used / CALLS * 1000, "ms CPU/call"),
     ]
+
+
+async def most(folder: Path) -> Figure:
+    """The highest rate of those tried at which a minute's calls were all joined with an agent."""
+    server = Warmline(folder, wrap_up_s=0, rtp_ports="20000-29999")
+    async with server:
+        pass
+    await add_agents(server, MOST_AGENTS)
+    async with server:
+        phones = free_sip_port()
+        for rate in RATES:
+            await register(folder, server, phones, MOST_AGENTS)  # it lasts for five minutes
+            if await all_joined(folder, server, phones, rate, TRIED_S) and await all_joined(
+                folder, server, phones, rate, SECONDS_AT_MOST_RATE
+            ):
+                return Figure("queued_call.max_per_second", rate, "calls/s", 200)
+            await asyncio.sleep(30)  # until those who were left waiting have gone
+    return Figure("queued_call.max_per_second", 0, "calls/s", 200)
+
+
+async def all_joined(folder: Path, server: Warmline, phones: int, rate: int, seconds: int) -> bool:
+    before, calls = joined(server), rate * seconds
+    async with Sipp(
+        folder, "agents_answer", server_port=server.sip_port, port=phones, calls=calls + 1, trace=False
+    ):
+        try:
+            await call(folder, server, calls, rate)
+        except PeerFailed:
+            return False
+    return joined(server) - before == calls
+
+
+def joined(server: Warmline) -> int:
+    return int(server.rows("SELECT count(*) AS n FROM event WHERE kind = 'contact.connected'")[0]["n"])
 
 
 async def add_agents(server: Warmline, count: int = AGENTS) -> None:
@@ -69,12 +112,12 @@ def credentials_file(folder: Path, count: int) -> Path:
     return users
 
 
-async def register(folder: Path, server: Warmline, phones: int) -> None:
+async def register(folder: Path, server: Warmline, phones: int, agents: int = AGENTS) -> None:
     """Every phone registers and dials *71."""
-    users = credentials_file(folder, AGENTS)
+    users = credentials_file(folder, agents)
     for scenario in ("register_many", "dial_ready_many"):
         async with Sipp(
-            folder, scenario, server_port=server.sip_port, calls=AGENTS, rate=25,
+            folder, scenario, server_port=server.sip_port, calls=agents, rate=25,
             keys={"device_port": str(phones)}, users=users, trace=False,
         ) as sipp:  # fmt: skip
             await sipp.finished(60)
@@ -83,15 +126,15 @@ async def register(folder: Path, server: Warmline, phones: int) -> None:
         found = server.rows(
             "SELECT DISTINCT agent_id FROM event WHERE kind = 'agent.state_changed' AND facts LIKE '%\"Ready\"%'"
         )
-        return len(found) >= AGENTS
+        return len(found) >= agents
 
     await until(ready, "all agents to be ready", seconds=20)
 
 
-async def call(folder: Path, server: Warmline, calls: int) -> None:
+async def call(folder: Path, server: Warmline, calls: int, rate: int = RATE) -> None:
     async with Sipp(
         folder, "caller_talks_briefly", server_port=server.sip_port, port=server.trunk_port, calls=calls,
-        rate=RATE, keys={"number": BOILER_NUMBER, "caller": "+15550177"}, trace=False,
+        rate=rate, keys={"number": BOILER_NUMBER, "caller": "+15550177"}, trace=False,
     ) as sipp:  # fmt: skip
-        await sipp.finished(calls / RATE + 60)
+        await sipp.finished(calls / rate + 30)
     await asyncio.sleep(0.5)

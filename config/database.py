@@ -7,9 +7,10 @@ the price of a commit is shared by many calls, and nobody waits longer than one 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
@@ -19,6 +20,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
+from sqlalchemy.sql.util import find_tables
 
 from config.bridge import spawn
 from config.errors import OurError
@@ -45,6 +47,8 @@ _Outcome = list[BaseException | None]
 _BUSY_TIMEOUT_MS = 5000
 _PATIENCE_S = 0.05  # how long a write that nobody waits for may wait for others to share its commit
 _LARGEST_BATCH = 500  # calls in one transaction, so that one reader or crash never waits on thousands
+_FARTHEST = 16  # steps that one passes to be said together with its like
+_REMEMBERED = 256  # statements of which it is known what they are about
 
 # What happened must be written even where a fact is of a type JSON does not know.
 _to_json = json.JSONEncoder(default=str, separators=(",", ":")).encode
@@ -182,26 +186,61 @@ def _resolve(done: asyncio.Future[None], error: BaseException | None) -> None:
         done.set_exception(error)
 
 
-def _merged(calls: Sequence[_Call]) -> Iterator[_Step]:
-    """The calls' steps in order, where neighbours that repeat one statement become one ``executemany``."""
-    run: tuple[sa.Executable, list[Parameters]] | None = None
+def _merged(calls: Sequence[_Call]) -> list[_Step]:
+    """The calls' steps, where those that repeat one statement become one ``executemany``: to go through SQLAlchemy
+    costs several times what SQLite does then.
+
+    They are one transaction, so a step may pass others before it that have nothing to do with its tables. What one
+    statement says, and what is said of one table, stays in order.
+    """
+    merged: list[_Step] = []
+    latest: dict[sa.Executable, tuple[int, list[Parameters]]] = {}
     for call in calls:
         for statement, parameters in call:
             if not parameters:
-                if run is not None:
-                    yield run
-                    run = None
                 if parameters is None:  # an empty list has nothing to say
-                    yield statement, None
-            elif run is not None and run[0] is statement and run[1][0].keys() == parameters[0].keys():
-                # executemany takes its columns from the first set and would drop a later set's others unasked.
-                run[1].extend(parameters)
-            else:
-                if run is not None:
-                    yield run
-                run = statement, list(parameters)
-    if run is not None:
-        yield run
+                    merged.append((statement, None))
+                    latest.clear()  # nothing passes what was put together for the occasion
+                continue
+            at, run = latest.get(statement, (0, None))
+            # executemany takes its columns from the first set and would drop a later set's others unasked.
+            if run is not None and run[0].keys() == parameters[0].keys():
+                between = merged[at + 1 :]
+                if not between or (
+                    len(between) <= _FARTHEST and all(_may_pass(statement, each) for each, _ in between)
+                ):
+                    run.extend(parameters)
+                    continue
+            run = list(parameters)
+            latest[statement] = len(merged), run
+            merged.append((statement, run))
+    return merged
+
+
+def _may_pass(statement: sa.Executable, other: sa.Executable) -> bool:
+    changes, looks_at, parents = _tables(statement)
+    others_changes, others_looks_at, _ = _tables(other)
+    return (
+        changes is not None
+        and others_changes is not None
+        and others_changes not in looks_at | parents
+        and changes not in others_looks_at
+    )
+
+
+@functools.lru_cache(_REMEMBERED)
+def _tables(
+    statement: sa.Executable,
+) -> tuple[sa.FromClause | None, frozenset[sa.FromClause], frozenset[sa.FromClause]]:
+    """The table a statement changes (None: it may be about anything), all it reads or changes, and those in which the
+    rows must be that it refers to."""
+    if not isinstance(statement, sa.Insert | sa.Update):
+        return None, frozenset(), frozenset()
+    mentioned = find_tables(
+        statement, check_columns=True, include_joins=True, include_selects=True, include_crud=True
+    )
+    parents = (key.column.table for key in statement.table.foreign_keys)
+    return statement.table, frozenset((statement.table, *mentioned)), frozenset(parents)
 
 
 def _arguments(parameters: list[Parameters] | None) -> Any:

@@ -95,6 +95,14 @@ class QueueSettings:
     def names_something(self) -> bool:
         return bool(self.provider or self.product or self.channel or self.number)
 
+    def shown(self) -> dict[str, Any]:
+        """What was set of it, as it would be set."""
+        return {
+            each.name: _typed(getattr(self, each.name))
+            for each in dataclasses.fields(self)
+            if getattr(self, each.name) != each.default
+        }
+
 
 def queues(raw: Any) -> tuple[QueueSettings, ...]:
     """Raises ValueError."""
@@ -164,6 +172,17 @@ def _queue(raw: Any, place: int) -> QueueSettings:
         if key in raw:
             values[key] = _consequence(raw[key], f"{where}: {key}")
     return QueueSettings(**values)
+
+
+def _typed(value: Any) -> Any:
+    match value:
+        case tuple():
+            return [_typed(each) for each in value]
+        case Step() | Consequence():
+            return {name: _typed(part) for name, part in dataclasses.asdict(value).items()}
+        case float() if math.isinf(value):
+            return "never"
+    return value
 
 
 def _steps(raw: Any, where: str) -> tuple[Step, ...]:

@@ -24,6 +24,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     case,
     func,
     insert,
@@ -134,6 +135,12 @@ search_made = Table(
 )
 
 
+# Asked at every call from outside: a statement that never changes is put together once.
+_BY_PHONE = (
+    select(customer).where(customer.c.phone == bindparam("e164"), customer.c.phone_proved.is_(True)).limit(2)
+)
+
+
 class PortalStore:
     """Everything the portal reads and keeps. Reads answer None or nothing where there is nothing to be seen."""
 
@@ -182,9 +189,7 @@ class PortalStore:
 
     async def customer_by_phone(self, e164: str) -> Customer | None:
         """Who has proved this number to be theirs. Nobody, when two people share it: a guess could be wrong."""
-        rows = await self._database.read(
-            select(customer).where(customer.c.phone == e164, customer.c.phone_proved.is_(True)).limit(2)
-        )
+        rows = await self._database.read(_BY_PHONE, {"e164": e164})
         return _customer(rows[0]) if len(rows) == 1 else None
 
     async def owned(self, customer_id: str) -> tuple[OwnedProduct, ...]:

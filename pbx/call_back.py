@@ -38,6 +38,8 @@ ATTEMPTS = 3
 AGAIN_S = 120.0
 # For a caller to hear that they will be called back; they are hung up on then, whoever forgot it.
 GOODBYE_S = 20.0
+MOST_OF_ONE_NUMBER = 3
+"""Call backs that one number is owed at a time: whose it is, only the telephone network has told us."""
 # Till the media process is back.
 MEDIA_BACK_S = 5.0
 
@@ -76,6 +78,7 @@ class CallBacks:
         self._asking: set[str] = set()  # contacts whose wish is being stored
         self._numbers: dict[str, str] = {}  # by contact: the number on file of its customer
         self._by_phone: set[str] = set()  # contacts whose customer we have called by telephone
+        self._owed: dict[str, str] = {}  # by contact, the number that is to be called
         self._stopped = False
         calling.on_telephone = self._on_telephone
         contacts.on_ended.append(self._contact_ended)
@@ -102,9 +105,15 @@ class CallBacks:
             return False
         if not number:
             return contact.facts.customer_id is not None
-        return number in (contact.facts.number, self._numbers.get(contact.id)) and (
-            self._calling.destination(number) is not None
+        return (
+            number in (contact.facts.number, self._numbers.get(contact.id))
+            and self._calling.destination(number) is not None
+            and not self._owed_enough(contact, number)
         )
+
+    def is_asking(self, contact_id: str) -> bool:
+        """Whether the wish to be called back is being stored just now."""
+        return contact_id in self._asking
 
     def is_by_phone(self, contact: Contact) -> bool:
         """Whether the customer speaks, or will, by a telephone: their page has no call to make then."""
@@ -141,16 +150,28 @@ class CallBacks:
         if contact.id in self._asking:
             raise TheirError("You have just asked for that. Please wait a moment.", 409)
         # From here on no agent is found for it, until the customer's own leg is out of the way.
-        contact.call_back = CallBack(number, self._now())
+        # Whoever could begin anew by asking otherwise would have agents wait on the line without end.
+        contact.call_back = CallBack(
+            number, self._now(), attempts=before.attempts if before is not None else 0
+        )
+        self._owe(contact)
         self._asking.add(contact.id)
         self._contacts.set_routable(contact, False)
         # A video call back would ring an agent's phone without pictures: there is nobody yet whose codecs to offer.
         asked_for, contact.facts = contact.facts, replace(contact.facts, channel=Channel.VOICE)
         self._keep_session(contact)
         try:
-            await self._store.moved(contact)
+            stored = self._store.moved(contact)
+            # In the commit that keeps the promise: a crash leaves both or neither.
+            way = "phone" if number else "app"
+            self._events.write("contact.call_back_asked", contact=contact.id, way=way, number=number or None)
+            await stored
         except BaseException:
             contact.call_back, contact.facts = before, asked_for
+            self._owe(contact)
+            self._events.write(
+                "contact.call_back_cancelled", contact=contact.id, why="it could not be stored"
+            )
             if self._calls.branch_of(contact.id) is not None or before is not None:
                 self._contacts.set_routable(contact, was_routable)
             elif contact.open:
@@ -158,10 +179,10 @@ class CallBacks:
             raise
         finally:
             self._asking.discard(contact.id)
-        if not contact.open or contact.call_back is None:
+        if not contact.open:
             raise TheirError("This contact has ended.", 409)
-        way = "phone" if number else "app"
-        self._events.write("contact.call_back_asked", contact=contact.id, way=way, number=number or None)
+        if contact.call_back is None:
+            raise TheirError("You are on the line again.", 409)
         if self._calls.branch_of(contact.id) is not None and not contact.facts.from_app:
             self._wake_after(contact, GOODBYE_S, self._calls.let_go, contact, "they are called back")
         else:
@@ -206,18 +227,44 @@ class CallBacks:
             raise TheirError("We are calling you back this very moment.", 409)
         if not contact.facts.from_app:
             raise TheirError("You called us by telephone: please wait for our call, or call again.", 409)
+        call_back = contact.call_back
         self.forget(contact)
         self._contacts.set_routable(contact, False)
-        await self._store.moved(contact)
+        stored = self._store.moved(contact)
         self._events.write("contact.call_back_cancelled", contact=contact.id)
-        if contact.open and self._calls.branch_of(contact.id) is None:
+        try:
+            await stored
+        except BaseException:
+            if self._is_left_alone(contact):
+                contact.call_back = call_back
+                self._owe(contact)
+                self._wait(contact)
+            raise
+        if self._is_left_alone(contact):
             self._calls.expect(contact)
             self._contacts.tell(contact.id, "state", contact)
 
     def forget(self, contact: Contact) -> None:
         """Nobody calls this customer back any more. Whoever says so stores it, and says how the contact goes on."""
         contact.call_back = None
+        self._owe(contact)
         self._cancel_timer(contact)
+
+    def _is_left_alone(self, contact: Contact) -> bool:
+        """Whether nothing else has come of it while something was stored: a call, a chat, another wish."""
+        waits = contact.state is State.WAITING and contact.channel is not Channel.CHAT
+        return waits and contact.call_back is None and self._calls.branch_of(contact.id) is None
+
+    def _owe(self, contact: Contact) -> None:
+        """As its call back is now."""
+        if contact.call_back is not None and contact.call_back.number:
+            self._owed[contact.id] = contact.call_back.number
+        else:
+            self._owed.pop(contact.id, None)
+
+    def _owed_enough(self, contact: Contact, number: str) -> bool:
+        others = sum(owed == number for contact_id, owed in self._owed.items() if contact_id != contact.id)
+        return others >= MOST_OF_ONE_NUMBER
 
     def _allowed(self, contact: Contact) -> None:
         if contact.channel is Channel.CHAT:
@@ -226,6 +273,8 @@ class CallBacks:
             raise TheirError("This contact has ended.", 409)
         if contact.state is not State.WAITING:
             raise TheirError("Somebody is being rung for you this very moment. Please stay.", 409)
+        if self._calls.is_apart(contact.id):
+            raise TheirError("You are leaving a message just now.", 409)
         if not self._settings(contact.queue).call_back and contact.call_back is None:
             raise TheirError("Call backs cannot be had just now. Please wait, or try again later.", 409)
 
@@ -241,6 +290,8 @@ class CallBacks:
                 raise TheirError("We call back only at a number that we know to be yours.", 403)
         if self._calling.destination(number) is None:
             raise TheirError("That number cannot be called from here just now.", 409)
+        if self._owed_enough(contact, number):
+            raise TheirError("That number is to be called several times already.", 409)
 
     # Waiting without a leg
 
@@ -250,6 +301,7 @@ class CallBacks:
         if contact.state is not State.WAITING:
             contact.back()
         self._keep_session(contact)
+        self._owe(contact)
         self._wait(contact)
 
     def _wait(self, contact: Contact) -> None:
@@ -362,6 +414,7 @@ class CallBacks:
     def _contact_ended(self, contact: Contact) -> None:
         self._cancel_timer(contact)
         self._numbers.pop(contact.id, None)
+        self._owed.pop(contact.id, None)
         self._by_phone.discard(contact.id)
         self._calling.decide(contact.id, Ending.OVER)
 

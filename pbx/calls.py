@@ -123,6 +123,9 @@ class Calls:
         if not contact.open:
             leg.end("the contact has ended")
             return
+        if contact.channel is Channel.CHAT:
+            leg.end("they went on in writing")  # while this call was on its way
+            return
         line = self._lines.setdefault(contact.id, Line(contact, legs=1))
         before, line.customer = line.customer, leg
         self._absences.found(line.contact.id)
@@ -138,6 +141,8 @@ class Calls:
         )
         if before is not None:
             before.on_event = None
+            # Two that came at once have the same branch: the later one speaks by it now.
+            before.tidies = before.branch != leg.branch
             before.end("called again")
         self._listen_to_customer(line, leg)
         if not leg.alive:
@@ -336,6 +341,11 @@ class Calls:
         self.room.leave(contact.id)
         self._contacts.set_routable(contact, False)
         return line.customer
+
+    def is_apart(self, contact_id: str) -> bool:
+        """Whether the customer does something else than wait, since `set_apart`."""
+        line = self._lines.get(contact_id)
+        return line is not None and line.apart is not None
 
     def back_to_queue(self, contact: Contact, asked: str | None) -> None:
         """The agent has gone, or goes now, and nobody took it: the customer waits again, in the old place.
@@ -536,11 +546,13 @@ class Calls:
             return
         self._absences.found(line.contact.id)
         reason = contact.disposition.value if contact.disposition is not None else ""
+        shared = self.shared(contact.id)
         for leg in (line.customer, line.agent):
             if leg is not None:
                 leg.on_event = None
+                leg.tidies = leg.tidies and shared  # else all branches go at once
                 leg.end(reason)
-        if not self.shared(contact.id):
+        if not shared:
             tidy(self._media.delete(contact.id), f"deleting the media of {contact.id}")
 
 

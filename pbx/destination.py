@@ -67,6 +67,9 @@ class Destinations:
             return None
         return self._roster.agent_of_username(user) or self._roster.by_login(user)
 
+    def agent(self, agent_id: str | None) -> Agent | None:
+        return self._roster.agent(agent_id) if agent_id is not None else None
+
     def colleague(self, agent: Agent) -> Destination:
         """This agent, by any of their phones."""
         user = next((device.username for device in self._roster.devices_of(agent.id)), agent.login)

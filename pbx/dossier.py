@@ -184,12 +184,12 @@ class Dossiers:
         if product is not None:
             theirs = any(each.product.id == product.id for each in owned)
             about = ProductFacts(product.id, product.name, product.skills, theirs)
-        agents = [agent for agent in self._roster.agents() if agent.serves(provider_id)]
 
         def somebody_has(levels: Mapping[str, int]) -> bool:
             return any(
-                all(agent.skills.get(skill, 0) >= level for skill, level in levels.items())
-                for agent in agents
+                agent.serves(provider_id)
+                and all(agent.skills.get(skill, 0) >= level for skill, level in levels.items())
+                for agent in self._roster.agents()
             )
 
         return infer(trail, about, rules, article=article, somebody_has=somebody_has)
@@ -197,8 +197,12 @@ class Dossiers:
     def _language(self, customer: Customer | None, provider_id: str) -> str | None:
         """Nobody has to speak what nobody speaks: they would wait for ever."""
         language = customer.language if customer is not None else None
-        agents = [agent for agent in self._roster.agents() if agent.serves(provider_id)]
-        spoken = any(not agent.languages or language in agent.languages for agent in agents)
+        if language is None:
+            return None
+        spoken = any(
+            agent.serves(provider_id) and (not agent.languages or language in agent.languages)
+            for agent in self._roster.agents()
+        )
         return language if spoken else None
 
     async def _trail(self, customer_id: str, visit_id: str | None, provider_id: str) -> Trail | None:

@@ -3,19 +3,19 @@
 The articles that led to the wrong skill (the one help was asked from, and those read most) count `STEP` less for it
 and `STEP` more for the one that was needed, up to `MOST_LEARNT`. Each such change is a version of the rules like any
 other: with an author and a note, and it can be put back. One contact changes the rules at most once, and a provider's
-rules change so at most `MOST_A_DAY` times a day.
+rules change so at most `MOST_A_DAY` times a day, by one agent's word `MOST_OF_ONE_A_DAY`: nobody bends them alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from config.errors import TheirError
 from pbx.contact import Contact
 from pbx.rule_text import MOST_RULES
-from pbx.rules import Rules
+from pbx.rules import LONGEST_NOTE, Rules
 from pbx.skills import Rule, leads_of
 from pbx.store import PbxStore, RuleVersion
 
@@ -23,6 +23,7 @@ AUTHOR = "wrong-skill feedback"
 STEP = 0.25
 MOST_LEARNT = 2.0
 MOST_A_DAY = 20
+MOST_OF_ONE_A_DAY = 5
 MOST_ARTICLES = 3
 LEAST_READ_S = 10.0
 DAY_S = 86400.0
@@ -43,7 +44,8 @@ class Read:
 
 
 class Feedback:
-    """`trail_of` gives what a contact's customer read about its provider, the most telling first.
+    """`trail_of` gives what a contact's customer read about its provider, the most telling first; `skills` what those
+    who serve a provider know.
 
     `now` is wall time in epoch seconds.
     """
@@ -55,7 +57,7 @@ class Feedback:
         trail_of: Callable[[Contact], Awaitable[Sequence[Read]]],
         now: Callable[[], float],
         *,
-        skills: Callable[[], frozenset[str]],
+        skills: Callable[[str], Collection[str]],
     ) -> None:
         self._rules = rules
         self._store = store
@@ -67,7 +69,7 @@ class Feedback:
     async def wrong_skill(self, contact: Contact, needed: str, agent_id: str) -> RuleVersion | None:
         """The agent says that `needed` was needed. The new rules; None where there was nothing to learn."""
         async with self._one_at_a_time:
-            if needed not in self._skills() or await self._enough(contact):
+            if needed not in self._skills(contact.facts.provider_id) or await self._enough(contact, agent_id):
                 return None
             read = await self._trail_of(contact)
             wrong = {need.skill for need in contact.needs if need.required} - {needed}
@@ -77,23 +79,28 @@ class Feedback:
                 if learnt is None:
                     return None
                 rules, what = learnt
-                note = f"{_about(contact)}{what} ({agent_id})"
+                by = _by(agent_id)
+                note = f"{_about(contact)}{what}"[: LONGEST_NOTE - len(by)] + by
                 try:
                     return await self._rules.put(
-                        current.provider_id, rules, author=AUTHOR, note=note[:500], base=current.version
+                        current.provider_id, rules, author=AUTHOR, note=note, base=current.version
                     )
                 except TheirError as error:
                     if error.status != 409:
                         raise
         return None
 
-    async def _enough(self, contact: Contact) -> bool:
+    async def _enough(self, contact: Contact, agent_id: str) -> bool:
         since = min(self._now() - DAY_S, contact.facts.asked_at)
         lately = await self._store.rule_history(
             contact.facts.provider_id, author=AUTHOR, since=since, limit=1000
         )
-        today = sum(version.at > self._now() - DAY_S for version in lately)
-        return today >= MOST_A_DAY or any(version.note.startswith(_about(contact)) for version in lately)
+        today = [version.note for version in lately if version.at > self._now() - DAY_S]
+        return (
+            len(today) >= MOST_A_DAY
+            or sum(note.endswith(_by(agent_id)) for note in today) >= MOST_OF_ONE_A_DAY
+            or any(version.note.startswith(_about(contact)) for version in lately)
+        )
 
 
 def learn(
@@ -135,3 +142,7 @@ def _weigh(rules: list[Rule], article_id: str, skill: str, weight: float) -> Non
 
 def _about(contact: Contact) -> str:
     return f"Contact {contact.id}: "
+
+
+def _by(agent_id: str) -> str:
+    return f" ({agent_id})"

@@ -83,7 +83,9 @@ class FrontDesk:
         self._domain = domain
         self._call_backs = call_backs
         self._view = CustomerView(dispatch, staffing, call_backs, expected_wait, uri=self.uri)
-        self._other_channel = OtherChannel(contacts, calls, chats, call_backs, staffing, store, events)
+        self._other_channel = OtherChannel(
+            contacts, calls, chats, call_backs, staffing, dispatch.policies, store, events
+        )
         self._opening: dict[str, asyncio.Task[None]] = {}  # by contact, until it is durable
         self._pages: Counter[str] = Counter()  # by contact: the customer's pages that listen
         self.draining = False
@@ -341,7 +343,9 @@ class FrontDesk:
         contact = self._waiting(contact_id)
         if way not in ("app", "phone"):
             raise TheirError("A call back comes by app or by phone.", 400)
-        if way == "phone" and not number:
+        if way == "app":
+            number = ""
+        elif not number:
             number = self._call_backs.number_of(contact) or ""
             if not number:
                 raise TheirError("We know no telephone number of yours that we could call.", 409)
@@ -501,6 +505,8 @@ class FrontDesk:
         for contact in left:
             self._contacts.take_back(contact)
             self._events.write("contact.resumed", contact=contact.id, was=contact.state.value)
+            if contact.facts.from_app:
+                self._call_backs.know(contact, await self._dossiers.customer(contact.facts.customer_id))
             if contact.channel is Channel.CHAT:
                 if contact.state is not State.WAITING:
                     contact.back()
@@ -508,7 +514,6 @@ class FrontDesk:
             elif contact.call_back is not None and contact.state is not State.CONNECTED:
                 self._call_backs.resume(contact)
             elif contact.state is State.WAITING and contact.facts.from_app:
-                self._call_backs.know(contact, await self._dossiers.customer(contact.facts.customer_id))
                 self._calls.expect(contact, after_restart=True)
             else:
                 self._contacts.end(contact, Disposition.SERVER_DIED)

@@ -169,4 +169,6 @@ def subject(contact: Contact) -> str:
 
 def plain(text: str) -> str:
     """Text for a phone's display: printable, on one line, and short."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:_SHOWN]
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(text.split())[:_SHOWN]

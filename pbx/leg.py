@@ -108,8 +108,8 @@ class Leg:
         self._deadlines: Deadlines | None = None
         self._ask_next: Deadline | None = None
         self._listening = False
-        call.on_event = self._heard
         self._watch_flow()
+        call.on_event = self._heard  # a caller who has given up meanwhile is heard of at once
 
     @property
     def alive(self) -> bool:

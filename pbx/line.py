@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from config.errors import WarmlineError
-from media.sdp import parse
 from pbx.bridge import Bridge
 from pbx.contact import Contact, Disposition, State
 from pbx.leg import Leg
+
+_VIDEO = re.compile(rb"^m=video (?!0+[ /])", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -48,9 +49,5 @@ def other_side(contact: Contact, *, lost: bool) -> Disposition:
 
 
 def has_video(offer: bytes) -> bool:
-    if not offer:
-        return False
-    try:
-        return parse(offer).has_video
-    except WarmlineError:
-        return False
+    """Whether an offer that media has taken is for pictures too: one with port 0 is not (RFC 3264 s5.1)."""
+    return _VIDEO.search(offer) is not None

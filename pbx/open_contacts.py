@@ -173,7 +173,8 @@ class OpenContacts:
         self._ended[contact.id] = contact
         while len(self._ended) > _REMEMBERED:
             self._ended.popitem(last=False)
-        written = self._store.moved(contact)
+        # Together with what is told of it: by itself it would cost a commit of its own.
+        written = self._store.moved(contact, patient=True)
         self._stored(written)
         talked_s = round(now - contact.connected_at, 3) if contact.connected_at is not None else None
         self._events.write(

@@ -6,7 +6,9 @@ news before the moment. Each is found by an index, so that the answer costs as m
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,11 +23,13 @@ from pbx.contact import Contact, State
 from pbx.past_floor import CONTACT_KINDS, FLOOR_KINDS, STATE_KINDS, floor_before
 from pbx.router import FreeAgent
 from pbx.store import PbxStore, contact_table
-from pbx.why import Choice, Known, judge, outcome_after, strategies_of
+from pbx.why import Choice, Known, by_name, judge, outcome_after, strategies_of
 
 MOST_EVENTS_OF_A_CONTACT = 5000
 MOST_BEFORE = 2000
 """Contacts that stood before one in the queue, as far as they are looked at: the nearest ones."""
+MOST_OFFERS = 50
+"""Offers of one contact that are looked at: the latest ones."""
 LONGEST_WAIT_S = 86400.0
 _CHUNK = 500
 # Said in the words of the index by agent, which holds these events alone.
@@ -54,6 +58,7 @@ class Past:
         """Each offer of the contact, and, if it waits, how things stand `now` (epoch seconds)."""
         own = await self.events(event_table.c.contact_id == contact.id, limit=MOST_EVENTS_OF_A_CONTACT)
         reserved = [event for event in own if event.kind == "contact.reserved" and event.agent is not None]
+        reserved = reserved[-MOST_OFFERS:]
         waits = contact.state is State.WAITING
         if not reserved and not waits:
             return []
@@ -61,16 +66,19 @@ class Past:
         roster = known_agents(self._roster, now)
         found: list[Choice] = []
         for event in reserved:
-            seq, at = await self._chosen_at(event)
-            floor = floor_before(_in_order(own, others, await self.agents(seq)), seq)
-            strategies = strategies_of(event, self._strategies)
             outcome = outcome_after(own, event)
-            found.append(judge(floor, contact.id, at, strategies, roster, event.agent, outcome))
+            if "by" in event.facts:
+                found.append(by_name(event, contact.facts.asked_at, outcome, roster))
+                continue
+            seq, at = await self._chosen_at(event)
+            strategies = strategies_of(event, self._strategies)
+            told = own, others, await self.agents(seq)
+            choice = await _judged(told, seq, contact.id, at, strategies, roster, event.agent, outcome)
+            found += [choice] if choice is not None else []
         if waits:
-            events = _in_order(own, others, await self.agents(None))
-            standing = floor_before(events, events[-1].seq + 1 if events else 0)
-            if contact.id in standing.waiting:
-                found.append(judge(standing, contact.id, now, self._strategies, roster, None, "waiting"))
+            told = own, others, await self.agents(None)
+            choice = await _judged(told, None, contact.id, now, self._strategies, roster, None, "waiting")
+            found += [choice] if choice is not None else []
         return found
 
     async def _chosen_at(self, reserved: Event) -> tuple[int, float]:
@@ -86,6 +94,18 @@ class Past:
         if left and left[0].facts.get("chosen_for") == reserved.contact:
             return left[0].seq, left[0].at
         return reserved.seq, reserved.at
+
+    async def of_providers(self, ids: Sequence[str], provider_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these contacts that are of one of these providers."""
+        table = contact_table.c
+        found: set[str] = set()
+        for start in range(0, len(ids), _CHUNK):
+            chunk = table.id.in_(ids[start : start + _CHUNK])
+            rows = await self._database.read(
+                sa.select(table.id).where(chunk, table.provider_id.in_(provider_ids))
+            )
+            found.update(row.id for row in rows)
+        return frozenset(found)
 
     async def agents(self, before: int | None) -> list[Event]:
         """Of every agent the latest news of each kind before that number."""
@@ -166,6 +186,30 @@ def known_agents(roster: Roster, now: float) -> dict[str, Known]:
         )
         for agent in roster.agents()
     }
+
+
+async def _judged(
+    told: Sequence[Sequence[Event]],
+    seq: int | None,
+    contact_id: str,
+    at: float,
+    strategies: Mapping[str, Strategy],
+    roster: Mapping[str, Known],
+    chosen: str | None,
+    outcome: str,
+) -> Choice | None:
+    """The choice before the event of that number, or (None) as things stand; None where it does not wait.
+
+    In a thread: of thousands of agents and contacts it takes seconds, in which others are to be served.
+    """
+
+    def look() -> Choice | None:
+        floor = floor_before(_in_order(*told), inf if seq is None else seq)
+        if chosen is None and contact_id not in floor.waiting:
+            return None
+        return judge(floor, contact_id, at, strategies, roster, chosen, outcome)
+
+    return await asyncio.to_thread(look)
 
 
 def _in_order(*selections: Sequence[Event]) -> list[Event]:

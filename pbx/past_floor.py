@@ -100,7 +100,7 @@ class PastFloor:
             self.waiting.pop(contact_id, None)
 
 
-def floor_before(events: Iterable[Event], seq: int) -> PastFloor:
+def floor_before(events: Iterable[Event], seq: float) -> PastFloor:
     """The floor as it was just before the event of that number; `events` are in order, and may be a selection."""
     floor = PastFloor()
     for event in events:

@@ -78,10 +78,12 @@ class Reconciliation:
 
     def _free(self, agent_id: str, contact_id: str, contact: Contact | None) -> None:
         self.say_stuck(agent_id, contact_id, "nothing here holds them")
-        if contact is not None and contact.agent_id == agent_id:
-            if contact.state is State.CONNECTED:
-                # The customer is on the line, and nobody with them.
-                self._contacts.end(contact, Disposition.AGENT_LOST, reason="the agent's call is gone")
-            elif contact.state is State.RINGING:
-                self._contacts.back(contact)
-        self._states.release(agent_id, contact_id, reason="held by nothing")
+        try:
+            if contact is not None and contact.agent_id == agent_id:
+                if contact.state is State.CONNECTED:
+                    # The customer is on the line, and nobody with them.
+                    self._contacts.end(contact, Disposition.AGENT_LOST, reason="the agent's call is gone")
+                elif contact.state is State.RINGING:
+                    self._contacts.back(contact)
+        finally:
+            self._states.release(agent_id, contact_id, reason="held by nothing")

@@ -187,8 +187,9 @@ class Service:
         )  # fmt: skip
         dossiers = Dossiers(self.portal_store, self._rules, self.roster, now)
         self._feedback = Feedback(
-            self._rules, self._pbx_store, dossiers.read_by, now, skills=self.roster.skills
-        )
+            self._rules, self._pbx_store, dossiers.read_by, now,
+            skills=lambda provider_id: highest_levels(self.roster, provider_id),
+        )  # fmt: skip
         feature_codes = FeatureCodes(self._states, self.media, reactor)
         destinations = Destinations(
             self.roster, self._staffing, self._states, trunks,

@@ -9,11 +9,14 @@ from math import inf, isinf
 from typing import Any
 
 import sqlalchemy as sa
+from twisted.logger import Logger
 
 from config.database import Database, Statement, metadata
 from config.errors import TheirError
 from pbx.contact import CallBack, Channel, Contact, Disposition, Facts, Refusal, State
 from pbx.skills import Need, Rule
+
+log = Logger()
 
 contact_table = sa.Table(
     "contact",
@@ -291,7 +294,14 @@ class PbxStore:
         for row in skills:
             need = Need(row.skill, row.weight, row.required, tuple(row.reasons), row.level)
             needs.setdefault(row.contact_id, []).append(need)
-        return [_contact_from(row, needs.get(row.id, ())) for row in rows]
+        found: list[Contact] = []
+        for row in rows:
+            try:
+                found.append(_contact_from(row, needs.get(row.id, ())))
+            except (AttributeError, KeyError, TypeError, ValueError):
+                # One row that makes no sense must keep neither the server from its start nor others from being seen.
+                log.failure("Contact {id} cannot be read", id=row.id)
+        return found
 
     async def last_agent(self, customer_id: str, provider_id: str) -> str | None:
         """Who was joined last with this customer, for this provider."""

@@ -130,7 +130,7 @@ def _hear(told: _Told, event: Event) -> None:
     match event.kind:
         case "contact.queued" if told.queued_at is None:
             told.queued_at = event.at
-        case "contact.reserved":
+        case "contact.reserved" if told.connected_at is None:
             told.reserved_at = event.at
         case "contact.connected" if told.connected_at is None:
             told.connected_at, told.agent_id = event.at, event.agent

@@ -112,7 +112,7 @@ class Transfers:
             refer.refuse(491)
         elif refer.replaces is not None:
             found = self._consultation(refer, giver)
-            if found is not None:
+            if found is not None and self._may_go_to(refer, contact, *found):
                 self._hand_to(contact, giver, refer, *found)
         elif (destination := self._wanted(refer, contact)) is not None:
             self.blind(contact, giver, destination, refer)
@@ -140,7 +140,7 @@ class Transfers:
                 refer.refuse(491)
             elif direct.media_call != contact.id:
                 refer.refuse(488)
-            else:
+            elif self._may_go_to(refer, contact, direct, party):
                 self._hand_to(contact, giver, refer, direct, party)
         elif (found := self._consultation(refer, giver)) is not None:
             if found[0] is direct:
@@ -177,6 +177,16 @@ class Transfers:
         except TheirError as error:
             refer.refuse(error.status, error.reason)
             return None
+
+    def _may_go_to(self, refer: Refer, contact: Contact, direct: DirectCall, party: Party) -> bool:
+        """Whom an agent has asked by a direct call may be of other providers; the customer does not go there."""
+        asked = direct.other(party)
+        try:
+            wall(contact, Destination(asked.shown, asked.from_, self._destinations.agent(asked.agent_id)))
+        except TheirError as error:
+            refer.refuse(error.status, error.reason)
+            return False
+        return True
 
     def _contact_named(self, refer: Refer) -> Contact | None:
         return self._calls.contact_of(refer.replaces_call) if refer.replaces_call is not None else None

@@ -139,7 +139,7 @@ class Voicemails:
     async def _leave(self, leaving: _Leaving) -> None:
         contact, row = leaving.contact, leaving.row
         try:
-            await self._store.add_voicemail(row)
+            await self._add(row)
             why, seconds = await self._record(leaving)
             if why == "silence":
                 seconds = (seconds or SILENCE_S) - SILENCE_S
@@ -157,6 +157,13 @@ class Voicemails:
             del self._leaving[contact.id]
             # Whatever of ours failed: nobody is left in a call that goes nowhere.
             self._contacts.end(contact, Disposition.MEDIA_FAILED, reason="the message could not be kept")
+
+    async def _add(self, row: Voicemail) -> None:
+        try:
+            await self._store.add_voicemail(row)
+        except BaseException:
+            self._to_do[row.provider_id] -= 1
+            raise
 
     async def _record(self, leaving: _Leaving) -> tuple[str, float | None]:
         contact, row = leaving.contact, leaving.row
@@ -221,7 +228,14 @@ class Voicemails:
     async def _left(self, contact: Contact, row: Voicemail, seconds: float) -> None:
         seconds = round(seconds, 1)
         await self._store.voicemail_left(row.id, seconds)
+        self._tell_left(contact, row, seconds)
+
+    def _tell_left(self, contact: Contact, row: Voicemail, seconds: float) -> None:
         self._events.write("contact.voicemail_left", contact=contact.id, voicemail=row.id, seconds=seconds)
+
+    async def _was_told(self, contact: Contact) -> bool:
+        told = await self._events.read(contact=contact.id)
+        return any(event.kind == "contact.voicemail_left" for event in told)
 
     async def _forget(self, row: Voicemail) -> None:
         await self._store.remove_voicemail(row.id)
@@ -243,6 +257,8 @@ class Voicemails:
                 continue
             if row.seconds is None:
                 await self._left(contact, row, seconds)
+            elif not await self._was_told(contact):  # the process died between the two
+                self._tell_left(contact, row, seconds)
             if contact.open:
                 self._contacts.take_back(contact)
                 await self._contacts.end(contact, Disposition.VOICEMAIL, reason="the server died")

@@ -15,7 +15,7 @@ from config.queue_settings import Strategy
 from pbx.choice_facts import OUTCOMES
 from pbx.past_floor import AWAY, AgentPast, PastFloor, floor_before
 from pbx.queue import Group, Waiting
-from pbx.router import FreeAgent, Pair, choose_plainly, may_serve
+from pbx.router import FreeAgent, Nobody, Pair, choose_plainly, may_serve
 from pbx.why_words import (
     Names,
     compared,
@@ -89,10 +89,22 @@ class _Moment:
     roster: Mapping[str, Known]
     group: Group = field(init=False)
     strategy: Strategy = field(init=False)
+    able: list[FreeAgent] = field(init=False)
+    best: list[FreeAgent] = field(init=False)  # the one of them who is asked first, if any
 
     def __post_init__(self) -> None:
         self.group = self.waiting.needs(self.now)
         self.strategy = self.strategies.get(self.group.queue, Strategy.LONGEST_IDLE)
+        self.able = [agent for agent in self.floor.free if may_serve(agent, self.waiting, self.now) is None]
+        first = self.asked_first(self.able)
+        self.best = [agent for agent in self.able if agent.agent_id == first]
+
+    def known(self, agent_id: str) -> FreeAgent | None:
+        """What the agent could do when they were last free; what the roster says where they never were."""
+        past = self.floor.agents.get(agent_id)
+        if past is not None and past.known is not None:
+            return past.known
+        return self.roster[agent_id].agent if agent_id in self.roster else None
 
     def asked_first(
         self, agents: Iterable[FreeAgent], waiting: Waiting | None = None, at: float | None = None
@@ -103,9 +115,6 @@ class _Moment:
         )
         return found.agent_id if isinstance(found, Pair) else None
 
-    def able(self) -> list[FreeAgent]:
-        return [agent for agent in self.floor.free if may_serve(agent, self.waiting, self.now) is None]
-
 
 def offers(
     events: Sequence[Event], contact_id: str, strategies: Mapping[str, Strategy], roster: Mapping[str, Known]
@@ -114,6 +123,10 @@ def offers(
     found = []
     for place, event in enumerate(events):
         if event.kind == "contact.reserved" and event.contact == contact_id and event.agent is not None:
+            asked = next((each.at for each in events[:place] if _asks(each, contact_id)), event.at)
+            if "by" in event.facts:
+                found.append(by_name(event, asked, outcome_after(events, event), roster))
+                continue
             left = _left_floor(events[:place], event)
             floor = floor_before(events, left.seq)
             its = strategies_of(event, strategies)
@@ -142,6 +155,21 @@ def outcome_after(events: Iterable[Event], reserved: Event) -> str:
     return "being asked"
 
 
+def _asks(event: Event, contact_id: str) -> bool:
+    return event.kind == "contact.requested" and event.contact == contact_id
+
+
+def by_name(reserved: Event, asked_at: float, outcome: str, roster: Mapping[str, Known]) -> Choice:
+    """An offer that no rule has made: an agent has asked for this colleague."""
+    names = Names({agent_id: known.name for agent_id, known in roster.items()})
+    contact_id, chosen, giver = reserved.contact or "", reserved.agent or "", str(reserved.facts.get("by"))
+    asked = Candidate(chosen, names[chosen], CHOSEN, f"was asked for by name, by {names[giver]}")
+    return Choice(
+        contact_id, reserved.at, round(reserved.at - asked_at, 3), "", "", 0, "", chosen, outcome, 0, (asked,),
+        (), None, None,
+    )  # fmt: skip
+
+
 def judge(
     floor: PastFloor,
     contact_id: str,
@@ -160,7 +188,7 @@ def judge(
         )  # fmt: skip
     names = Names({agent_id: known.name for agent_id, known in roster.items()})
     moment = _Moment(floor, waiting, now, strategies, names, roster)
-    expected = choose_plainly(floor.waiting.values(), floor.free, strategies, now)
+    expected = _expected(floor, strategies, now)
     theirs = expected if isinstance(expected, Pair) and expected.contact_id == contact_id else None
     return Choice(
         contact_id=contact_id,
@@ -183,6 +211,22 @@ def judge(
     )
 
 
+def _expected(floor: PastFloor, strategies: Mapping[str, Strategy], now: float) -> Pair | Nobody:
+    """The rule; but where nobody may serve one, those who need the same are not asked about."""
+    free = floor.free
+    hopeless: set[tuple[Group, str | None]] = set()
+    for waiting in sorted(floor.waiting.values(), key=lambda each: each.order):
+        needs = waiting.needs(now), waiting.kept_for(now)
+        if needs in hopeless:
+            continue
+        found = choose_plainly([waiting], free, strategies, now)
+        if isinstance(found, Pair):
+            return found
+        if not waiting.refusals:
+            hopeless.add(needs)
+    return Nobody(None)
+
+
 def _left_floor(before: Sequence[Event], reserved: Event) -> Event:
     """The event with which the agent left the floor for it; without one, that of the reservation."""
     for event in reversed(before):
@@ -195,8 +239,7 @@ def _left_floor(before: Sequence[Event], reserved: Event) -> Event:
 
 
 def _candidates(moment: _Moment, chosen: str | None) -> Iterable[Candidate]:
-    able = moment.able()
-    first = next((agent for agent in able if agent.agent_id == chosen), None)
+    first = next((agent for agent in moment.able if agent.agent_id == chosen), None)
     found: list[tuple[int, Candidate]] = []
     for agent_id in {*moment.floor.agents, *moment.roster}:
         past = moment.floor.agents.get(agent_id) or AgentPast(agent_id)
@@ -223,7 +266,7 @@ def _verdict(
     if past.agent_id == chosen:
         return 0, CHOSEN, "was asked"
     doing, words = state_words(past, now)
-    known = past.known or (moment.roster[past.agent_id].agent if past.agent_id in moment.roster else None)
+    known = moment.known(past.agent_id)
     if known is None:
         return 4, doing, words
     # What keeps them from it whatever they do comes first.
@@ -254,7 +297,6 @@ def _would(moment: _Moment, chosen: str | None) -> list[str]:
 
 
 def _with_more_skill(moment: _Moment, chosen: str | None) -> Iterable[str]:
-    able = moment.able()
     gaps: list[tuple[int, str, dict[str, int]]] = []
     for agent in moment.floor.free[:_MOST_TRIED]:
         lacking = {
@@ -263,7 +305,7 @@ def _with_more_skill(moment: _Moment, chosen: str | None) -> Iterable[str]:
         if not lacking:
             continue
         more = replace(agent, levels={**agent.levels, **lacking})
-        if moment.asked_first([*able, more]) == agent.agent_id:
+        if moment.asked_first([*moment.best, more]) == agent.agent_id:
             gap = sum(least - agent.levels.get(skill, 0) for skill, least in lacking.items())
             gaps.append((gap, agent.agent_id, lacking))
     for _, agent_id, lacking in sorted(gaps, key=lambda each: each[:2])[:2]:
@@ -271,16 +313,17 @@ def _with_more_skill(moment: _Moment, chosen: str | None) -> Iterable[str]:
 
 
 def _had_they_been_there(moment: _Moment, chosen: str | None) -> Iterable[str]:
-    able = moment.able()
     told = 0
-    for past in sorted(moment.floor.agents.values(), key=lambda past: past.agent_id)[:_MOST_TRIED]:
-        if past.free is not None or past.known is None or past.agent_id == chosen or told == 2:
+    for agent_id in sorted({*moment.floor.agents, *moment.roster})[:_MOST_TRIED]:
+        past = moment.floor.agents.get(agent_id)
+        known = moment.known(agent_id)
+        if (past is not None and past.free is not None) or known is None or agent_id == chosen or told == 2:
             continue
-        there = _as_free(past.known, moment.group.channel, moment.now)
-        if moment.asked_first([*able, there]) == past.agent_id:
+        there = _as_free(known, moment.group.channel, moment.now)
+        if moment.asked_first([*moment.best, there]) == agent_id:
             told += 1
-            wish = "ready" if past.state in AWAY else "free"
-            yield f"Had {moment.names[past.agent_id]} been {wish}, they would have been asked."
+            wish = "ready" if past is None or past.state in AWAY else "free"
+            yield f"Had {moment.names[agent_id]} been {wish}, they would have been asked."
 
 
 def _not_kept(moment: _Moment, chosen: str | None) -> Iterable[str]:
@@ -302,6 +345,10 @@ def _later_steps(moment: _Moment, chosen: str | None) -> Iterable[str]:
         if at <= moment.now:
             continue
         other = moment.asked_first(moment.floor.free, at=at)
+        # A pause that ends meanwhile is not the step's doing.
+        earlier = tuple(step for step in moment.waiting.steps if step[0] < at)
+        if other == moment.asked_first(moment.floor.free, replace(moment.waiting, steps=earlier), at):
+            other = None
         what = f"{at - moment.now:.0f} s later {step_words(before, group)}"
         if other is not None and other != chosen:
             yield f"{what}: {moment.names[other]} would then be asked."
@@ -324,11 +371,11 @@ def _after_a_pause(moment: _Moment, chosen: str | None) -> Iterable[str]:
 def _by_other_strategies(moment: _Moment, chosen: str | None) -> Iterable[str]:
     if chosen is None:
         return
-    able = moment.able()
     others: dict[str, list[str]] = {}
     for strategy in Strategy:
         if strategy is not moment.strategy:
-            found = choose_plainly([moment.waiting], able, {moment.group.queue: strategy}, moment.now)
+            strategies = {moment.group.queue: strategy}
+            found = choose_plainly([moment.waiting], moment.able, strategies, moment.now)
             if isinstance(found, Pair) and found.agent_id != chosen:
                 others.setdefault(found.agent_id, []).append(strategy.value)
     for agent_id, names in others.items():

@@ -130,8 +130,9 @@ class WrapUps:
             raise TheirError("Please say which skill was really needed.", 422)
         before = contact.wrap_up_code
         contact.wrap_up_code, contact.wrap_up_note = said.code, note
-        await self._store.wrapped_up(contact.id, said.code, note)
-        await self._events.write(
+        stored = self._store.wrapped_up(contact.id, said.code, note)
+        # In the same commit: a crash leaves both or neither.
+        self._events.write(
             "contact.wrapped_up",
             contact=contact.id,
             agent=agent_id,
@@ -140,6 +141,7 @@ class WrapUps:
             wrong_skill=said.wrong_skill,
             needed=needed,
         )
+        await stored
         if needed is not None and before != said.code and self._on_wrong_skill is not None:
             came = self._as_it_was.get(agent_id)
             came = came if came is not None and came.id == contact.id else contact

@@ -4,13 +4,18 @@ A server of its own, a real browser in both sizes, and baresip as the agent's ph
 """
 
 import asyncio
+import json
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+
+from playwright.async_api import Page
 
 from tests.peers.baresip import Baresip
 from tests.peers.browser import DESKTOP, PHONE
 from tests.peers.people import BOILER_ARTICLE, CAMERA_ARTICLE, Reader, make_ready, phone
-from tests.peers.process import until
+from tests.peers.process import free_sip_port, until
 from tests.peers.warmline import ROOT, Warmline
 
 FOLDER = ROOT / "docs" / "screenshots"
@@ -33,11 +38,49 @@ class Camera:
         self.viewport = viewport
 
     async def shoot(self, reader: Reader, name: str, *, full: bool = False) -> None:
-        await reader.page.wait_for_timeout(350)
-        await reader.page.screenshot(path=FOLDER / f"{name}-{self.size}.png", full_page=full)
+        await self.shoot_page(reader.page, name, full=full)
+
+    async def shoot_page(self, page: Page, name: str, *, full: bool = False) -> None:
+        await page.wait_for_timeout(350)
+        await page.screenshot(path=FOLDER / f"{name}-{self.size}.png", full_page=full)
 
 
-async def portal(camera: Camera, folder: Path, server: Warmline, ana: Baresip) -> None:
+async def waiting(camera: Camera, folder: Path, server: Warmline) -> None:
+    """Jonas is first in line and Maria second, while nobody is ready who knows boilers; a supervisor looks on."""
+    async with (
+        Reader(folder, server, BOILER_ARTICLE, person="jonas", viewport=camera.viewport) as jonas,
+        Reader(folder, server, BOILER_ARTICLE, viewport=camera.viewport) as maria,
+    ):
+        await waits_for_a_call(server, jonas)
+        contact = await waits_for_a_call(server, maria)
+        await maria.page.wait_for_selector("text=You are number 2")
+        await camera.shoot(maria, "help-waiting")
+        await maria.page.click("#help-call-back")
+        await camera.shoot(maria, "help-call-back")
+        await maria.page.click("#help-way-app")
+        await maria.page.wait_for_selector("#help-stay:visible")
+        await camera.shoot(maria, "help-called-back")
+        async with logged_in(server, maria, "carla") as page:
+            await page.goto(f"{server.portal}/agent/supervisor")
+            await camera.shoot_page(page, "supervisor", full=True)
+            await page.goto(f"{server.portal}/agent/supervisor/contacts/{contact}/why")
+            await camera.shoot_page(page, "supervisor-why", full=True)
+            await page.goto(f"{server.portal}/agent/supervisor/rules/thermea?q=boiler")
+            await camera.shoot_page(page, "supervisor-rules", full=True)
+        for customer in (maria, jonas):
+            await customer.hang_up()
+            await customer.reaches("ended")
+
+
+async def waits_for_a_call(server: Warmline, customer: Reader) -> str:
+    """They wait in the queue; by the API, since the page's buttons say that nobody is there. The contact's id."""
+    contact = str((await customer.request_by_api("voice", "boiler-200", BOILER_ARTICLE))["id"])
+    await customer.page.reload()
+    await server.event("contact.queued", contact_id=contact)
+    return contact
+
+
+async def portal(camera: Camera, folder: Path, server: Warmline, ana: Baresip, bo: Baresip) -> None:
     async with Reader(folder, server, BOILER_ARTICLE, viewport=camera.viewport) as maria:
         for name, path in READING.items():
             await maria.page.goto(server.portal + path)
@@ -57,10 +100,42 @@ async def portal(camera: Camera, folder: Path, server: Warmline, ana: Baresip) -
         await until(maria.sees_moving_pictures, "pictures")
         await camera.shoot(maria, "help-video")
         await agent_pages(camera, server, maria, "talking")
-        await maria.hang_up()
-        await maria.reaches("ended")
-        await camera.shoot(maria, "help-feedback")
+        async with logged_in(server, maria, "ana") as page:
+            await with_a_customer(camera, page, bo)
+            await maria.hang_up()
+            await maria.reaches("ended")
+            await camera.shoot(maria, "help-feedback")
+            await page.wait_for_selector("button:has-text('Done')")
+            await page.check("input[value=wrong-skill]")
+            await camera.shoot_page(page, "agent-wrap-up", full=True)
+            await page.check("input[value=resolved]")
+            await page.click("button:has-text('Done')")
         await server.agent_is("agent-ana", "Ready")
+
+
+async def with_a_customer(camera: Camera, page: Page, bo: Baresip) -> None:
+    """What the agent may do while they talk: hold, find somebody, ask them, all three, and back."""
+    await page.click("button:has-text('Hold')")
+    await page.wait_for_selector("button:has-text('Resume')")
+    await camera.shoot_page(page, "agent-on-hold", full=True)
+    await page.click("button:has-text('Resume')")
+    await page.wait_for_selector("button:has-text('Hold')")
+    await page.click("summary:has-text('Ask or pass on')")
+    await page.fill("input[type=search]", "i")
+    await page.wait_for_selector(".candidate")
+    await camera.shoot_page(page, "agent-passing-on", full=True)
+    await page.fill("input[type=search]", "lindq")
+    before = len(bo.seen("CALL_INCOMING"))
+    await page.click("button[aria-label^='Ask first: Bo']")
+    await bo.event("CALL_INCOMING", count=before + 1)
+    await bo.accept()
+    await page.wait_for_selector("text=You are talking with Bo Lindqvist")
+    await camera.shoot_page(page, "agent-asking", full=True)
+    await page.click("text=All three")
+    await page.wait_for_selector("button:has-text('Leave the two')")
+    await camera.shoot_page(page, "agent-conference", full=True)
+    await page.click("button:has-text('Without Bo')")
+    await page.wait_for_selector("button:has-text('Hold')")
 
 
 async def chat(camera: Camera, folder: Path, server: Warmline, deniz: Baresip) -> None:
@@ -85,11 +160,27 @@ async def chat(camera: Camera, folder: Path, server: Warmline, deniz: Baresip) -
         await camera.shoot(maria, "help-chat")
         await maria.hang_up()
         await maria.reaches("ended")
-        await server.agent_is("agent-deniz", "Ready")
+        await server.agent_is("agent-deniz", "Ready", seconds=45)
 
 
 async def _shows(reader: Reader, text: str) -> bool:
     return text in await reader.chat()
+
+
+@asynccontextmanager
+async def logged_in(server: Warmline, reader: Reader, agent: str) -> AsyncIterator[Page]:
+    """That agent's page, beside the customer's."""
+    page = await reader.context.new_page()
+    try:
+        await page.goto(f"{server.portal}/agent/login")
+        if await page.locator("input[name=password]").count():
+            await page.fill("input[name=login]", agent)
+            await page.fill("input[name=password]", f"{agent}-agent")
+            await page.click("form [type=submit]")
+        await page.wait_for_selector("#live[data-live=on]")
+        yield page
+    finally:
+        await page.close()
 
 
 async def agent_pages(camera: Camera, server: Warmline, maria: Reader, state: str) -> None:
@@ -119,20 +210,29 @@ async def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="warmline-pictures-") as name:
         folder = Path(name)
+        trunk = {
+            "name": "carrier",
+            "peers": [f"127.0.0.1:{free_sip_port()}"],
+            "options_s": 0,
+            "dial": ["+1555"],
+        }
         async with (
-            Warmline(folder, wrap_up_s=0) as server,
+            Warmline(folder, wrap_up_s=30, trunks=json.dumps([trunk])) as server,
             phone(folder, server, "ana") as ana,
+            phone(folder, server, "bo", video=False) as bo,
             phone(folder, server, "deniz", video=False) as deniz,
         ):
-            await make_ready(server, ana)
             await make_ready(server, deniz)
-            for size, viewport in (("phone", PHONE), ("desktop", DESKTOP)):
-                camera = Camera(size, viewport)
-                async with Reader(folder, server, BOILER_ARTICLE, viewport=viewport) as stranger:
+            cameras = [Camera("phone", PHONE), Camera("desktop", DESKTOP)]
+            for camera in cameras:
+                await waiting(camera, folder, server)
+            await make_ready(server, ana)
+            for camera in cameras:
+                async with Reader(folder, server, BOILER_ARTICLE, viewport=camera.viewport) as stranger:
                     await stranger.context.clear_cookies()
                     await stranger.page.goto(f"{server.portal}/login")
                     await camera.shoot(stranger, "login")
-                await portal(camera, folder, server, ana)
+                await portal(camera, folder, server, ana, bo)
                 await chat(camera, folder, server, deniz)
 
 

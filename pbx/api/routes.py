@@ -272,6 +272,7 @@ class Api:
             contact = await self._own(await self._customer(request, acting=True), contact_id)
             body = Body.of(request)
             helped, comment = body.flag("helped"), body.optional_text("comment")
+            self._moves.take(contact.facts.customer_id or "", "That is a lot of answers.")
             await self._desk.feedback(contact.id, helped, comment)
             return json_answer({"thanks": True})
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pbx.contact import Contact
     from pbx.why import Choice
 
+_CALLED = {"chat": "chat", "voice": "voice call", "video": "video call"}
+
 
 def add_command(commands: Any) -> None:
     """Say to argparse what there is."""
@@ -88,7 +90,7 @@ def _lines(contact: Contact, choices: list[Choice]) -> list[str]:
     about = facts.product_name or facts.provider_name
     day = time.strftime("%A, %d %B %Y", time.localtime(facts.asked_at))
     lines = [
-        f"{contact.id}: a {contact.channel.value} about {about}, asked for on {day} at {_clock(facts.asked_at)}"
+        f"{contact.id}: a {_CALLED[contact.channel.value]} about {about}, asked for on {day} at {_clock(facts.asked_at)}"
     ]
     for need in contact.needs:
         level = f" at {need.level}" if need.level > 1 else ""

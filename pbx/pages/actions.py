@@ -13,6 +13,7 @@ from agent_presence.roster import Agent
 from config.errors import TheirError
 from config.events import Event, EventLog
 from pbx.agent_desk import Candidate, Control
+from pbx.api.edge import identifier
 from pbx.contact import Channel, Contact, State
 from pbx.pages import words
 from pbx.store import Voicemail, WrapUpCode
@@ -65,7 +66,9 @@ class PageActions:
         self._actions = actions
         self._messages = messages
         self._contact_of = contact_of
-        self._shelf: dict[str, list[dict[str, Any]]] = {}  # by agent, the messages shown, until there is news
+        # By agent, the messages shown: for as long as there is no news, and they serve the same providers.
+        self._shelf: dict[str, tuple[object, list[dict[str, Any]]]] = {}
+        self._news = 0
         events.subscribe(self._event_written)
 
     # What is done
@@ -88,7 +91,7 @@ class PageActions:
             case "call-off":
                 await self._actions.call_off(agent.id, contact_id)
             case "wrap-up":
-                contact = await self._contact_of(contact_id)
+                contact = await self._contact_of(_known_as(contact_id))
                 if contact is None:
                     raise TheirError("You have no such contact.", 404)
                 await self._actions.wrap_up(
@@ -172,11 +175,13 @@ class PageActions:
 
     async def messages(self, agent: Agent) -> list[dict[str, Any]]:
         """The oldest messages nobody has dealt with, as the page shows them."""
-        shown = self._shelf.get(agent.id)
-        if shown is None:
-            rows = await self._messages.to_do(agent)
-            shown = [await self._message(row) for row in rows[:MOST_MESSAGES]]
-            self._shelf[agent.id] = shown
+        now = self._news, tuple(agent.provider_ids)
+        before = self._shelf.get(agent.id)
+        if before is not None and before[0] == now:
+            return before[1]
+        rows = await self._messages.to_do(agent)
+        shown = [await self._message(row) for row in rows[:MOST_MESSAGES]]
+        self._shelf[agent.id] = now, shown
         return shown
 
     async def _message(self, row: Voicemail) -> dict[str, Any]:
@@ -199,14 +204,19 @@ class PageActions:
         }
 
     async def audio(self, agent: Agent, voicemail_id: str) -> Path:
-        return await self._messages.audio(agent, voicemail_id)
+        return await self._messages.audio(agent, _known_as(voicemail_id))
 
     async def done(self, agent: Agent, voicemail_id: str) -> None:
-        await self._messages.done(agent, voicemail_id)
+        await self._messages.done(agent, _known_as(voicemail_id))
 
     def _event_written(self, event: Event) -> None:
         if event.kind in _MESSAGE_NEWS:
-            self._shelf.clear()
+            self._news += 1
+
+
+def _known_as(name: str) -> str:
+    """An id in an address. TheirError 400 for what can be none, and no database should be asked for."""
+    return identifier(name, "What you asked for") or ""
 
 
 def _can_be_asked(candidate: Candidate) -> bool:

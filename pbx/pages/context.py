@@ -17,13 +17,19 @@ STATE_WORDS = {
     State.CONNECTED: "with you",
     State.ENDED: "ended",
 }
+# To whoever is asked about it by a colleague, or has passed it on and writes it up.
+ELSEWHERE_WORDS = {
+    **STATE_WORDS,
+    State.RINGING: "rings elsewhere; waiting",
+    State.CONNECTED: "with a colleague",
+}
 
 
 def context_page(context: Context, agent: Agent, now: float) -> dict[str, Any]:
     contact, facts = context.contact, context.contact.facts
     steps = _steps(context.trail, facts)
     return {
-        "ask": _ask(context, now),
+        "ask": _ask(context, agent, now),
         "who": _who(context),
         "needs": [
             {
@@ -45,7 +51,7 @@ def context_page(context: Context, agent: Agent, now: float) -> dict[str, Any]:
     }
 
 
-def _ask(context: Context, now: float) -> dict[str, Any]:
+def _ask(context: Context, agent: Agent, now: float) -> dict[str, Any]:
     contact, facts = context.contact, context.contact.facts
     since = contact.connected_at if contact.state is State.CONNECTED else facts.asked_at
     if contact.state is State.ENDED:
@@ -58,7 +64,7 @@ def _ask(context: Context, now: float) -> dict[str, Any]:
     return {
         "channel": str(facts.channel),
         "channel_word": words.CHANNEL_WORDS[facts.channel],
-        "state_word": STATE_WORDS[contact.state],
+        "state_word": (STATE_WORDS if contact.agent_id == agent.id else ELSEWHERE_WORDS)[contact.state],
         "since": since,
         "since_words": f"for {words.length(now - since)}" if contact.open else "",
         "words": f"About {product}"

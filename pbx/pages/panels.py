@@ -150,6 +150,9 @@ def contact_panel(contact: Contact, messages: Sequence[Mapping[str, Any]], now: 
     hint = ""
     if contact.state is State.RINGING:
         hint = "Answer on your phone: the chat opens there and here." if is_chat else "Answer on your phone."
+        if contact.call_back is not None:
+            # So it is as well once the agent has answered, until the customer does.
+            hint = "They wait to be called back. Answer on your phone, and stay on the line while they are called."
     return {
         "id": contact.id,
         "state": str(contact.state),

@@ -14,7 +14,8 @@ Only an agent who is a supervisor sees any of it, and only of the providers they
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, cast
 from urllib.parse import quote
@@ -47,6 +48,7 @@ from pbx.api.edge import (
 )
 from pbx.api.limits import RateLimit
 from pbx.contact import Contact
+from pbx.dossier import highest_levels
 from pbx.operations.why_command import as_json
 from pbx.pages.drawing import Assets, Drawing
 from pbx.pages.panels import StatesView
@@ -57,9 +59,11 @@ from pbx.past import Past
 from pbx.router import Floor
 from pbx.rule_text import LONGEST_VALUE, WrongRules
 from pbx.rules import LONGEST_NOTE, Rules
+from pbx.why import Choice
 
 SHARE = 50.0
 """Making what goes on now may take one in so many seconds of the server."""
+_CONTACT = re.compile(r"\bc_[0-9a-z]+")
 NOT_FOUND = "There is no such contact, or it is of a provider you do not serve."
 
 
@@ -162,14 +166,7 @@ class SupervisorPages:
             agent, login = await self._supervisor(request)
             self._looks.take(agent.id, "That was a lot at once.")
             contact = await self._contact(agent, contact_id)
-            # Of agents who serve none of the supervisor's providers nothing is told.
-            known = {each.id for each in self._centre.roster.agents() if _share(agent, each)}
-            choices = [
-                replace(
-                    choice, candidates=tuple(each for each in choice.candidates if each.agent_id in known)
-                )
-                for choice in await self._centre.past.why(contact, self._now())
-            ]
+            choices = await self._behind_wall(agent, await self._centre.past.why(contact, self._now()))
             if wants_json(request):
                 return json_answer(as_json(contact, choices))
             return self._page(
@@ -181,6 +178,29 @@ class SupervisorPages:
             )
 
         return self._settle(request, work)
+
+    async def _behind_wall(self, agent: Agent, choices: Sequence[Choice]) -> list[Choice]:
+        """Nothing is told of agents who serve none of the supervisor's providers, nor which contacts of other providers
+        the others were busy with."""
+        known = {each.id for each in self._centre.roster.agents() if _share(agent, each)}
+        seen = [[each for each in choice.candidates if each.agent_id in known] for choice in choices]
+        named = {found for each in seen for one in each for found in _CONTACT.findall(one.words)}
+        theirs: Set[str] = named
+        if agent.provider_ids:
+            theirs = await self._centre.past.of_providers(sorted(named), agent.provider_ids)
+        return [
+            replace(
+                choice,
+                candidates=tuple(
+                    replace(
+                        each,
+                        words=_CONTACT.sub(lambda at: at[0] if at[0] in theirs else "somebody", each.words),
+                    )
+                    for each in candidates
+                ),
+            )
+            for choice, candidates in zip(choices, seen, strict=True)
+        ]
 
     async def _contact(self, agent: Agent, contact_id: str) -> Contact:
         try:
@@ -281,7 +301,7 @@ class SupervisorPages:
             faults=list(faults),
             note=note,
             warnings=rules.warnings(provider_id, shown.rules),
-            skills=sorted(self._centre.roster.skills()),
+            skills=sorted(highest_levels(self._centre.roster, provider_id)),
             history=await rules.history(provider_id, limit=30),
             **rules_page(
                 current, shown, wanted, _whole(argument(request, "page") or "1", "page"),

@@ -15,6 +15,8 @@ DISPOSITION_WORDS = {
     "other_hung_up": "whoever it was passed on to ended it",
     "other_lost": "whoever it was passed on to was lost",
     "no_agent": "nobody could answer",
+    "voicemail": "the customer left a message",
+    "call_back_failed": "the customer could not be reached when called back",
     "idle": "nobody wrote any more",
     "media_failed": "sound or picture failed",
     "server_stopped": "the help desk closed",

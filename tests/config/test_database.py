@@ -25,7 +25,17 @@ trial = sa.Table(
     sa.Column("parent", sa.Integer, sa.ForeignKey("trial.seq", deferrable=True, initially="DEFERRED")),
     sa.Column("note", sa.JSON),
 )
+line = sa.Table(
+    "trial_line",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("trial_name", sa.String(20), sa.ForeignKey("trial.name"), nullable=False),
+    sa.Column("copied", sa.Integer),
+)
 INSERT = trial.insert()
+INSERT_LINE = line.insert()
+RENAME = trial.update().where(trial.c.name == sa.bindparam("old")).values({trial.c.name: sa.bindparam("new")})
+COUNT_LINES = trial.update().values(note=sa.select(sa.func.count()).select_from(line).scalar_subquery())
 NAMES = sa.select(trial.c.name).order_by(trial.c.seq)
 
 
@@ -83,6 +93,51 @@ async def test_different_statements_keep_their_order_too(opened: Database) -> No
     ]
     await asyncio.gather(*written)
     assert await names(opened) == ["a", "c", "d"]
+
+
+def said(*steps: tuple[sa.Executable, module.Parameters | None]) -> list[module._Step]:
+    return module._merged([[(statement, None if row is None else [row])] for statement, row in steps])
+
+
+def test_what_is_said_of_other_tables_between_costs_no_statement_more() -> None:
+    steps = said(
+        (INSERT, {"name": "a"}),
+        (INSERT_LINE, {"trial_name": "a"}),
+        (INSERT, {"name": "b"}),
+        (INSERT_LINE, {"trial_name": "b"}),
+    )
+    assert steps == [
+        (INSERT, [{"name": "a"}, {"name": "b"}]),
+        (INSERT_LINE, [{"trial_name": "a"}, {"trial_name": "b"}]),
+    ]
+
+
+def test_nothing_passes_what_is_said_of_its_own_table_or_of_one_that_it_refers_to() -> None:
+    rename = {"old": "a", "new": "b"}
+    for steps in (
+        [(INSERT, {"name": "a"}), (RENAME, rename), (INSERT, {"name": "a"})],
+        [(INSERT_LINE, {"trial_name": "a"}), (RENAME, rename), (INSERT_LINE, {"trial_name": "b"})],
+        [(INSERT_LINE, {"trial_name": "a"}), (INSERT, {"name": "b"}), (INSERT_LINE, {"trial_name": "b"})],
+    ):
+        assert [statement for statement, _ in said(*steps)] == [statement for statement, _ in steps]
+
+
+def test_nothing_passes_what_reads_its_table_or_may_be_about_anything() -> None:
+    one, two = {"trial_name": "a"}, {"trial_name": "b"}
+    for between in (COUNT_LINES, trial.delete(), sa.text("SELECT 1")):
+        row = {"unused": 1} if between is COUNT_LINES else None
+        assert len(said((INSERT_LINE, one), (between, row), (INSERT_LINE, two))) == 3
+
+
+async def test_rows_that_refer_to_others_of_the_same_commit_find_them(opened: Database) -> None:
+    written = []
+    for number in range(50):
+        name = {"name": str(number)}
+        written.append(opened.write((INSERT, name), (INSERT_LINE, {"trial_name": str(number)})))
+        written.append(opened.write((RENAME, {"old": "0", "new": "0"}), patient=True))
+    await asyncio.gather(*written)
+    rows = await opened.read(sa.select(line.c.trial_name).order_by(line.c.seq))
+    assert [row.trial_name for row in rows] == await names(opened) == [str(number) for number in range(50)]
 
 
 async def test_rows_of_different_columns_lose_none_of_them(opened: Database) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,33 @@ def test_a_database_that_is_current_is_known_without_alembic(versions: Path, tmp
         [sys.executable, "-c", code, url, str(versions)], check=True, capture_output=True, text=True
     )
     assert done.stdout == "False False\n"
+
+
+def test_the_release_that_routes_is_come_to_and_gone_back_from_with_all_that_is_stored(
+    tmp_path: Path,
+) -> None:
+    routing_rows_stay(f"sqlite:///{tmp_path / 'centre.sqlite3'}")
+
+
+def test_and_so_on_postgresql(postgres: Postgres) -> None:
+    routing_rows_stay(postgres.new_database())
+
+
+def routing_rows_stay(url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.config.routing_rows", url], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    up, back, again = json.loads(done.stdout)
+    for told in (up, back, again):
+        assert told["kept"] == [[["Ana"]], [[3]], [["Desk"]], [["Ready"]], [["heating"]], [["it drips"]]]
+    assert up["refusals"] == [["c1", {"a": [110.0, "declined", 140.0]}], ["c2", {}]]
+    assert up["contacts"] == [["default", 100.0, None]] * 2
+    assert up["levels"] == [[1]]
+    assert up["rules"] == [["thermea", 1, [["tag", "heat", "heating", 2.0, 1]]]]
+    # What an older release cannot say, it is told in its own words.
+    assert back["refusals"][0] == ["c1", {"a": 110.0}]
+    assert back["refusals"][-1] == ["c5", {"a": 120.0}]
+    assert back["rules"] == [["thermea", "error", "E 119", skill, 1.0] for skill in ("boiler", "wifi")]
+    assert back["dispositions"] == [[None], [None], ["no_agent"], ["no_agent"], [None]]
+    assert again["rules"][0][2] == [["error", "E 119", skill, 1.0, 1] for skill in ("boiler", "wifi")]

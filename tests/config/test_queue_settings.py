@@ -80,6 +80,17 @@ def test_what_is_wrong_is_said(raw: Any, complaint: str) -> None:
         queues(raw)
 
 
+def test_what_was_set_is_shown_as_it_would_be_set() -> None:
+    given = {
+        **A,
+        "relax": [{"after_s": 60.0, "lower": 1, "drop": 0, "any_language": False}],
+        "declined": {"pause_s": "never", "not_ready_after": 2},
+    }
+    (queue,) = queues([given])
+    assert queue.shown() == given
+    assert queues([queue.shown()]) == (queue,)
+
+
 def test_a_queue_that_names_nothing_is_there_for_what_overflows_into_it() -> None:
     read = queues([{**A, "overflow": "queue", "overflow_queue": "patience"}, {"name": "patience"}])
     assert [queue.name for queue in read] == ["a", "patience"]

@@ -10,7 +10,7 @@ import pytest
 from config.errors import OurError, TheirError
 from config.queue_settings import QueueSettings
 from media.server import AUDIO_ONLY
-from pbx.call_back import AGAIN_S, ATTEMPTS, GOODBYE_S, masked
+from pbx.call_back import AGAIN_S, ATTEMPTS, GOODBYE_S, MOST_OF_ONE_NUMBER, masked
 from pbx.calling_back import PAGE_S, RING_S
 from pbx.contact import Channel, Contact, Disposition, State
 from sip_trunk import user_agent as sip
@@ -111,7 +111,24 @@ async def test_it_is_stored_before_it_is_promised_and_not_promised_when_it_canno
     with pytest.raises(OurError):
         await centre.call_backs.ask(contact, "")
     assert (contact.call_back, contact.routable, caller.over) == (None, True, None)
-    assert "call_back_asked" not in centre.kinds(contact)
+    assert centre.kinds(contact)[-3:] == ["call_back_asked", "call_back_cancelled", "queued"]
+
+
+async def test_the_log_tells_of_it_in_the_commit_that_keeps_the_promise() -> None:
+    """Told later, a crash in between would leave a contact that is called back and nobody knows why."""
+    centre = await opened()
+    contact = await centre.asks()
+    await centre.calls_in(contact)
+    stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    store: Any = centre.store
+    store.moved = lambda contact: stored
+    asking = asyncio.ensure_future(centre.call_backs.ask(contact, ""))
+    await centre.settle()
+    assert not asking.done()
+    assert centre.kinds(contact)[-1] == "call_back_asked"
+    del store.moved
+    stored.set_result(None)
+    await asking
 
 
 async def test_a_crash_leaves_whoever_asked_in_their_place_and_routable() -> None:
@@ -621,3 +638,123 @@ async def test_no_end_of_the_contact_leaves_anything_behind() -> None:
 
 def test_a_number_is_shown_so_that_only_its_owner_knows_it() -> None:
     assert masked("+4915112345689") == "+49…89"
+
+
+async def test_a_wish_to_stay_that_cannot_be_stored_leaves_them_waiting_to_be_called() -> None:
+    centre = await opened()
+    contact = await asked(centre)
+    promised = contact.call_back
+
+    def broken(contact: Contact) -> asyncio.Future[None]:
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lost.set_exception(OurError("The disk is full."))
+        return lost
+
+    store: Any = centre.store
+    store.moved = broken
+    with pytest.raises(OurError):
+        await centre.call_backs.cancel(contact)
+    await centre.passes(60)
+    assert (contact.call_back, contact.routable, contact.open) == (promised, True, True)
+
+
+async def test_two_pages_that_answer_at_once_leave_one_call_that_is_heard() -> None:
+    centre = await opened()
+    contact = await asked(centre)
+    pages = [Caller(centre.desk.uri(contact)) for _ in range(2)]
+    greetings = [await centre.calls.greet(contact.id, contact.channel, page) for page in pages]
+    for greeting in greetings:
+        await centre.calls.arrive(contact, greeting)
+    await centre.settle()
+    assert [page.log for page in pages] == [["BYE"], []]
+    assert (contact.id, centre.calls.branch_of(contact.id)) in centre.media.branches
+    await centre.passes(10)
+    assert contact.state is State.WAITING
+
+
+async def test_another_way_of_being_called_is_no_further_try() -> None:
+    centre = await opened(page=False)
+    contact = await asked(centre)
+    await centre.agent()
+    await taken(centre)
+    await centre.passes(PAGE_S + 1)
+    assert contact.call_back is not None
+    assert contact.call_back.attempts == 1
+    await centre.call_backs.ask(contact, MARIAS)
+    assert contact.call_back is not None
+    assert contact.call_back.attempts == 1
+
+
+async def test_one_number_is_owed_a_few_calls_and_no_more() -> None:
+    """Whoever shows somebody else's number to us could have them rung without end."""
+    centre = await opened()
+    owed: list[Contact] = []
+    for _ in range(MOST_OF_ONE_NUMBER):
+        await by_phone(centre, STRANGER)
+        contact = list(centre.contacts)[-1]
+        owed.append(contact)
+        assert centre.call_backs.may_ask(contact, STRANGER)
+        await centre.call_backs.ask(contact, STRANGER)
+    await by_phone(centre, STRANGER)
+    further = list(centre.contacts)[-1]
+    assert not centre.call_backs.may_ask(further, STRANGER)
+    with pytest.raises(TheirError) as refused:
+        await centre.call_backs.ask(further, STRANGER)
+    assert refused.value.status == 409
+    assert further.call_back is None
+    again = await centre.again()
+    wire(again)
+    await by_phone(again, STRANGER)
+    further = list(again.contacts)[-1]
+    assert not again.call_backs.may_ask(further, STRANGER), "a crash forgets none of them"
+    await again.desk.end(owed[0].id, "customer")
+    assert again.call_backs.may_ask(further, STRANGER)
+
+
+async def test_who_leaves_a_message_is_not_called_back_in_the_middle_of_it() -> None:
+    centre = await opened()
+    contact, caller = await by_phone(centre)
+    assert centre.voicemails.take(contact)
+    await centre.settle()
+    with pytest.raises(TheirError) as refused:
+        await centre.desk.ask_call_back(contact.id, "phone")
+    assert refused.value.status == 409
+    assert (contact.call_back, caller.over) == (None, None)
+
+
+async def test_who_wants_to_be_called_in_the_page_is_not_called_by_telephone() -> None:
+    centre = await opened()
+    contact = await centre.asks()
+    await centre.calls_in(contact)
+    await centre.desk.ask_call_back(contact.id, "app", MARIAS)
+    assert contact.call_back is not None
+    assert contact.call_back.number == ""
+
+
+async def test_after_a_crash_the_number_on_file_is_known_as_before() -> None:
+    centre = await opened()
+    called_back = await asked(centre)
+    chat = await centre.asks("jonas", "chat", "it drips")
+    again = await centre.again()
+    wire(again)
+    found = again.contacts.get(called_back.id)
+    assert found is not None
+    assert again.desk.view(found)["can_call_back"]["phone"] == masked(MARIAS)
+    await again.desk.ask_call_back(found.id, "phone")
+    assert found.call_back is not None
+    assert found.call_back.number == MARIAS
+    other = again.contacts.get(chat.id)
+    assert other is not None
+    assert again.call_backs.number_of(other) == "+15550100002"
+
+
+async def test_who_comes_back_to_the_line_while_it_is_stored_is_told_so() -> None:
+    centre = await opened()
+    contact = await centre.asks()
+    await centre.calls_in(contact)
+    asking = asyncio.ensure_future(centre.call_backs.ask(contact, ""))
+    await asyncio.sleep(0)
+    await centre.calls_in(contact)
+    with pytest.raises(TheirError, match="on the line"):
+        await asking
+    assert (contact.open, contact.routable, contact.call_back) == (True, True, None)

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from media.server import Profile
 from pbx.leg import Gone, Leg, LegEvent
-from sip_trunk.call_events import InDialog
+from sip_trunk.call_events import Cancelled, InDialog
 from sip_trunk.deadlines import Deadlines
 from sip_trunk.sip.message import Request
 from tests.pbx.centre import FakeFlow, FakeMedia, Ringing
@@ -53,6 +53,28 @@ async def test_keys_in_info(body: bytes, kind: str, status: int, keys: list[str]
     call.tell(InDialog(info))
     assert info.status == status
     assert heard == keys
+
+
+class GaveUp:
+    """A caller who had gone before anybody listened, which is told to whoever listens first."""
+
+    id = "gave-up"
+    answered = False
+    flow = FakeFlow("UDP", ("192.0.2.7", 5062), "udp")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name == "on_event" and value is not None:
+            value(Cancelled("The caller gave up"))
+
+
+async def test_a_caller_who_has_given_up_already_is_gone_from_the_beginning() -> None:
+    call: Any = GaveUp()
+    there = Leg(call, FakeMedia(), "c1", "customer-1", profile=Profile.RTP)
+    heard: list[LegEvent] = []
+    there.on_event = heard.append
+    assert not there.alive
+    assert heard == [Gone("peer", "The caller gave up")]
 
 
 async def test_keys_nobody_waits_for_are_taken_all_the_same() -> None:

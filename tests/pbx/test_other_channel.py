@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from config.errors import OurError, TheirError
+from config.queue_settings import Overflow, QueueSettings
 from pbx.contact import Channel, Contact, Disposition, State
-from tests.pbx.centre import Centre
+from tests.pbx.centre import Caller, Centre
 from tests.pbx.test_call_back import by_phone
 
 
@@ -171,3 +172,125 @@ async def test_who_was_to_be_called_back_goes_on_in_writing_instead() -> None:
     assert centre.desk.view(contact)["channels"] == ["chat", "video"]
     await centre.desk.change_channel(contact.id, "chat")
     assert (contact.call_back, contact.channel, contact.routable) == (None, Channel.CHAT, True)
+
+
+def broken_store(centre: Centre) -> None:
+    """From now on nothing that a contact does can be stored."""
+
+    def broken(contact: Contact) -> asyncio.Future[None]:
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lost.set_exception(OurError("The disk is full."))
+        return lost
+
+    store: Any = centre.store
+    store.moved = broken
+
+
+async def test_a_call_back_that_was_promised_stays_so_when_the_change_cannot_be_stored() -> None:
+    centre = await staffed()
+    contact = await waiting(centre, "voice")
+    await centre.desk.ask_call_back(contact.id)
+    await centre.settle()
+    promised = contact.call_back
+    assert promised is not None
+    broken_store(centre)
+    with pytest.raises(OurError):
+        await centre.desk.change_channel(contact.id, "chat")
+    await centre.passes(60)
+    assert (contact.call_back, contact.channel, contact.routable) == (promised, Channel.VOICE, True)
+    assert contact.open
+
+
+async def test_a_chat_goes_on_when_neither_the_change_can_be_stored_nor_its_lines_be_read() -> None:
+    centre = await staffed()
+    contact = await waiting(centre, "chat", "it drips")
+    broken_store(centre)
+
+    async def unread(contact_id: str) -> list[Any]:
+        raise OurError("The disk is gone.")
+
+    store: Any = centre.store
+    store.messages = unread
+    with pytest.raises(OurError):
+        await centre.desk.change_channel(contact.id, "voice")
+    assert (contact.channel, contact.routable) == (Channel.CHAT, True)
+    assert [line["text"] for line in await centre.desk.messages(contact.id)] == ["it drips"]
+
+
+async def test_of_two_changes_at_once_one_is_made() -> None:
+    centre = await staffed()
+    contact = await waiting(centre, "voice")
+    both = await asyncio.gather(
+        centre.desk.change_channel(contact.id, "chat"),
+        centre.desk.change_channel(contact.id, "chat"),
+        return_exceptions=True,
+    )
+    await centre.settle()
+    assert [getattr(each, "status", None) for each in both] == [None, 409]
+    assert (contact.channel, contact.routable) == (Channel.CHAT, True)
+    assert len(centre.events("contact.channel_changed")) == 1
+
+
+async def test_a_call_that_was_on_its_way_when_they_went_over_to_a_chat_has_no_part_in_it() -> None:
+    centre = await staffed()
+    contact = await waiting(centre, "voice")
+    late = Caller(centre.desk.uri(contact))
+    greeting = await centre.calls.greet(contact.id, contact.channel, late)
+    await centre.desk.change_channel(contact.id, "chat")
+    await centre.calls.arrive(contact, greeting)
+    await centre.settle()
+    assert (late.answered, late.over is not None) == (False, True)
+    assert (contact.state, contact.routable) == (State.WAITING, True)
+    assert not centre.media.branches.keys() & {(contact.id, greeting.leg.branch)}
+
+
+async def test_who_would_rather_stay_and_then_writes_is_not_waited_for_on_the_line() -> None:
+    centre = await staffed()
+    contact = await waiting(centre, "voice")
+    await centre.desk.ask_call_back(contact.id)
+    await centre.settle()
+    await asyncio.gather(
+        centre.desk.cancel_call_back(contact.id),
+        centre.desk.change_channel(contact.id, "chat"),
+        return_exceptions=True,
+    )
+    await centre.passes(60)
+    assert (contact.open, contact.channel) == (True, Channel.CHAT)
+
+
+async def test_the_queue_is_that_of_the_channel_they_go_on_in() -> None:
+    queues = [QueueSettings("calls", channel="voice"), QueueSettings("writing", channel="chat")]
+    centre = await Centre.open(queues=queues)
+    await centre.agent()
+    first = await centre.asks("jonas")
+    await centre.calls_in(first)
+    centre.phone.rung[-1].pick_up()
+    await centre.settle()
+    contact = await waiting(centre, "voice")
+    assert contact.queue == "calls"
+    await centre.desk.change_channel(contact.id, "chat")
+    await centre.settle()
+    assert contact.queue == "writing"
+    standing = centre.dispatch.floor.waiting(contact.id)
+    assert standing is not None
+    assert standing.group.queue == "writing"
+    stored = await centre.store.contact(contact.id)
+    assert stored is not None
+    assert stored.queue == "writing"
+
+
+async def test_who_has_overflowed_into_another_queue_stays_there() -> None:
+    queues = [
+        QueueSettings("calls", channel="voice", overflow=Overflow.QUEUE, overflow_queue="everybody"),
+        QueueSettings("everybody"),
+    ]
+    centre = await Centre.open(queues=queues)
+    await centre.agent()
+    first = await centre.asks("jonas")
+    await centre.calls_in(first)
+    centre.phone.rung[-1].pick_up()
+    await centre.settle()
+    contact = await waiting(centre, "voice")
+    centre.contacts.requeue(contact, "everybody")
+    await centre.desk.change_channel(contact.id, "chat")
+    assert contact.queue == "everybody"

@@ -15,7 +15,7 @@ from kb_portal.tracking import Tracker
 from pbx import sample
 from pbx.contact import Contact
 from pbx.dossier import highest_levels
-from pbx.feedback import AUTHOR, MOST_A_DAY, MOST_LEARNT, Feedback, Read, learn
+from pbx.feedback import AUTHOR, MOST_A_DAY, MOST_LEARNT, MOST_OF_ONE_A_DAY, Feedback, Read, learn
 from pbx.rule_text import WrongRules, as_toml, read_file, rules_from, rules_of
 from pbx.rules import LOOK_EVERY_S, Rules
 from pbx.skills import Rule
@@ -306,7 +306,7 @@ async def test_the_same_trail_leads_to_the_needed_skill_after_a_few_words_of_age
         centre.store,
         centre.dossiers.read_by,
         centre.house.now,
-        skills=centre.house.roster.skills,
+        skills=lambda provider_id: highest_levels(centre.house.roster, provider_id),
     )
     for _ in range(3):
         contact = await asks_from_the_article(centre, "maria")
@@ -331,11 +331,11 @@ async def test_a_day_has_room_for_so_many_such_words_only() -> None:
         centre.store,
         centre.dossiers.read_by,
         centre.house.now,
-        skills=centre.house.roster.skills,
+        skills=lambda provider_id: highest_levels(centre.house.roster, provider_id),
     )
-    for _ in range(MOST_A_DAY + 3):
+    for number in range(MOST_A_DAY + 3):
         contact = await asks_from_the_article(centre, "maria")
-        await feedback.wrong_skill(contact, "billing", "agent-ana")
+        await feedback.wrong_skill(contact, "billing", f"agent-{number}")
         # A supervisor puts it right each time, so that there is something to learn again.
         current = centre.rules.current("thermea")
         await centre.rules.put("thermea", [], author="carla", note="", base=current.version)
@@ -352,8 +352,43 @@ async def test_a_skill_that_nobody_has_teaches_nothing() -> None:
         centre.store,
         centre.dossiers.read_by,
         centre.house.now,
-        skills=centre.house.roster.skills,
+        skills=lambda provider_id: highest_levels(centre.house.roster, provider_id),
     )
     contact = await asks_from_the_article(centre, "maria")
     assert await feedback.wrong_skill(contact, "magic", "agent-ana") is None
+    assert centre.rules.current("thermea").version == 0
+
+
+async def test_nobody_bends_the_rules_alone() -> None:
+    centre = await reading_centre()
+    feedback = Feedback(
+        centre.rules,
+        centre.store,
+        centre.dossiers.read_by,
+        centre.house.now,
+        skills=lambda provider_id: highest_levels(centre.house.roster, provider_id),
+    )
+    for _ in range(MOST_OF_ONE_A_DAY + 2):
+        contact = await asks_from_the_article(centre, "maria")
+        await feedback.wrong_skill(contact, "billing", "agent-ana")
+        current = centre.rules.current("thermea")
+        await centre.rules.put("thermea", [], author="carla", note="", base=current.version)
+        await centre.desk.end(contact.id, "customer")
+        await centre.settle()
+    made = [each for each in await centre.rules.history("thermea") if each.author == AUTHOR]
+    assert len(made) == MOST_OF_ONE_A_DAY
+
+
+async def test_a_skill_of_other_providers_agents_teaches_nothing() -> None:
+    centre = await reading_centre()
+    await centre.house.roster.add_agent("Lu", "lu", "hash", skills={"cameras": 5}, provider_ids=("lumio",))
+    feedback = Feedback(
+        centre.rules,
+        centre.store,
+        centre.dossiers.read_by,
+        centre.house.now,
+        skills=lambda provider_id: highest_levels(centre.house.roster, provider_id),
+    )
+    contact = await asks_from_the_article(centre, "maria")
+    assert await feedback.wrong_skill(contact, "cameras", "agent-ana") is None
     assert centre.rules.current("thermea").version == 0

@@ -609,3 +609,16 @@ async def test_nobody_takes_anybody_elses_call() -> None:
     thief = await story.centre.dials("ana", "whatever", replaces=story.customer)
     assert thief.refused == (481, "That Call Is Not Here")
     assert story.contact.state is State.CONNECTED
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+async def test_who_was_asked_by_telephone_gets_no_customer_of_a_provider_they_do_not_serve(
+    mirrored: bool,
+) -> None:
+    story = await Story.begin()
+    consult, bo = await consulting(story)
+    agent = story.centre.house.roster.agent("agent-bo")
+    object.__setattr__(agent, "provider_ids", ("lumio",))
+    refer = await (story.asks(consult, "x", story.ana) if mirrored else story.asks(story.ana, "x", consult))
+    assert refer.said == [-403]
+    assert (story.contact.agent_id, story.ana.log, bo.log) == ("agent-ana", [], [])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import wave
 from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -334,6 +336,19 @@ async def test_a_server_that_dies_while_it_thanks_has_the_message(tmp_path: Path
     assert stored.disposition is Disposition.VOICEMAIL
     (row,) = await rows(again)
     assert row.seconds == 4.0
+    assert again.events("contact.voicemail_left") == [], "it has been told already"
+
+
+async def test_a_server_that_dies_before_it_tells_of_a_message_tells_of_it_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    centre, contact, _ = await leaves(tmp_path)
+    (row,) = await rows(centre)
+    says(row.path, 3.0)
+    await centre.store.voicemail_left(row.id, 3.0)
+    again = await centre.again()
+    (told,) = again.events("contact.voicemail_left")
+    assert (told.contact, told.facts["seconds"]) == (contact.id, 3.0)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"RIFF", b"\0" * 100, b"RIFF" + b"\xff" * 200])
@@ -397,3 +412,21 @@ async def test_heard_is_kept_once_and_done_takes_it_off_the_list(tmp_path: Path)
     Path(row.path).unlink()
     with pytest.raises(TheirError):
         await centre.voicemails.audio(ana, row.id)
+
+
+async def test_a_message_that_cannot_be_stored_takes_no_place_from_others(tmp_path: Path) -> None:
+    centre = await Centre.open(folder=tmp_path)
+    set_queue(centre, overflow=Overflow.VOICEMAIL)
+    contact, _ = await by_phone(centre)
+
+    def broken(voicemail: Voicemail) -> asyncio.Future[None]:
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lost.set_exception(OurError("The disk is full."))
+        return lost
+
+    store: Any = centre.store
+    store.add_voicemail = broken
+    assert centre.voicemails.take(contact)
+    await centre.settle()
+    assert contact.disposition is Disposition.MEDIA_FAILED
+    assert centre.voicemails._to_do["thermea"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,10 +14,11 @@ from hypothesis import settings
 
 from config.events import Event, event_table
 from config.queue_settings import QueueSettings, Step, Strategy
+from pbx import past as past_module
 from pbx.contact import Contact
 from pbx.past import Past, known_agents
 from pbx.past_floor import PastFloor, floor_before
-from pbx.why import Choice, offers, strategies_of
+from pbx.why import Choice, judge, offers, strategies_of
 from pbx.why_words import choice_lines
 from tests.pbx.centre import Centre
 from tests.pbx.test_laws import SKILLS, AtWork
@@ -166,6 +168,7 @@ async def test_the_level_that_is_missing_and_the_step_that_comes_are_told() -> N
     (choice,) = await why(centre, contact)
     assert choice.would == (
         "With heating Bo would have been asked first.",
+        "Had Ana been ready, they would have been asked.",
         "42 s later the next step drops heating: Bo would then be asked.",
     )
     await centre.passes(43)
@@ -241,6 +244,29 @@ def test_a_refusal_for_good_is_for_good() -> None:
     assert floor.waiting["c"].refusals == {"a": math.inf}
 
 
+@pytest.mark.parametrize("what", ["transfer", "consult"])
+async def test_a_colleague_whom_an_agent_has_asked_for_is_no_fault_of_the_rule(what: str) -> None:
+    centre = await Centre.open()
+    await centre.agent("ana")
+    await centre.agent("bo", wifi=1)
+    contact = await centre.asks()
+    await centre.calls_in(contact)
+    centre.phone.rung[-1].pick_up()
+    await centre.settle()
+    await centre.passes(60)
+    await getattr(centre.actions, what)("agent-ana", contact.id, "agent:agent-bo")
+    await centre.settle()
+    centre.phone.rung[-1].pick_up()
+    first, second = await why(centre, contact)
+    assert (first.chosen, first.agrees) == ("agent-ana", True)
+    assert (second.chosen, second.agrees, second.outcome) == ("agent-bo", None, "accepted")
+    assert second.waited_s == pytest.approx(60.0, abs=1.0)
+    assert verdicts(second) == {"bo": ("chosen", "was asked for by name, by Ana")}
+    assert offers(
+        await told_by(centre), contact.id, {}, known_agents(centre.house.roster, centre.house.now())
+    )[1:] == [second]
+
+
 async def test_nobody_is_told_of_a_contact_that_never_was() -> None:
     centre = await Centre.open()
     past = Past(centre.house.database, centre.store, centre.house.roster, {})
@@ -249,6 +275,24 @@ async def test_nobody_is_told_of_a_contact_that_never_was() -> None:
 
 
 # What it costs
+
+
+@pytest.mark.parametrize("free", [True, False])
+async def test_to_tell_why_keeps_nobody_else_waiting(free: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    centre = await Centre.open()
+    if free:
+        await centre.agent("ana", heating=3)
+    contact = await centre.asks("maria", "chat", "hello")
+    threads: list[threading.Thread] = []
+
+    def remember(*given: Any) -> Choice:
+        threads.append(threading.current_thread())
+        return judge(*given)
+
+    monkeypatch.setattr(past_module, "judge", remember)
+    await why(centre, contact)
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_the_log_is_asked_by_its_indexes_alone() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from config.errors import TheirError
@@ -39,6 +42,20 @@ async def test_a_code_is_kept_told_and_ends_writing_up() -> None:
         False,
         None,
     )
+
+
+async def test_the_log_tells_of_a_code_in_the_commit_that_stores_it() -> None:
+    """Told later, a crash in between would leave a code that nobody has said."""
+    story = await writing_up()
+    stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    store: Any = story.centre.store
+    store.wrapped_up = lambda contact_id, code, note: stored
+    saying = asyncio.ensure_future(says(story, "resolved"))
+    await story.centre.settle()
+    assert not saying.done()
+    assert len(story.centre.events("contact.wrapped_up")) == 1
+    stored.set_result(None)
+    await saying
 
 
 async def test_who_has_asked_for_a_break_has_it_then() -> None:

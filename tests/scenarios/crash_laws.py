@@ -28,7 +28,6 @@ class Promises:
     call_backs: set[str] = field(default_factory=set)  # callers who heard that they will be called back
     messages: set[str] = field(default_factory=set)  # callers who were thanked for a message
     codes: dict[str, str] = field(default_factory=dict)  # by contact
-    ready: set[str] = field(default_factory=set)  # agents
 
 
 @dataclass
@@ -68,7 +67,8 @@ def kept_promises(now: Stored, promises: Promises) -> None:
     assert [line for line, times in said.items() if times != 1] == [], "a line is doubled"
     for number in promises.call_backs:
         row = by_number[number]
-        assert _open(row) or row["disposition"] != "server_died", f"{number} is not called back: {row}"
+        cut_off = row["disposition"] == "server_died" and row["connected_at"] is None
+        assert not cut_off, f"{number} is not called back: {row}"
     for number in promises.messages:
         row = by_number[number]
         assert row["disposition"] == "voicemail", f"the message of {number} is lost: {row}"
@@ -105,8 +105,7 @@ def outcome(was: Row, voicemail: Row | None) -> str | None:
     if voicemail is not None and length_of(voicemail) >= SHORTEST_MESSAGE_S:
         return "voicemail"
     joined = was["state"] == "connected"
-    called_back = json.loads(was["call_back"]) if was["call_back"] else None
-    if was["channel"] == "chat" or (called_back is not None and not joined):
+    if was["channel"] == "chat" or (_call_back(was) is not None and not joined):
         return None
     if was["trunk"] is None and not joined:
         return None
@@ -134,7 +133,7 @@ def whole(now: Stored) -> None:
             assert end["disposition"] == row["disposition"]
             assert end["whose"]
             assert row["ended_at"]
-        if row["call_back"]:
+        if _call_back(row) is not None:
             assert kinds["contact.call_back_asked"], f"{contact}: {kinds}"
         if row["wrap_up_code"]:
             assert kinds["contact.wrapped_up"], f"{contact}: {kinds}"
@@ -165,3 +164,8 @@ def nobody_stuck(now: Stored) -> None:
 
 def _open(row: Row) -> bool:
     return bool(row["state"] != "ended")
+
+
+def _call_back(row: Row) -> Row | None:
+    found: Row | None = json.loads(row["call_back"]) if row["call_back"] else None
+    return found

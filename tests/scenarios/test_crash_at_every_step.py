@@ -13,7 +13,8 @@ import http.client
 import json
 import os
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ ROWS = {
 TOLD = ("asked", "said", "answered", "written", "will be called back", "thanked", "said what became of it")
 SPOKEN = "words on the disk"
 STEPS = (*(f"contact.{kind}" for kind in EVENTS), *ROWS, *(f"told: {what}" for what in TOLD), SPOKEN)
+# Close to others: tried from the second round on.
+SELDOM = {
+    *("contact.unheld", "contact.consulting", "contact.key_pressed"),
+    *("a message left", "an agent writing up", "a chat over"),
+}
 
 
 class AgentsPhone(TextPhone):
@@ -142,7 +148,7 @@ class Stage:
 
     async def calls(self, number: str) -> Telephone:
         self.callers += 1
-        caller = f"+155501{self.callers:05}"
+        caller = f"+155509{self.callers:05}"
         telephone = await self.network.calls(number, caller)
         self.promises.callers.add(caller)
         self.tells("answered")
@@ -164,11 +170,11 @@ class Stage:
         await self.happened("contact.consulted", contact)
         await self.ana_does(contact, "complete")
         await self.happened("contact.transferred", contact)
-        telephone.hangs_up()
-        await self.happened("contact.ended", contact)
         await self.ana_does(contact, "wrap-up", code="resolved", note="")
         self.promises.codes[contact] = "resolved"
         self.tells("said what became of it")
+        telephone.hangs_up()
+        await self.happened("contact.ended", contact)
 
     async def is_called_back(self, when: asyncio.Event) -> None:
         """A caller who finds Ana busy, and hangs up to be called back."""
@@ -263,7 +269,7 @@ class Stage:
             if isinstance(error, Exception) and not isinstance(error, CUT):
                 raise error
 
-    def reached(self, step: str, playing: list[asyncio.Future[None]]) -> bool:
+    def reached(self, step: str, playing: Sequence[asyncio.Future[None]]) -> bool:
         for story in playing:
             if story.done() and story.exception() is not None:
                 story.result()
@@ -278,22 +284,35 @@ class Stage:
         """Start again, look at the laws, and bring everything to its end."""
         before = Stored.of(self.server)
         self.ana.refuses.clear()
-        await self.server.start()
-        now = Stored.of(self.server)
-        crash_laws.resumed(before, now)
-        crash_laws.kept_promises(now, self.promises)
         for phone in self.phones.values():
             phone.hangs_up()
         self.network.hangs_up()
+        await self.server.start()
+        now = await self.resumed(before)
+        crash_laws.kept_promises(now, self.promises)
         await self.jonas_goes_on(now)
         await self.others_wait_on()
-        await until(self.quiet, f"everything to end: {self.left()}", seconds=30)
+        await self.to_be_so(self.quiet, "everything to end")
         now = Stored.of(self.server)
         crash_laws.kept_promises(now, self.promises)
         crash_laws.whole(now)
         crash_laws.nobody_stuck(now)
         for phone in self.phones.values():
             await phone.registers()
+
+    async def resumed(self, before: Stored) -> Stored:
+        """The ends of those who were cut off are on the disk a moment after the server is up."""
+        deadline = time.monotonic() + 3.0
+        while True:
+            now = Stored.of(self.server)
+            try:
+                crash_laws.resumed(before, now)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return now
 
     async def jonas_goes_on(self, now: Stored) -> None:
         """His page finds what it had asked for, says again what it does not know to be heard, and is served."""
@@ -310,12 +329,8 @@ class Stage:
             _, key, text = unsure
             await self.jonas.say(text, key)
             self.promises.lines.add((contact, "customer", text))
-        row = await until(
-            lambda: self.one("SELECT * FROM contact WHERE id = ? AND state = 'connected'", contact),
-            f"Jonas to be served: {self.left()}",
-            seconds=20,
-        )
-        assert row["agent_id"] == "agent-ana"
+        connected = "SELECT 1 FROM contact WHERE id = ? AND state = 'connected' AND agent_id = 'agent-ana'"
+        await self.to_be_so(lambda: self.one(connected, contact) is not None, "Jonas to be served")
         for line in sorted(self.promises.lines):
             if line[:2] == (contact, "customer"):
                 await self.ana.shows(contact, line[2])
@@ -327,6 +342,12 @@ class Stage:
         ]
         assert places == sorted(places, key=lambda rows: rows[0]["place_at"])
         assert self.positions == [await self.customers[name].position() for name in ("aiko", "maria")]
+
+    async def to_be_so(self, check: Callable[[], bool], what: str) -> None:
+        try:
+            await until(check, what, seconds=25)
+        except PeerFailed as error:
+            raise PeerFailed(f"{error}; there is {self.left()}") from None
 
     def left(self) -> list[Row]:
         return [
@@ -371,7 +392,7 @@ class Stage:
 async def staged(tmp_path: Path) -> AsyncIterator[Stage]:
     soon = {"pause_s": 0.3, "not_ready_after": 0}
     queue = {"name": "default", "comfort_s": 0, "overflow": "voicemail", "declined": soon, "no_answer": soon}
-    server = Warmline(tmp_path, queues=json.dumps([queue]), ring_s=1.0, wrap_up_s=0.7, call_back_again_s=1)
+    server = Warmline(tmp_path, queues=json.dumps([queue]), ring_s=1.0, wrap_up_s=1.0, call_back_again_s=1)
     trunk = {
         "name": "carrier",
         "peers": [f"127.0.0.1:{server.trunk_port}"],
@@ -401,7 +422,7 @@ async def test_nothing_is_lost_and_nobody_is_stuck_whenever_the_server_dies(tmp_
     chance = random.Random(SEED)
     async with staged(tmp_path) as stage:
         for number in range(ROUNDS):
-            for step in STEPS:
+            for step in STEPS if number else [step for step in STEPS if step not in SELDOM]:
                 late_s = chance.uniform(0, LATEST_S) if number else 0.0
                 try:
                     await stage.plays(step, late_s)

@@ -139,6 +139,7 @@ def downgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_skill_rule")),
         sa.UniqueConstraint("provider_id", "when", "value", "skill", name="skill_rule_once"),
     )
+    _carry_back()
     with op.batch_alter_table("voicemail", schema=None) as batch_op:
         batch_op.drop_index("voicemail_to_do")
         batch_op.drop_index(batch_op.f("ix_voicemail_contact_id"))
@@ -159,3 +160,38 @@ def downgrade() -> None:
         with op.batch_alter_table(table, schema=None) as batch_op:
             for column in columns:
                 batch_op.drop_column(column)
+
+
+def _carry_back() -> None:
+    """An older release reads what is stored as it understands it: the latest rules, refusals, how contacts ended."""
+    connection = op.get_bind()
+    contact = sa.table(
+        "contact",
+        sa.column("id", sa.String),
+        sa.column("disposition", sa.String),
+        sa.column("refusals", sa.JSON),
+    )
+    for row in connection.execute(sa.select(contact.c.id, contact.c.refusals)).fetchall():
+        if row.refusals:
+            moments = {agent: refusal[0] for agent, refusal in row.refusals.items()}
+            connection.execute(contact.update().where(contact.c.id == row.id).values(refusals=moments))
+    unknown = ("voicemail", "call_back_failed")
+    connection.execute(
+        contact.update().where(contact.c.disposition.in_(unknown)).values(disposition="no_agent")
+    )
+    version = sa.table(
+        "rule_version",
+        *(sa.column(name) for name in ("provider_id", "version")),
+        sa.column("rules", sa.JSON),
+    )
+    latest = {
+        row.provider_id: row for row in connection.execute(version.select().order_by(version.c.version))
+    }
+    rules = [
+        {"provider_id": provider_id, "when": when, "value": value, "skill": skill, "weight": weight}
+        for provider_id, row in sorted(latest.items())
+        for when, value, skill, weight, _ in row.rules
+    ]
+    if rules:
+        skill_rule = sa.table("skill_rule", *(sa.column(name) for name in rules[0]))
+        connection.execute(skill_rule.insert(), rules)

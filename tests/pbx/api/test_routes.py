@@ -216,6 +216,13 @@ async def test_a_waiting_contact_goes_on_in_another_channel(rig: Rig) -> None:
     assert (reply.status, reply.json()) == (409, {"error": "Somebody is with you."})
 
 
+async def test_feedback_has_its_measure(clock: Clock, now: Callable[[], float]) -> None:
+    rig = Rig(clock, now, Limits(moves=(2, 0.1)))
+    rig.desk.make("c_1")
+    for expected in (200, 200, 429):
+        assert (await rig.maria.post("/api/contacts/c_1/feedback", {"helped": True})).status == expected
+
+
 async def test_moving_to_and_fro_has_its_measure(clock: Clock, now: Callable[[], float]) -> None:
     rig = Rig(clock, now, Limits(moves=(2, 0.1)))
     rig.desk.make("c_1", channel="voice")

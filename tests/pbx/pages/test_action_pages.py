@@ -10,9 +10,11 @@ import pytest
 from twisted.internet.task import Clock
 
 from agent_presence.agent_state import AgentState
+from agent_presence.roster import Agent
 from config.errors import TheirError
 from pbx.agent_desk import Candidate, Control
-from pbx.contact import Contact
+from pbx.contact import CallBack, Contact, Disposition
+from pbx.pages.words import DISPOSITION_WORDS
 from pbx.store import Voicemail
 from tests.conftest import run
 from tests.pbx.desk import AT
@@ -180,6 +182,30 @@ async def test_who_is_asked_about_a_contact_sees_it_and_by_whom(rig: Rig) -> Non
     assert (await rig.bo.submit(f"/agent/contacts/{contact.id}/end", {})).status == 404
 
 
+async def test_the_context_of_somebody_elses_contact_does_not_say_that_it_is_yours(rig: Rig) -> None:
+    contact = await with_maria(rig)
+    rig.actions.asked["bo"] = [contact]
+    assert "with you" in words(await rig.ana.get(f"/context/{contact.id}"))
+    page = words(await rig.bo.get(f"/context/{contact.id}"))
+    assert "with a colleague" in page
+    assert "with you" not in page
+
+
+async def test_who_is_to_be_called_back_is_said_to_be_so_while_the_phone_rings_and_until_they_answer(
+    rig: Rig,
+) -> None:
+    await rig.people.hire()
+    contact = rig.desk.make("c_1", channel="voice")
+    contact.call_back = CallBack("", AT)
+    contact.ring("ana")
+    page = words(await rig.ana.get("/agent"))
+    assert "They wait to be called back. Answer on your phone, and stay on the line" in page
+
+
+def test_every_ending_has_its_words() -> None:
+    assert {each.value for each in Disposition} == set(DISPOSITION_WORDS)
+
+
 # Messages left
 
 
@@ -209,6 +235,39 @@ async def test_a_message_is_listened_to_and_dealt_with(rig: Rig, tmp_path: Path)
     assert (await rig.ana.submit("/agent/voicemails/v_1/done", {})).status == 303
     rig.people.events.write("contact.voicemail_done", contact="c_7", agent="ana", voicemail="v_1")
     assert "Messages left" not in words(await rig.ana.get("/agent"))
+
+
+async def test_a_message_that_is_left_while_they_are_being_read_is_shown_next(
+    rig: Rig, tmp_path: Path
+) -> None:
+    await rig.people.hire()
+    as_they_are = rig.messages.to_do
+
+    async def slow(agent: Agent) -> list[Voicemail]:
+        found = await as_they_are(agent)
+        if not rig.messages.left:
+            leave(rig, tmp_path)
+        return found
+
+    rig.messages.to_do = slow  # type: ignore[method-assign]
+    assert "Messages left" not in words(await rig.ana.get("/agent"))
+    assert "Messages left by callers" in words(await rig.ana.get("/agent"))
+
+
+async def test_who_no_longer_serves_a_provider_no_longer_sees_its_messages(rig: Rig, tmp_path: Path) -> None:
+    await rig.people.hire()
+    leave(rig, tmp_path)
+    assert "Messages left by callers" in words(await rig.bo.get("/agent"))
+    object.__setattr__(rig.people.roster.agent("bo"), "provider_ids", ("lumio",))
+    assert "Messages left" not in words(await rig.bo.get("/agent"))
+
+
+@pytest.mark.parametrize("name", ["v%00", "v%0A1", "v" * 101])
+async def test_what_can_be_no_id_is_not_looked_for(rig: Rig, name: str) -> None:
+    await rig.people.hire()
+    assert (await rig.ana.get(f"/agent/voicemails/{name}")).status == 400
+    assert (await rig.ana.submit(f"/agent/voicemails/{name}/done", {})).status == 400
+    assert (await rig.ana.submit(f"/agent/contacts/{name}/do/wrap-up", {"code": "resolved"})).status == 400
 
 
 async def test_messages_for_other_providers_are_not_there(rig: Rig, tmp_path: Path) -> None:

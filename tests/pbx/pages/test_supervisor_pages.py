@@ -18,6 +18,7 @@ from pbx.pages.supervisor import SupervisorPages
 from pbx.past import Past
 from pbx.rule_text import WrongRules
 from pbx.skills import Rule
+from pbx.store import contact_table
 from tests.conftest import run
 from tests.pbx.centre import Centre
 from tests.pbx.web import CSRF, Browser, CookieLogins, Reply
@@ -137,6 +138,34 @@ async def test_of_agents_who_serve_other_providers_alone_nothing_is_told(rig: Ri
     assert "Lumio Only" not in words(await theo.get(path))
     assert "Lumio Only" not in (await theo.get(path, Accept="application/json")).body
     assert "Lumio Only" in words(await rig.carla.get(path))
+
+
+async def test_which_contacts_of_other_providers_an_agent_was_busy_with_is_not_told(rig: Rig) -> None:
+    await hire(rig.centre, "theo", "thermea")
+    first = await rig.centre.asks("maria", "chat", "hello")
+    rig.centre.phone.rung[-1].pick_up()
+    await rig.centre.settle()
+    second = await rig.centre.asks("jonas")
+    await rig.centre.calls_in(second)
+    path = f"/agent/supervisor/contacts/{second.id}/why"
+    theo, carla = rig.browser("agent-theo"), rig.carla
+    assert first.id in words(await theo.get(path)), "of the same provider"
+    await rig.centre.house.database.write(
+        contact_table.update().where(contact_table.c.id == first.id).values(provider_id="lumio")
+    )
+    for reply in (await theo.get(path), await theo.get(path, Accept="application/json")):
+        assert reply.status == 200
+        assert first.id not in reply.body
+    assert "is with somebody" in words(await theo.get(path))
+    assert first.id in words(await carla.get(path)), "who serves all providers"
+
+
+async def test_no_skill_of_other_providers_agents_is_shown_among_the_rules(rig: Rig) -> None:
+    await rig.centre.house.roster.add_agent(
+        "Lumio Only", "luo", "hash", skills={"cameras": 2}, provider_ids=("lumio",)
+    )
+    assert "cameras" not in (await rig.carla.get("/agent/supervisor/rules/thermea")).body
+    assert "cameras" in (await rig.carla.get("/agent/supervisor/rules/lumio")).body
 
 
 # What it says
