@@ -31,6 +31,7 @@ event_table = sa.Table(
     sa.Index(
         "event_by_agent",
         "agent_id",
+        "kind",  # the latest of a kind that is rare must not be looked for among years of others
         "seq",
         sqlite_where=sa.text("kind LIKE 'agent.%'"),
         postgresql_where=sa.text("kind LIKE 'agent.%'"),

@@ -431,14 +431,14 @@ class Dispatch:
             self.agent_changed(agent_id)
 
     async def _ask(self, offer: _Offer, facts: Mapping[str, Any]) -> Outcome:
-        contact, agent_id = offer.contact, offer.agent_id
+        contact, agent_id, channel = offer.contact, offer.agent_id, offer.contact.channel
         reservation = await Reservation.hold(
-            self._states, contact.id, agent_id, contact.channel, lease_s=self._lease_s
+            self._states, contact.id, agent_id, channel, lease_s=self._lease_s
         )
         if reservation is None:
             return Withdrawn("somebody else was quicker")
         offer.reservation = reservation
-        if not is_waiting(contact) or self._stopped:
+        if not is_waiting(contact) or contact.channel is not channel or self._stopped:
             return Withdrawn("the customer left")
         if self._staffing.direct_calls(agent_id):
             return Withdrawn("the agent has begun a call of their own")

@@ -108,6 +108,7 @@ class Leg:
         self._deadlines: Deadlines | None = None
         self._ask_next: Deadline | None = None
         self._listening = False
+        self._spoke = False  # it answered while it was being listened for
         self._watch_flow()
         call.on_event = self._heard  # a caller who has given up meanwhile is heard of at once
 
@@ -291,13 +292,15 @@ class Leg:
         elif response.local or response.status == 408:
             # Nobody there, or no way there: ours or a proxy's word for it (RFC 3261 s8.1.3.1).
             self._no_answer()
-        elif not self._listening:
+        elif self._listening:
+            self._spoke = True
+        else:
             # 405, 501 and whatever else: there is somebody who refuses to answer this.
             self._ask_in(ASK_S * random.uniform(0.9, 1.1))
 
     def _no_answer(self) -> None:
         if not self._listening:
-            self._listening = True
+            self._listening, self._spoke = True, False
             spawn(self._listen(), f"listening for {self.call.id}")
 
     async def _listen(self) -> None:
@@ -312,7 +315,7 @@ class Leg:
             heard = await self._last_packet() - before > LISTEN_S / 10
         finally:
             self._listening = False
-        if heard:
+        if heard or self._spoke:
             self._ask_in(ASK_S)
         else:
             self._lost("it answers no more and sends nothing")

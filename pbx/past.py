@@ -111,8 +111,8 @@ class Past:
         """Of every agent the latest news of each kind before that number."""
         agent = agent_table.c.id
 
-        def latest(*kinds: str) -> Any:
-            which = [event_table.c.agent_id == agent, _OF_AGENTS, event_table.c.kind.in_(kinds)]
+        def latest(kind: str) -> Any:
+            which = [event_table.c.agent_id == agent, _OF_AGENTS, event_table.c.kind == kind]
             if before is not None:
                 which.append(event_table.c.seq < before)
             return (

@@ -12,7 +12,7 @@ from media.server import Profile
 from pbx.leg import Gone, Leg, LegEvent
 from sip_trunk.call_events import Cancelled, InDialog
 from sip_trunk.deadlines import Deadlines
-from sip_trunk.sip.message import Request
+from sip_trunk.sip.message import Request, Response
 from tests.pbx.centre import FakeFlow, FakeMedia, Ringing
 
 
@@ -142,6 +142,22 @@ async def test_who_knows_the_call_no_more_or_says_nothing_is_lost(status: int | 
     asked = call.asked
     await passes(clock, 60)
     assert call.asked == asked
+
+
+async def test_a_phone_on_hold_that_answers_late_is_there() -> None:
+    clock = Clock()
+    leg, call, _, heard = watched(clock)
+    asked: list[Any] = []
+    call.exchange = lambda method, on_response, *_, **__: asked.append(on_response)  # type: ignore[method-assign]
+    await passes(clock, 12)
+    (answer,) = asked
+    await passes(clock, 9.5)
+    answer(Response(200))  # its network was away for a while, and the question was sent again meanwhile
+    await passes(clock, 13)
+    assert (leg.alive, heard) == (True, [])
+    assert len(asked) == 2, "and it is asked again"
+    await passes(clock, 20)
+    assert not leg.alive
 
 
 async def test_a_phone_that_answers_nothing_but_is_heard_is_there() -> None:

@@ -30,7 +30,7 @@ def upgrade() -> None:
     with op.batch_alter_table("event", schema=None) as batch_op:
         batch_op.create_index(
             "event_by_agent",
-            ["agent_id", "seq"],
+            ["agent_id", "kind", "seq"],
             unique=False,
             sqlite_where=sa.text("kind LIKE 'agent.%'"),
             postgresql_where=sa.text("kind LIKE 'agent.%'"),
