@@ -100,7 +100,9 @@ class Settings:
     wrap_up_s: float = _setting(10.0, "seconds an agent has after a contact before the next one")
     lease_s: float = _setting(60.0, "seconds an agent stays held by a node that has died")
     chat_idle_s: float = _setting(600.0, "seconds of silence that end a chat")
-    call_back_again_s: float = _setting(120.0, "seconds till whoever did not answer a call back is called again")
+    call_back_again_s: float = _setting(
+        120.0, "seconds till whoever did not answer a call back is called again"
+    )
     chats_per_agent: int = _setting(2, "chats one agent can have at a time")
     drain_s: float = _setting(10.0, "seconds that ending calls may take when the server stops")
 

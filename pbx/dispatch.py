@@ -57,6 +57,8 @@ FAULT_PAUSE_S = 30.0
 REGISTER_AGAIN_S = 3.0
 # Joining takes a moment; but where the customer has to be called back first, they may take as long as anybody.
 CONNECT_S = 120.0
+# A call back that has not come within a day comes as a surprise.
+CALL_BACK_WITHIN_S = 86400.0
 
 Ring = Callable[[Contact, str], Prompt]
 """Make the Prompt of one contact for one agent."""
@@ -257,7 +259,10 @@ class Dispatch:
         if contact.call_back is None:
             self._limits.begin(contact.id, now + self.policies.of(contact.queue).max_wait_s)
         else:
-            self._limits.drop(contact.id)  # nobody stands in the line: there is no limit to it
+            self._limits.drop(
+                contact.id
+            )  # nobody stands in the line: it may take as long as it is still of use
+            self._limits.begin(contact.id, contact.call_back.asked_at + CALL_BACK_WITHIN_S)
         waiting = self.policies.waiting(contact, kept=self._is_kept(contact, now))
         if waiting == self.floor.waiting(contact.id):
             return
@@ -344,7 +349,8 @@ class Dispatch:
         queue = self.policies.of(contact.queue)
         waited_s = round(now - contact.facts.asked_at, 3)
         to = queue.overflow_queue if queue.overflow is Overflow.QUEUE else None
-        if to is not None or self._taken_over(contact, queue.overflow):
+        goes_on = contact.call_back is None and (to is not None or self._taken_over(contact, queue.overflow))
+        if goes_on:
             self._events.write(
                 "contact.overflowed",
                 contact=contact.id,

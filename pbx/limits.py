@@ -14,8 +14,9 @@ class Limits:
         self._heap: list[tuple[float, str]] = []
 
     def begin(self, contact_id: str, limit: float) -> None:
-        """It waits from now on; one that waits already keeps its limit, and is due again where that has come."""
-        limit = self._limits.setdefault(contact_id, limit)
+        """It waits from now on; one that waits already keeps its limit if that is earlier, and is due again where it
+        has come."""
+        limit = self._limits[contact_id] = min(limit, self._limits.get(contact_id, limit))
         heappush(self._heap, (limit, contact_id))
         if len(self._heap) > 64 + 2 * len(self._limits):
             self._heap = [(limit, contact_id) for contact_id, limit in self._limits.items()]

@@ -123,7 +123,7 @@ class Invitation:
     like: str | None  # the branch of whoever calls; None: our own audio, for a chat
     kinds: frozenset[str]
     session: str | None = None  # the Session-ID all legs share (RFC 7989)
-    telephone: bool = False  # without `like`: in what the phone network carries, where the other party will be
+    telephone: bool = False  # without `like`: in what the phone network carries
 
 
 @dataclass(slots=True)

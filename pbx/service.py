@@ -239,8 +239,9 @@ class Service:
             transfers.claims,
         )  # fmt: skip
         chat_transfers = ChatTransfers(
-            self._contacts, self._chats, self._dispatch, self._staffing, by_name, self.events, transfers.claims
-        )
+            self._contacts, self._chats, self._dispatch, self._staffing, by_name, self.events,
+            transfers.claims,
+        )  # fmt: skip
         self._wrap_ups = WrapUps(
             self._pbx_store, self._states, self.roster, self.events,
             on_wrong_skill=self._feedback.wrong_skill,

@@ -248,9 +248,7 @@ class PbxStore:
 
     def needs_changed(self, contact: Contact) -> asyncio.Future[None]:
         """Store what the contact needs now, in place of what it needed."""
-        statements: list[Statement] = [
-            contact_skill.delete().where(contact_skill.c.contact_id == contact.id)
-        ]
+        statements: list[Statement] = [contact_skill.delete().where(contact_skill.c.contact_id == contact.id)]
         if contact.needs:
             statements.append((_ADD_SKILL, _rows_of_needs(contact)))
         return self._database.write(*statements)
@@ -472,8 +470,9 @@ class PbxStore:
     async def rule_versions(self) -> dict[str, int]:
         """The number of the version in force of every provider that has rules."""
         rows = await self._database.read(
-            sa.select(rule_version.c.provider_id, sa.func.max(rule_version.c.version).label("version"))
-            .group_by(rule_version.c.provider_id)
+            sa.select(
+                rule_version.c.provider_id, sa.func.max(rule_version.c.version).label("version")
+            ).group_by(rule_version.c.provider_id)
         )
         return {row.provider_id: row.version for row in rows}
 

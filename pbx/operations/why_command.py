@@ -89,9 +89,8 @@ def _lines(contact: Contact, choices: list[Choice]) -> list[str]:
     facts = contact.facts
     about = facts.product_name or facts.provider_name
     day = time.strftime("%A, %d %B %Y", time.localtime(facts.asked_at))
-    lines = [
-        f"{contact.id}: a {_CALLED[contact.channel.value]} about {about}, asked for on {day} at {_clock(facts.asked_at)}"
-    ]
+    asked = f"asked for on {day} at {_clock(facts.asked_at)}"
+    lines = [f"{contact.id}: a {_CALLED[contact.channel.value]} about {about}, {asked}"]
     for need in contact.needs:
         level = f" at {need.level}" if need.level > 1 else ""
         what = "needed" if need.required else "good to know"

@@ -239,9 +239,7 @@ class _Call:
         self.options: int | None = 200  # what it says when asked whether it is there; None: nothing
         self.asked = 0
 
-    def exchange(
-        self, method: str, on_response: Callable[[Response], None], *more: Any, **named: Any
-    ) -> Any:
+    def exchange(self, method: str, on_response: Callable[[Response], None], *more: Any, **named: Any) -> Any:
         if method == "OPTIONS":
             self.asked += 1
             if self.options is not None:

@@ -96,6 +96,17 @@ async def test_a_customer_who_asks_is_hung_up_on_and_keeps_the_place() -> None:
     assert not centre.media.branches
 
 
+async def test_a_call_back_outlasts_the_longest_wait_in_the_queue_and_not_a_day() -> None:
+    centre = await Centre.open()  # nobody is there
+    contact = await centre.asks()
+    await centre.calls_in(contact)
+    await centre.call_backs.ask(contact, "")
+    await centre.passes(7200)
+    assert waits_in_its_place(centre, contact)
+    await centre.passes(86400)
+    assert contact.disposition is Disposition.NO_AGENT
+
+
 async def test_it_is_stored_before_it_is_promised_and_not_promised_when_it_cannot_be() -> None:
     centre = await opened()
     contact = await centre.asks()

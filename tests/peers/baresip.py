@@ -228,6 +228,11 @@ class Baresip:
     async def hang_up(self) -> None:
         await self.command("hangup")
 
+    async def reject(self) -> None:
+        """The reject key, after what a hand needs to reach it: a 486 sooner than that is the phone's own."""
+        await asyncio.sleep(0.5)
+        await self.hang_up()
+
     async def dial(self, target: str) -> None:
         await self.command("dial", target)
 

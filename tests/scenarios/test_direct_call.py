@@ -75,7 +75,7 @@ async def test_a_colleague_rejects_the_call(tmp_path: Path) -> None:
     ):
         await ana.dial("sip:bo@127.0.0.1")
         await bo.event("CALL_INCOMING")
-        await bo.hang_up()
+        await bo.reject()
         closed = await ana.event("CALL_CLOSED")
         assert "486" in closed["param"]
         ended = await server.event("call.ended")

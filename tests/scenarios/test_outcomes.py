@@ -62,8 +62,7 @@ async def test_the_reject_key_declines_and_the_next_agent_is_asked(tmp_path: Pat
         async with caller(tmp_path, server):
             await carla.event("CALL_INCOMING")
             await server.event("contact.ringing")
-            await asyncio.sleep(0.5)  # a finger on its way
-            await carla.hang_up()
+            await carla.reject()
             declined = await server.event("contact.declined", agent_id="agent-carla")
             assert declined["facts"]["status"] == 486
             assert declined["facts"]["pause_s"] == 30.0

@@ -140,7 +140,7 @@ async def test_a_colleague_who_rejects_it(tmp_path: Path) -> None:
             await until(lambda: ana.hears_tone(call, 880), "the echo of Ana's tone")
             await ana.do("transfer", call=call, to="sip:bo@127.0.0.1")
             await bo.event("CALL_INCOMING")
-            await bo.hang_up()
+            await bo.reject()
             failed = await server.event("contact.transfer_failed")
             assert (failed["facts"]["status"], failed["facts"]["then"]) == (486, "with the agent again")
             await until(
