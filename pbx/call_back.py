@@ -40,6 +40,8 @@ AGAIN_S = 120.0
 GOODBYE_S = 20.0
 MOST_OF_ONE_NUMBER = 3
 """Call backs that one number is owed at a time: whose it is, only the telephone network has told us."""
+# An INVITE sent before the call back was asked for may come after it.
+ON_ITS_WAY_S = 5.0
 # Till the media process is back.
 MEDIA_BACK_S = 5.0
 
@@ -329,6 +331,10 @@ class CallBacks:
         if contact.id in self._calling:
             self._answered(contact)
             return self._calling.decide(contact.id, Ending.ANSWERED)
+        if contact.state is State.WAITING and self._now() - contact.call_back.asked_at < ON_ITS_WAY_S:
+            # Their page called before they asked, and hangs up as soon as it hears of it: that must end no contact.
+            self._calls.let_go(contact, "they are called back")
+            return True
         # They are back by themselves, in a page that was loaded again, say: then they wait on the line.
         self.forget(contact)
         self._store.moved(contact).add_done_callback(_look)

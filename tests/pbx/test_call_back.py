@@ -300,6 +300,7 @@ async def test_who_would_rather_wait_on_the_line_does_so_in_their_place() -> Non
 async def test_who_calls_the_contact_from_another_page_waits_on_the_line() -> None:
     centre = await opened()
     contact = await asked(centre)
+    await centre.passes(6)
     await centre.calls_in(contact)
     assert (contact.call_back, contact.routable) == (None, True)
     await centre.agent()
@@ -672,6 +673,7 @@ async def test_a_wish_to_stay_that_cannot_be_stored_leaves_them_waiting_to_be_ca
 async def test_two_pages_that_answer_at_once_leave_one_call_that_is_heard() -> None:
     centre = await opened()
     contact = await asked(centre)
+    await centre.passes(6)
     pages = [Caller(centre.desk.uri(contact)) for _ in range(2)]
     greetings = [await centre.calls.greet(contact.id, contact.channel, page) for page in pages]
     for greeting in greetings:
@@ -759,13 +761,15 @@ async def test_after_a_crash_the_number_on_file_is_known_as_before() -> None:
     assert again.call_backs.number_of(other) == "+15550100002"
 
 
-async def test_who_comes_back_to_the_line_while_it_is_stored_is_told_so() -> None:
+async def test_a_call_that_was_on_its_way_when_they_asked_ends_neither_the_wish_nor_the_contact() -> None:
     centre = await opened()
     contact = await centre.asks()
-    await centre.calls_in(contact)
     asking = asyncio.ensure_future(centre.call_backs.ask(contact, ""))
     await asyncio.sleep(0)
-    await centre.calls_in(contact)
-    with pytest.raises(TheirError, match="on the line"):
-        await asking
-    assert (contact.open, contact.routable, contact.call_back) == (True, True, None)
+    stored_meanwhile = await centre.calls_in(contact)
+    await asking
+    a_moment_later = await centre.calls_in(contact)
+    await centre.settle()
+    assert [page.log[-1] for page in (stored_meanwhile, a_moment_later)] == ["BYE", "BYE"]
+    assert waits_in_its_place(centre, contact)
+    assert contact.routable
