@@ -137,7 +137,7 @@ class Baresip:
             "video_fps 15",
             "rtp_ports 31000-32700",
             "rtp_stats yes",
-            f"snd_path {self.folder}",
+            "snd_path .",  # baresip knows no path of more than 99 bytes
             f"ctrl_tcp_listen 127.0.0.1:{self._port}",
         ]
         if video:

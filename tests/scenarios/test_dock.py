@@ -156,6 +156,9 @@ async def test_a_call_says_that_its_line_is_interrupted_and_then_that_it_is_lost
         await maria.page.reload()
         await maria.ask_for("video")
         await maria.reaches("connected", seconds=30)
+        await server.event(
+            "contact.connected"
+        )  # stored: one that is cut sooner waits again, and is answered anew
         await server.kill()
         await until(
             lambda: shown(maria.page, "#help-status", "interrupted"), "the silence to be told", seconds=40
