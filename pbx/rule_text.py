@@ -139,13 +139,6 @@ def as_toml(provider_id: str, rules: Iterable[Rule]) -> str:
     )
 
 
-def in_words(rule: Rule) -> str:
-    """`search "invoice" -> billing x 0.5, level 2`."""
-    weight = f" x {rule.weight:g}" if rule.weight != 1.0 else ""
-    level = f", level {rule.level}" if rule.level > 1 else ""
-    return f"{rule.when} {_quoted(rule.value)} -> {rule.skill}{weight}{level}"
-
-
 def _quoted(text: str) -> str:
     # A TOML basic string takes JSON's escapes; what is printable stands as it is.
     return json.dumps(text, ensure_ascii=False)
