@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
@@ -169,10 +169,14 @@ def build_root(
     sip: IResource | None,
     metrics: IResource | None = None,
     supervisor: IResource | None = None,
+    more: Mapping[str, IResource] | None = None,
     hsts: bool = True,
 ) -> Root:
-    """The one root resource: `/api`, `/agent`, `/context`, `/sip`, `/metrics`, and the portal for everything else."""
-    parts = {"api": api, "agent": pages, "context": pages}
+    """The one root resource: `/api`, `/agent`, `/context`, `/sip`, `/metrics`, and the portal for everything else.
+
+    `more`: further parts, by their first segments.
+    """
+    parts = {"api": api, "agent": pages, "context": pages, **(more or {})}
     if supervisor is not None:
         parts["agent/supervisor"] = supervisor
     if sip is not None:

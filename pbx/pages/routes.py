@@ -11,7 +11,8 @@
     POST /agent/contacts/<id>/seen         message: it, and all before it, were shown
     POST /agent/contacts/<id>/end
     POST /agent/contacts/<id>/do/<what>    hold, unhold; transfer, consult: to; complete, confer, call-off;
-                                           wrap-up: code, note, needed
+                                           wrap-up: code, note, needed; pause-, resume-recording; what the
+                                           customer says of it: allow-, refuse-recording
     GET  /agent/contacts/<id>/candidates   q: whom it may go to, as JSON
     GET  /agent/voicemails/<id>            the recording
     POST /agent/voicemails/<id>/done
@@ -26,43 +27,33 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
-from klein import Klein, KleinRenderable
-from klein.resource import KleinResource
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
 from twisted.web.server import Request
 
 from agent_presence.roster import Agent, Device, Roster
 from config.errors import TheirError
 from config.events import EventLog
-from config.login import Login, Logins
+from config.login import Logins
+from media.recorded import PlainFile
 from pbx.api.desk import AgentDesk
 from pbx.api.edge import (
     MAX_TEXT,
     Answer,
-    Refusal,
     Streamed,
-    Work,
     argument,
     clean_text,
     identifier,
     json_answer,
-    json_refusal,
-    refusal_of,
-    retry_header,
-    settle,
 )
 from pbx.api.limits import RateLimit, StreamCount
 from pbx.contact import Channel, Contact, State
 from pbx.pages import words
 from pbx.pages.actions import PageActions
 from pbx.pages.context import context_page
-from pbx.pages.drawing import Assets, Drawing
 from pbx.pages.forms import easy_to_type, form_token, from_our_own_form, way_on
 from pbx.pages.live import AgentPageStream, Panel
 from pbx.pages.news import AgentNews
@@ -76,11 +67,9 @@ from pbx.pages.panels import (
     sign,
     state_panel,
 )
+from pbx.pages.sound import send
+from pbx.pages.staff import StaffPages, see, staff_app
 
-PAGE_CSP = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "media-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
 MAX_STREAMS = 6
 NOT_YOURS = (
     "This contact isn’t yours to see",
@@ -88,10 +77,10 @@ NOT_YOURS = (
 )
 
 
-class AgentPages:
+class AgentPages(StaffPages):
     """The agent's pages over roster, states, location and FrontDesk. `now` is wall time in epoch seconds."""
 
-    app = Klein()
+    app = staff_app()
 
     def __init__(
         self,
@@ -107,24 +96,16 @@ class AgentPages:
         setup: SoftphoneSetup,
         actions: PageActions,
     ) -> None:
+        super().__init__(roster, logins, clock, burst=40, per_s=4)
         self._desk = desk
-        self._logins = logins
-        self._roster = roster
         self._states = states
         self._location = location
-        self._clock = clock
         self._now = now
         self._setup = setup
         self._actions = actions
-        self._assets = Assets()
-        self._drawing = Drawing(self._assets)
-        self._acts = RateLimit(40, 4, clock.seconds)
         self._searches = RateLimit(60, 6, clock.seconds)
         self.news = AgentNews(states=states, location=location, roster=roster, events=events)
         self.streams = StreamCount(MAX_STREAMS)
-
-    def resource(self) -> KleinResource:
-        return self.app.resource()
 
     async def close(self) -> None:
         """End every stream, before the server stops."""
@@ -211,7 +192,7 @@ class AgentPages:
 
             async def still_logged_in() -> bool:
                 now = await self._who(request)
-                return now is not None and now.subject == agent.id
+                return now is not None and now[0].id == agent.id
 
             stream = AgentPageStream(
                 request,
@@ -355,12 +336,13 @@ class AgentPages:
 
     @app.route("/agent/voicemails/<voicemail_id>", methods=["GET"])
     def voicemail(self, request: Request, voicemail_id: str) -> Deferred[bytes]:
-        async def work() -> Answer:
+        async def work() -> Answer | Streamed:
             agent, _ = await self._agent(request)
             path = await self._actions.audio(agent, voicemail_id)
-            sound = await asyncio.to_thread(path.read_bytes)
-            # Without its length a player cannot say how long it is.
-            return Answer(sound, content_type="audio/wav", headers={"Content-Length": str(len(sound))})
+            with self.streams.one(agent.id):
+                return await send(
+                    request, await asyncio.to_thread(PlainFile, path), "audio/wav", voicemail_id
+                )
 
         return self._settle(request, work)
 
@@ -399,14 +381,6 @@ class AgentPages:
             keep = "public, max-age=31536000, immutable" if b"v" in (request.args or {}) else "no-cache"
             answer = Answer(found[0], content_type=found[1], headers={"Cache-Control": keep})
         answer.write_head(request)
-        return answer.body
-
-    @app.handle_errors(Exception)
-    def not_routed(self, request: IRequest, failure: Failure) -> KleinRenderable:
-        asked = cast(Request, request)
-        self._secure(asked)
-        answer = self._refuser(asked)(refusal_of(failure.value))
-        answer.write_head(asked)
         return answer.body
 
     # --- parts of the page
@@ -477,57 +451,6 @@ class AgentPages:
 
     # --- what they share
 
-    def _settle(
-        self,
-        request: Request,
-        work: Work,
-        *,
-        to_the_end: bool = False,
-    ) -> Deferred[bytes]:
-        self._secure(request)
-        return settle(request, work, self._refuser(request), to_the_end=to_the_end)
-
-    def _secure(self, request: Request) -> None:
-        request.setHeader(b"content-security-policy", PAGE_CSP.encode("ascii"))
-        request.setHeader(b"cache-control", b"no-store")
-
-    def _refuser(self, request: Request) -> Callable[[Refusal], Answer]:
-        if wants_json(request):
-            return json_refusal
-        return self._refused
-
-    def _refused(self, refusal: Refusal) -> Answer:
-        title = {
-            401: "Please log in",
-            403: "That didn’t come from this page",
-            404: "There is nothing here",
-            409: "That can’t be done just now",
-            429: "A little slower, please",
-        }.get(
-            refusal.status, "That didn’t work" if refusal.status < 500 else "Something went wrong on our side"
-        )
-        link = ("/agent/login", "Log in") if refusal.status == 401 else ("/agent", "To your page")
-        return self._notice(refusal.status, title, refusal.reason, refusal.reference, link)
-
-    def _notice(
-        self,
-        status: int,
-        title: str,
-        text: str,
-        reference: str | None = None,
-        link: tuple[str, str] = ("/agent", "To your page"),
-    ) -> Answer:
-        answer = self._page(
-            "notice.html",
-            status,
-            title=title,
-            text=text,
-            reference=reference,
-            link=link[0],
-            link_text=link[1],
-        )
-        return Answer(answer.body, status, answer.content_type, retry_header(status))
-
     def _login_page(
         self, request: Request, way: str, status: int = 200, *, login: str = "", problem: str = ""
     ) -> Answer:
@@ -540,29 +463,6 @@ class AgentPages:
             error=problem,
         )
 
-    def _page(self, template: str, status: int = 200, **values: Any) -> Answer:
-        html = self._drawing.draw(template, **values)
-        return Answer(html.encode("utf-8", "replace"), status, "text/html; charset=utf-8")
-
-    def _done(self, request: Request) -> Answer:
-        return json_answer({"done": True}) if wants_json(request) else see("/agent")
-
-    async def _who(self, request: Request) -> Login | None:
-        login = await self._logins.who(request, "agent")
-        return login if login is not None and self._roster.agent(login.subject) is not None else None
-
-    async def _agent(self, request: Request, *, acting: bool = False) -> tuple[Agent, Login]:
-        """The agent who asks. TheirError 401 when nobody is logged in, 403 when one is to act without their token."""
-        login = await self._who(request)
-        agent = None if login is None else self._roster.agent(login.subject)
-        if login is None or agent is None:
-            raise TheirError("Your login has ended. Please log in again.", 401)
-        if acting:
-            if not self._logins.csrf_ok(login, request):
-                raise TheirError("The page you acted on is out of date. Please load it again.", 403)
-            self._acts.take(agent.id, "That was a lot at once.")
-        return agent, login
-
     def _own_device(self, agent: Agent, device_id: str) -> Device:
         device = self._roster.device(device_id)
         if device is None or device.agent_id != agent.id:
@@ -574,11 +474,3 @@ class AgentPages:
             if contact.id == contact_id:
                 return contact
         raise TheirError("You have no such contact.", 404)
-
-
-def see(path: str) -> Answer:
-    return Answer(status=303, headers={"Location": path})
-
-
-def wants_json(request: Request) -> bool:
-    return b"application/json" in (request.getHeader(b"accept") or b"")

@@ -17,15 +17,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
-from klein import Klein, KleinRenderable
-from klein.resource import KleinResource
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
-from twisted.web.iweb import IRequest
 from twisted.web.server import Request
 
 from agent_presence.roster import Agent, Roster
@@ -35,25 +31,18 @@ from kb_portal.provider import Provider
 from kb_portal.store import PortalStore
 from pbx.api.edge import (
     Answer,
-    Refusal,
-    Work,
     argument,
     clean_text,
     identifier,
     json_answer,
-    json_refusal,
-    refusal_of,
-    retry_header,
-    settle,
 )
 from pbx.api.limits import RateLimit
 from pbx.contact import Contact
 from pbx.dossier import highest_levels
 from pbx.operations.why_command import as_json
-from pbx.pages.drawing import Assets, Drawing
 from pbx.pages.panels import StatesView
-from pbx.pages.routes import PAGE_CSP, see, wants_json
 from pbx.pages.rules_form import edited, rules_page
+from pbx.pages.staff import StaffPages, see, staff_app, wants_json
 from pbx.pages.supervisor_panels import MOST_AGENTS, agents_panel, queues_panel, why_page
 from pbx.past import Past
 from pbx.router import Floor
@@ -80,26 +69,21 @@ class Centre:
     portal: PortalStore
 
 
-class SupervisorPages:
+class SupervisorPages(StaffPages):
     """`now` is wall time in epoch seconds."""
 
-    app = Klein()
+    app = staff_app()
+    home = ("/agent/supervisor", "To the overview")
 
     def __init__(
         self, centre: Centre, logins: Logins, *, clock: IReactorTime, now: Callable[[], float]
     ) -> None:
+        super().__init__(centre.roster, logins, clock)
         self._centre = centre
-        self._logins = logins
         self._now = now
-        self._clock = clock
-        self._drawing = Drawing(Assets())
         # What was made lately, by whose providers it is about: (good until, what).
         self._made: dict[tuple[str, ...], tuple[float, dict[str, Any]]] = {}
-        self._acts = RateLimit(20, 1, clock.seconds)
         self._looks = RateLimit(60, 4, clock.seconds)
-
-    def resource(self) -> KleinResource:
-        return self.app.resource()
 
     # --- what is going on
 
@@ -322,67 +306,6 @@ class SupervisorPages:
         if provider is None:
             raise TheirError("There is no such provider, or you do not serve it.", 404)
         return provider
-
-    # --- what they share
-
-    async def _supervisor(self, request: Request, *, acting: bool = False) -> tuple[Agent, Login]:
-        """The supervisor who asks. TheirError 401 when nobody is logged in, 404 for who is none, 403 for no token."""
-        login = await self._logins.who(request, "agent")
-        agent = None if login is None else self._centre.roster.agent(login.subject)
-        if login is None or agent is None:
-            raise TheirError("Your login has ended. Please log in again.", 401)
-        if not agent.supervisor:
-            raise TheirError("There is nothing at this address.", 404)
-        if acting:
-            if not self._logins.csrf_ok(login, request):
-                raise TheirError("The page you acted on is out of date. Please load it again.", 403)
-            self._acts.take(agent.id, "That was a lot at once.")
-        return agent, login
-
-    @app.handle_errors(Exception)
-    def not_routed(self, request: IRequest, failure: Failure) -> KleinRenderable:
-        asked = cast(Request, request)
-        self._secure(asked)
-        answer = self._refuser(asked)(refusal_of(failure.value))
-        answer.write_head(asked)
-        return answer.body
-
-    def _settle(self, request: Request, work: Work, *, to_the_end: bool = False) -> Deferred[bytes]:
-        self._secure(request)
-        return settle(request, work, self._refuser(request), to_the_end=to_the_end)
-
-    def _secure(self, request: Request) -> None:
-        request.setHeader(b"content-security-policy", PAGE_CSP.encode("ascii"))
-        request.setHeader(b"cache-control", b"no-store")
-
-    def _refuser(self, request: Request) -> Callable[[Refusal], Answer]:
-        return json_refusal if wants_json(request) else self._refused
-
-    def _refused(self, refusal: Refusal) -> Answer:
-        title = {
-            401: "Please log in",
-            403: "That didn’t come from this page",
-            404: "There is nothing here",
-            409: "Somebody was quicker",
-            429: "A little slower, please",
-        }.get(refusal.status, "That didn’t work")
-        link = (
-            ("/agent/login", "Log in") if refusal.status == 401 else ("/agent/supervisor", "To the overview")
-        )
-        answer = self._page(
-            "notice.html",
-            refusal.status,
-            title=title,
-            text=refusal.reason,
-            reference=refusal.reference,
-            link=link[0],
-            link_text=link[1],
-        )
-        return Answer(answer.body, refusal.status, answer.content_type, retry_header(refusal.status))
-
-    def _page(self, template: str, status: int = 200, **values: Any) -> Answer:
-        html = self._drawing.draw(template, **values)
-        return Answer(html.encode("utf-8", "replace"), status, "text/html; charset=utf-8")
 
 
 def _share(supervisor: Agent, agent: Agent) -> bool:
