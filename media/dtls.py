@@ -1,4 +1,4 @@
-"""DTLS-SRTP (RFC 5764): keys by a DTLS handshake in which we are the server, packets by SRTP (RFC 3711, RFC 7714)."""
+"""DTLS-SRTP (RFC 5764): keys by a DTLS handshake, packets by SRTP (RFC 3711, RFC 7714)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ from media.sdp import Fingerprint
 PROFILES = {
     b"SRTP_AEAD_AES_128_GCM": (Policy.SRTP_PROFILE_AEAD_AES_128_GCM, 16, 12),
     b"SRTP_AES128_CM_SHA1_80": (Policy.SRTP_PROFILE_AES128_CM_SHA1_80, 16, 14),
+    b"SRTP_AEAD_AES_256_GCM": (Policy.SRTP_PROFILE_AEAD_AES_256_GCM, 32, 12),
+    b"SRTP_AES128_CM_SHA1_32": (Policy.SRTP_PROFILE_AES128_CM_SHA1_32, 16, 14),
 }
+# Those agreed by a handshake, as we like them best. AES-256 guards nothing here that AES-128 does not.
+HANDSHAKE_PROFILES = (b"SRTP_AEAD_AES_128_GCM", b"SRTP_AES128_CM_SHA1_80", b"SRTP_AEAD_AES_256_GCM")
 HASHES = {"sha-256": hashlib.sha256, "sha-384": hashlib.sha384, "sha-512": hashlib.sha512}
 # Below the smallest MTU a path to a browser is likely to have (IPv6 minimum less headers, as browsers do).
 DATAGRAM = 1200
@@ -54,7 +58,7 @@ class Certificate:
         self.context.use_privatekey(key)
         self.context.set_cipher_list(b"ECDHE+AESGCM:ECDHE+CHACHA20")
         self.context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_QUERY_MTU)
-        self.context.set_tlsext_use_srtp(b":".join(PROFILES))
+        self.context.set_tlsext_use_srtp(b":".join(HANDSHAKE_PROFILES))
         # The peer's certificate is self-signed too: it is asked for, taken, and checked against the SDP afterwards.
         self.context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_: True)
 

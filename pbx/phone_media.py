@@ -1,0 +1,68 @@
+"""What a phone is offered: how its packets travel, and in whose codecs; and what next, where it refuses that (488).
+
+A phone is offered what it was last seen to answer, at first plain RTP. SDES is offered only where the signalling is
+encrypted, for its keys stand in the description (RFC 4568 s7.3); what a phone offers of itself is taken as it comes.
+Codecs that the caller does not have come last but one, for they must be transcoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from media.server import Profile
+from sip_trunk.sip.errors import BadMessage
+from sip_trunk.sip.uri import SipUri, parse_uri
+from sip_trunk.user_agent import Target
+
+# RFC 3261 s21.4.26 and s21.6.4: the session as it was described will not do.
+REFUSALS = (488, 606)
+_ENCRYPTED = ("TLS", "WSS")
+# What is learnt of a device, next to its channels (`Roster.learn`).
+_LEARNT = {"sdes": Profile.SDES, "dtls": Profile.DTLS}
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """`wide`: with our own codecs behind the caller's."""
+
+    profile: Profile
+    wide: bool = False
+
+
+def next_terms(target: Target, tried: Sequence[Terms]) -> Terms | None:
+    """What to offer a phone that has refused all of `tried`, of which the first was the best guess; None: give up."""
+    best = tried[0].profile
+    ways = [Terms(best, wide=True)]
+    if best is not Profile.WEBRTC:
+        others = [Profile.RTP, Profile.DTLS]
+        if is_encrypted(target):
+            others.insert(1, Profile.SDES)
+            if best is Profile.RTP:
+                # Phones set to encrypt are more of them than phones without a common codec.
+                ways.insert(0, Terms(Profile.SDES))
+        ways += [Terms(other, wide=True) for other in others if other is not best]
+    return next((way for way in ways if way not in tried), None)
+
+
+def is_encrypted(target: Target) -> bool:
+    """Whether what is said to this phone is for its next hop's eyes only."""
+    if target.flow is not None:
+        return target.flow.transport in _ENCRYPTED
+    try:
+        uri = parse_uri(target.uri) if isinstance(target.uri, str) else target.uri
+    except BadMessage:
+        return False
+    if not isinstance(uri, SipUri):
+        return False
+    return uri.scheme == "sips" or (uri.transport or "").upper() in _ENCRYPTED
+
+
+def learnt_profile(learnt: Mapping[str, bool]) -> Profile:
+    """How the packets of a device travel that is no browser, as far as is known."""
+    return next((profile for name, profile in _LEARNT.items() if learnt.get(name)), Profile.RTP)
+
+
+def lesson(profile: Profile) -> dict[str, bool]:
+    """What an answer to an offer of that profile teaches of a device."""
+    return {name: each is profile for name, each in _LEARNT.items()}
