@@ -1,0 +1,225 @@
+"""Calls recorded by the real media process, by its sockets: each party's tone on its side, pictures that move, whatever
+is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy
+import pytest
+from numpy.typing import NDArray
+
+from media.process import MediaProcess
+from media.recorded import content_type, open_recorded, seconds_of
+from media.sealed_file import SealedFile
+from media.server import Profile
+from tests.media.phone import SIZE, PlainPhone
+from tests.media.tone_phone import LEVEL, TonePhone, level
+from tests.peers.process import free_range, until
+
+KEY = bytes(range(32))
+LEFT, RIGHT = 440, 880
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prompts")
+
+
+@contextlib.asynccontextmanager
+async def process(prompts: Path) -> AsyncIterator[MediaProcess]:
+    running = await MediaProcess.start(
+        host="127.0.0.1", public="127.0.0.1", ports=free_range(32), prompts=prompts
+    )
+    try:
+        yield running
+    finally:
+        await running.stop()
+
+
+async def call(
+    stack: contextlib.AsyncExitStack, running: MediaProcess, branch: str, phone: TonePhone
+) -> TonePhone:
+    await stack.enter_async_context(phone)
+    phone.start(await running.media.answer("c", branch, phone.offer()))
+    return phone
+
+
+def laid_open(path: Path, key: bytes | None) -> Path:
+    """The same without its seal."""
+    with open_recorded(path, key) as file:
+        data = file.read(0, file.size)
+    opened = path.with_stem(path.stem + "-open")
+    opened.write_bytes(data)
+    return opened
+
+
+def sound(path: Path) -> tuple[NDArray[Any], int]:
+    """Both channels, as a player hears them."""
+    with av.open(str(path)) as file:
+        stream = file.streams.audio[0]
+        resampler = av.AudioResampler("s16", "stereo", stream.rate)
+        frames = [piece for frame in file.decode(stream) for piece in resampler.resample(frame)]
+        return numpy.concatenate([frame.to_ndarray().reshape(-1, 2) for frame in frames]), stream.rate
+
+
+def pictures(path: Path, track: int) -> list[tuple[float, NDArray[Any]]]:
+    """(seconds, picture) of all that can be seen."""
+    with av.open(str(path)) as file:
+        return [(frame.time, frame.to_ndarray(format="rgb24")) for frame in file.decode(video=track)]
+
+
+def of_recorder(pid: int) -> int:
+    """The recording process of a media process."""
+    listed = subprocess.run(
+        ["ps", "--ppid", str(pid), "-o", "pid=,args="], capture_output=True, text=True, check=True
+    )
+    (line,) = (line for line in listed.stdout.splitlines() if "media.recorder" in line)
+    return int(line.split()[0])
+
+
+@pytest.mark.parametrize(
+    ("codecs", "name", "key"),
+    [
+        (("pcmu", "pcma"), "call.wav", None),
+        (("opus", "pcmu"), "call.wav", KEY),
+        (("opus", "g722"), "call.mka", None),
+        (("pcmu", "opus"), "call.mka", KEY),
+    ],
+    ids=["WAV", "sealed WAV", "Opus", "sealed Opus"],
+)
+async def test_each_party_is_on_its_side_whatever_is_lost_and_silent_while_it_is_paused(
+    prompts: Path, tmp_path: Path, codecs: tuple[str, str], name: str, key: bytes | None
+) -> None:
+    path = tmp_path / "new folder" / name
+    async with process(prompts) as running, contextlib.AsyncExitStack() as stack:
+        media = running.media
+        left, _ = [
+            await call(stack, running, branch, TonePhone(codec, tone, loss=0.02, overtaking=0.05))
+            for branch, codec, tone in zip("ab", codecs, (LEFT, RIGHT), strict=True)
+        ]
+        await media.join("c", "a", "b")
+        began = asyncio.get_running_loop().time()
+        await media.tap("c", "a", "b", str(path), key=key, limit_s=60)
+        assert path.exists()
+        await asyncio.sleep(2.0)
+        assert await media.pause_tap("c", True)
+        paused = asyncio.get_running_loop().time() - began
+        left.press(5)
+        await asyncio.sleep(1.5)
+        assert await media.pause_tap("c", False)
+        resumed = asyncio.get_running_loop().time() - began
+        await asyncio.sleep(1.5)
+        lasted = asyncio.get_running_loop().time() - began
+        seconds = await media.end_tap("c")
+        assert not await media.pause_tap("c", True)
+        assert await media.end_tap("c") == 0.0
+    if key is not None:
+        assert key[:8] not in path.read_bytes()
+        with SealedFile(path, key) as file:
+            assert not file.cut
+    assert seconds == pytest.approx(lasted, abs=0.2)
+    assert seconds_of(path, key) == pytest.approx(seconds, abs=0.001)
+    assert content_type(path, key) == ("audio/wav" if name.endswith("wav") else "audio/webm")
+    heard, rate = sound(laid_open(path, key))
+    assert len(heard) / rate == pytest.approx(seconds, abs=0.1)
+    for begins, ends, loud in ((0.3, paused, 0.7), (paused, resumed, 0.0), (resumed, seconds, 0.7)):
+        piece = heard[int((begins + 0.2) * rate) : int((ends - 0.2) * rate)]
+        for side, own, other in ((0, LEFT, RIGHT), (1, RIGHT, LEFT)):
+            if loud:
+                assert level(piece[:, side], rate, own) > LEVEL * loud
+            else:
+                assert numpy.abs(piece[:, side]).max() < 30, "silence, without the key"
+            assert level(piece[:, side], rate, other) < LEVEL * 0.02
+
+
+@pytest.mark.parametrize("killed", ["media", "recorder", "both"])
+@pytest.mark.parametrize(("name", "key"), [("call.wav", None), ("call.mka", None), ("call.mka", KEY)])
+async def test_what_is_killed_half_way_is_there_up_to_the_last_second(
+    prompts: Path, tmp_path: Path, killed: str, name: str, key: bytes | None
+) -> None:
+    path = tmp_path / name
+    ended: list[tuple[str, str, float]] = []
+    async with process(prompts) as running, contextlib.AsyncExitStack() as stack:
+        media = running.media
+        media.on_tapped = lambda *news: ended.append(news)
+        for branch, codec, tone in zip("ab", ("opus", "pcmu"), (LEFT, RIGHT), strict=True):
+            await call(stack, running, branch, TonePhone(codec, tone))
+        began = asyncio.get_running_loop().time()
+        await media.tap("c", "a", "b", str(path), key=key, limit_s=60)
+        await asyncio.sleep(3)
+        recorder = of_recorder(running.pid)
+        lasted = asyncio.get_running_loop().time() - began
+        if killed != "media":
+            os.kill(recorder, signal.SIGKILL)
+        if killed != "recorder":
+            os.kill(running.pid, signal.SIGKILL)
+        else:
+            await until(lambda: bool(ended), "the news of the end")
+            assert ended[0][:2] == ("c", "failed")
+            again = tmp_path / f"again-{name}"
+            await media.tap("c", "a", "b", str(again), key=key, limit_s=60)
+            await asyncio.sleep(0.5)
+            assert await media.end_tap("c") > 0.4, "another process goes on"
+        await until(lambda: not os.path.exists(f"/proc/{recorder}"), "the end of the recorder")
+    if key is not None:
+        with SealedFile(path, key) as file:
+            assert file.cut == (killed != "media")
+    assert lasted - 1.0 < seconds_of(path, key) < lasted + 0.1
+    heard, rate = sound(laid_open(path, key))
+    assert lasted - 1.0 < len(heard) / rate < lasted + 0.2
+    for start in range(rate // 2, len(heard) - rate // 2, rate // 2):
+        piece = heard[start : start + rate // 2]
+        assert level(piece[:, 0], rate, LEFT) > LEVEL * 0.7, f"from {start / rate} s on"
+        assert level(piece[:, 1], rate, RIGHT) > LEVEL * 0.7
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "sealed"])
+async def test_pictures_of_both_move_though_one_joins_late_and_its_first_key_frame_is_lost(
+    prompts: Path, tmp_path: Path, key: bytes | None
+) -> None:
+    path = tmp_path / "call.mkv"
+    async with process(prompts) as running, contextlib.AsyncExitStack() as stack:
+        media = running.media
+        phones = [PlainPhone(tone=LEFT, patience=1), PlainPhone(tone=RIGHT, patience=1)]
+        for phone in phones:
+            await stack.enter_async_context(phone)
+        # What answers such an offer is an offer of the same.
+        offer = phones[0].answer(
+            b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
+            b"m=audio 9 RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\n"
+            b"m=video 9 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n"
+        )
+        phones[0].answer(await media.answer("c", "a", offer))
+        phones[0].start()
+        await media.tap("c", "a", "b", str(path), video=True, key=key, limit_s=60)
+        await asyncio.sleep(1.5)
+        phone = phones[1]
+        await media.accept("c", "b", phone.answer(await media.offer("c", "b", profile=Profile.RTP, like="a")))
+        phone.start()
+        await media.join("c", "a", "b")
+        await asyncio.sleep(3.5)
+        seconds = await media.end_tap("c")
+    assert seconds_of(path, key) == pytest.approx(seconds, abs=0.001)
+    assert content_type(path, key) == "video/webm"
+    opened = laid_open(path, key)
+    heard, rate = sound(opened)
+    for side, tone in ((0, LEFT), (1, RIGHT)):
+        pieces = [heard[at : at + rate // 5, side] for at in range(2 * rate, len(heard) - rate, rate // 5)]
+        assert numpy.median([level(piece, rate, tone) for piece in pieces]) > LEVEL * 0.7
+    for track, from_s in ((0, 1.8), (1, 3.8)):
+        seen = pictures(opened, track)
+        assert seen[0][0] < from_s
+        assert seen[-1][0] == pytest.approx(seconds, abs=1.0)
+        assert len(seen) > (seen[-1][0] - seen[0][0]) * 15 * 0.7
+        assert seen[0][1].shape == (SIZE[1], SIZE[0], 3)
+        assert abs(float(seen[-1][1][:, :, 0].mean()) - 200) < 25, "as red as it was sent"
+        assert any((a[1] != b[1]).any() for a, b in zip(seen[-8:], seen[-7:], strict=False)), "they move"
