@@ -1,0 +1,443 @@
+"""Rtpengine: a MediaServer whose packets rtpengine carries, told what to do by NG.
+
+Every branch is a dialogue in rtpengine between its peer and the *studio*, which is the embedded MediaServer:
+
+    peer <- whatever it speaks -> rtpengine <- plain RTP -> studio
+
+So the studio agrees on codecs, plays, records and mixes as ever, and knows neither ICE nor SRTP. Two branches that are
+joined take the shortcut: rtpengine is told that their peers have agreed with each other, and no packet of theirs comes
+to the studio until something is wanted there again. The peers are not told; their ports and keys stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import Logger
+
+from config.bridge import spawn
+from config.errors import OurError, TheirError, WarmlineError
+from media import offer_answer, sdp
+from media.client import RemoteMedia
+from media.engine_dialogue import Dialogue, heard_at, kinds_in
+from media.ng import Ng
+from media.server import ALL_KINDS, Profile
+from media.shortcut import Agreed, for_rtpengine, shortcut, with_protocols
+from media.watched import WatchedMedia
+
+log = Logger()
+
+LOOK_S = 2.0
+LISTEN_S = 10.0
+# One of those who take the shortcut who was not heard for this long is gone; and all calls, if rtpengine was not.
+SILENCE_S = 60.0
+STOP_S = 3.0
+_COUNTED = ("packets_in", "bytes_in")
+# What the studio can do while packets pass it by.
+_ANYWHERE = frozenset(("compatible", "stop", "stop_recording"))
+
+
+class _Branch:
+    def __init__(self, name: str, dialogue: Dialogue) -> None:
+        self.name = name
+        self.dialogue = dialogue
+        self.agreed: Agreed | None = None
+        self.offered: tuple[Profile, sdp.SessionDescription] | None = None
+        self.peer: _Branch | None = None  # whom it is joined with
+        self.direct = False
+        self.heard_at = 0.0
+        self.heard: set[str] = set()  # those heard by the shortcut so far
+        self.heard_last = ""
+
+    def is_tired_of(self, other: _Branch) -> bool:
+        """Chromium never listens again to a stream that another has taken the place of."""
+        browser = self.agreed is not None and self.agreed.profile is Profile.WEBRTC
+        return browser and other.name in self.heard
+
+
+class _Call:
+    def __init__(self) -> None:
+        self.branches: dict[str, _Branch] = {}
+        self.shortcuts = True
+        self.listened_at = 0.0
+
+
+class Rtpengine(RemoteMedia):
+    """See `MediaServer`. Keys pressed by those who take the shortcut reach the other, and are not told of.
+
+    While rtpengine does not answer, requests fail with OurError(503). `on_died` is called when it, or the studio, has
+    been started anew: every call is lost.
+    """
+
+    def __init__(self, address: tuple[str, int], now: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self.on_died: Callable[[], None] = lambda: None
+        self.studio = WatchedMedia()
+        self._address = address
+        self._now = now
+        self._ng = Ng()
+        self._started_at = 0.0
+        self._heard_at = 0.0  # of rtpengine itself
+        self._looking: asyncio.Task[None] | None = None
+        self._calls: dict[str, _Call] = {}
+        self._turns: dict[str, asyncio.Task[Any]] = {}
+        # rtpengine may still have calls of an earlier start of ours, under the same names.
+        self._prefix = secrets.token_hex(4)
+        self._tags = itertools.count()
+        self._methods: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
+            "answer": self._answer,
+            "offer": self._offer,
+            "accept": self._accept,
+            "answer_joined": self._answer_joined,
+            "play": self._play,
+            "join": self._join,
+            "part": self._part,
+            "drop": self._drop,
+            "delete": self._delete,
+            "stats": self._stats,
+        }
+
+    @property
+    def serving(self) -> bool:
+        """False while rtpengine does not answer, or a new studio is on its way."""
+        return self.studio.serving and self._ng.answering
+
+    async def start(self, *, host: str, public: str, ports: tuple[int, int], prompts: Path) -> None:
+        """Returns when both serve; the options are the studio's. Raises OurError(503)."""
+        for name in [each for each in vars(self.studio) if each.startswith("on_")]:
+            setattr(self.studio, name, partial(self._news, name))
+        self.studio.on_gone = self._gone
+        self.studio.on_died = self._lost
+        try:
+            self._ng = await Ng.to(*self._address)
+            self._started_at = self._now() - await self._uptime()
+        except (OSError, OurError) as error:
+            self._ng.close()
+            raise OurError(
+                f"rtpengine does not answer at {self._address[0]}:{self._address[1]} (WARMLINE_RTPENGINE): {error}. "
+                "Does it run, with --listen-ng there?",
+                503,
+            ) from None
+        self._heard_at = self._now()
+        await self.studio.start(host=host, public=public, ports=ports, prompts=prompts)
+        self._looking = spawn(self._look(), "looking after rtpengine")
+
+    async def end(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+        deleted = [self.delete(call) for call in self._calls]
+        if deleted:
+            await asyncio.wait(deleted, timeout=STOP_S)
+        self._ng.close()
+        await self.studio.end()
+
+    # What is asked
+
+    def _ask(self, method: str, *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:
+        """What is asked of a call is done in the order it was asked, each to its end, whoever still waits for it."""
+        call = arguments[0]
+        work = self._methods.get(method)
+        doing = work(*arguments, **keywords) if work else self._elsewhere(method, *arguments, **keywords)
+        turn = asyncio.get_running_loop().create_task(_after(self._turns.get(call), doing))
+        self._turns[call] = turn
+        turn.add_done_callback(partial(self._turn_over, call))
+        return asyncio.shield(turn)
+
+    def _turn_over(self, call: str, turn: asyncio.Task[Any]) -> None:
+        if self._turns.get(call) is turn:
+            del self._turns[call]
+
+    async def _elsewhere(self, method: str, call: str, *arguments: Any, **keywords: Any) -> Any:
+        """For the studio. What is begun there may last, so this call takes no shortcut any more."""
+        if method not in _ANYWHERE and call in self._calls:
+            self._calls[call].shortcuts = False
+            for branch in self._calls[call].branches.values():
+                await self._through_studio(call, branch)
+        return await self.studio._ask(method, call, *arguments, **keywords)
+
+    async def _answer(
+        self,
+        call: str,
+        branch: str,
+        offer: bytes,
+        *,
+        kinds: frozenset[str] = ALL_KINDS,
+        like: str | None = None,
+    ) -> bytes:
+        description = sdp.parse(offer)
+        theirs = for_rtpengine(description)
+        profile, _ = offer_answer.read_offer(description, kinds)
+        each, new = self._branch(call, branch)
+        if each.agreed is not None and each.agreed.profile is not profile:
+            raise TheirError("A call cannot change between plain RTP, SRTP and WebRTC", 488)
+        try:
+            await self._through_studio(call, each)
+            inner = await each.dialogue.peer_offers(theirs.to_bytes())
+            answer = await self.studio.answer(call, branch, inner, kinds=kinds, like=like)
+            ours = for_rtpengine(sdp.parse(answer))
+            outer = await each.dialogue.answer_peer(ours.to_bytes(), profile)
+        except WarmlineError:
+            await self._take_back(call, each, new=new)
+            raise
+        await self._settle(call, each, Agreed(profile, True, theirs, ours))
+        return with_protocols(outer, [m.protocol for m in description.media])
+
+    async def _offer(
+        self, call: str, branch: str, *, profile: str, like: str | None = None, **wishes: Any
+    ) -> bytes:
+        each, new = self._branch(call, branch)
+        # RFC 3264 section 8: a re-offer keeps the transport.
+        wanted = each.agreed.profile if each.agreed is not None else Profile(profile)
+        try:
+            await self._through_studio(call, each)
+            offer = await self.studio.offer(call, branch, profile=Profile.RTP, like=like, **wishes)
+            ours = for_rtpengine(sdp.parse(offer))
+            outer = await each.dialogue.offer_peer(ours.to_bytes(), wanted)
+        except WarmlineError:
+            await self._take_back(call, each, new=new)
+            raise
+        each.offered = wanted, ours
+        return with_protocols(outer, [offer_answer.PROTOCOL[wanted]] * len(ours.media))
+
+    async def _accept(self, call: str, branch: str, answer: bytes) -> None:
+        each = self._known(call, branch)
+        if each is None or each.offered is None:
+            await self.studio.accept(call, branch, answer)  # it says what is wrong
+            return
+        profile, ours = each.offered
+        theirs = for_rtpengine(sdp.parse(answer))
+        inner = await each.dialogue.peer_answers(theirs.to_bytes())
+        await self.studio.accept(call, branch, inner)
+        await self._settle(call, each, Agreed(profile, False, theirs, ours))
+
+    async def _answer_joined(
+        self, call: str, branch: str, offer: bytes, *, peer: str, answer: bytes
+    ) -> bytes:
+        await self._accept(call, peer, answer)
+        ours = await self._answer(call, branch, offer, like=peer)
+        await self._join(call, branch, peer)
+        return ours
+
+    async def _play(self, call: str, branch: str, prompts: list[str], *, repeat: bool = False) -> float:
+        await self._unpair(call, self._known(call, branch))
+        return await self.studio.play(call, branch, prompts, repeat=repeat)
+
+    async def _join(self, call: str, a: str, b: str) -> None:
+        first, second = self._known(call, a), self._known(call, b)
+        if first is not None and second is not None and first is not second:
+            if first.peer is not second:
+                await self._unpair(call, first)
+                await self._unpair(call, second)
+                first.peer, second.peer = second, first
+            await self._take_shortcut(call, first)
+        # It asks for key frames too, on the way that they will take.
+        await self.studio.join(call, a, b)
+
+    async def _part(self, call: str, a: str, b: str) -> None:
+        first, second = self._known(call, a), self._known(call, b)
+        if first is not None and first.peer is second:
+            await self._unpair(call, first)
+        await self.studio.part(call, a, b)
+
+    async def _drop(self, call: str, branch: str) -> None:
+        each = self._known(call, branch)
+        if each is not None:
+            other = each.peer
+            del self._calls[call].branches[branch]
+            if not self._calls[call].branches:
+                del self._calls[call]
+            await self._forget(each.dialogue.end())
+            if other is not None:
+                each.peer = other.peer = None
+                each.direct = False
+                await self._through_studio(call, other)
+        await self.studio.drop(call, branch)
+
+    async def _delete(self, call: str) -> None:
+        if self._calls.pop(call, None) is not None:
+            await self._forget(self._ng.ask("delete", call_id=self._name(call), delete_delay=0))
+        await self.studio.delete(call)
+
+    async def _stats(self, call: str) -> dict[str, Any]:
+        """What came, rtpengine has counted; of what went out, the studio knows what did not take the shortcut."""
+        found = await self.studio.stats(call)
+        reply = await self._ng.ask("query", call_id=self._name(call))
+        came = {each.name: kinds_in(reply, each.dialogue.peer) for each in self._branches(call)}
+        heard_last = {each.name: each.heard_last for each in self._branches(call)}
+        passed_by = {
+            (name, kind): {what: counted[what] - found[name]["kinds"][kind][what] for what in _COUNTED}
+            for name, kinds in came.items()
+            for kind, counted in kinds.items()
+            if name in found and kind in found[name]["kinds"]
+        }
+        for name, kind in passed_by:
+            ours, theirs = found[name]["kinds"][kind], came[name][kind]
+            ours.update(theirs)
+            heard = passed_by.get((heard_last[name], kind), {})
+            ours["packets_out"] += heard.get("packets_in", 0)
+            ours["bytes_out"] += heard.get("bytes_in", 0)
+        return found
+
+    # Ways
+
+    async def _settle(self, call: str, each: _Branch, agreed: Agreed) -> None:
+        """Offer and answer are both known."""
+        if each.agreed is None:
+            # Nothing that is played to a browser may begin before ICE and DTLS are done, of which we are not told.
+            await self.studio._ask("behind", call, each.name, waits=agreed.profile is Profile.WEBRTC)
+        each.agreed, each.offered = agreed, None
+        await self._take_shortcut(call, each)
+
+    async def _take_shortcut(self, call: str, a: _Branch) -> None:
+        b = a.peer
+        if b is None or a.direct or a.agreed is None or b.agreed is None:
+            return
+        if call not in self._calls or not self._calls[call].shortcuts or a.is_tired_of(b) or b.is_tired_of(a):
+            return
+        words = shortcut(a.agreed, b.agreed)
+        if words is None:
+            return
+        a.direct = b.direct = True
+        a.heard_at = b.heard_at = self._now()
+        for one, other in ((a, b), (b, a)):
+            one.heard.add(other.name)
+            one.heard_last = other.name
+        try:
+            await a.dialogue.connect(words[0], a.agreed.profile, b.dialogue, words[1], b.agreed.profile)
+        except WarmlineError as error:
+            log.warn("{call} goes through the studio: {error}", call=call, error=error.reason)
+            await self._through_studio(call, a)
+
+    async def _through_studio(self, call: str, each: _Branch) -> None:
+        """The way back from the shortcut."""
+        for one in (each, each.peer):
+            if one is not None and one.direct:
+                one.direct = False
+                if one.agreed is not None:
+                    await one.dialogue.restore(one.agreed)
+                    await self.studio._ask("behind", call, one.name, waits=False)
+
+    async def _unpair(self, call: str, each: _Branch | None) -> None:
+        if each is not None and each.peer is not None:
+            await self._through_studio(call, each)
+            each.peer.peer = None
+            each.peer = None
+
+    async def _take_back(self, call: str, each: _Branch, *, new: bool) -> None:
+        """What was begun has failed: a new branch is not there, another is as it was."""
+        if new:
+            await self._drop(call, each.name)
+        elif each.agreed is not None:
+            await self._forget(each.dialogue.restore(each.agreed))
+            await self._take_shortcut(call, each)
+
+    async def _forget(self, work: Awaitable[Any]) -> None:
+        """Undo something, where it is still there."""
+        try:
+            await work
+        except WarmlineError as error:
+            log.warn("What is over could not be told: {error}", error=error.reason)
+
+    def _name(self, call: str) -> str:
+        return f"{self._prefix}-{call}"
+
+    def _branches(self, call: str) -> tuple[_Branch, ...]:
+        return tuple(self._calls[call].branches.values()) if call in self._calls else ()
+
+    def _known(self, call: str, branch: str) -> _Branch | None:
+        return self._calls[call].branches.get(branch) if call in self._calls else None
+
+    def _branch(self, call: str, branch: str) -> tuple[_Branch, bool]:
+        """That branch, and whether it is new."""
+        known = self._known(call, branch)
+        if known is not None:
+            return known, False
+        tag = f"{branch}.{next(self._tags)}"  # a name that was deleted is not given again
+        each = _Branch(branch, Dialogue(self._ng, self._name(call), tag))
+        self._calls.setdefault(call, _Call()).branches[branch] = each
+        return each, True
+
+    # What comes by itself
+
+    def _news(self, name: str, *facts: Any) -> None:
+        getattr(self, name)(*facts)
+
+    def _gone(self, call: str, branch: str, why: str) -> None:
+        each = self._known(call, branch)
+        # The studio hears nothing of those who take the shortcut.
+        if each is None or not each.direct:
+            self.on_gone(call, branch, why)
+
+    def _lost(self) -> None:
+        """rtpengine or the studio knows no call any more; the other one forgets them too."""
+        calls = list(self._calls)
+        self._calls.clear()
+        for call in calls:
+            spawn(self._end_call(call), f"forgetting {call}")
+        self.on_died()
+
+    async def _end_call(self, call: str) -> None:
+        await self._forget(self._ng.ask("delete", call_id=self._name(call), delete_delay=0))
+        await self._forget(self.studio.delete(call))
+
+    async def _uptime(self) -> float:
+        reply = await self._ng.ask("statistics")
+        try:
+            return float(reply["statistics"]["totalstatistics"]["uptime"])
+        except (LookupError, TypeError, ValueError):
+            raise OurError("what answers is no rtpengine", 503) from None
+
+    async def _look(self) -> None:
+        """Whether rtpengine is there and the same, and whether those who take the shortcut are."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            was_answering = self._ng.answering
+            try:
+                started_at = self._now() - await self._uptime()
+            except WarmlineError as error:
+                if was_answering:
+                    log.error("No new calls until rtpengine is back: {error}", error=error.reason)
+                if self._calls and self._now() - self._heard_at > SILENCE_S:
+                    self._lost()
+                continue
+            if not was_answering:
+                log.info("rtpengine answers again")
+            self._heard_at = self._now()
+            # It tells whole seconds.
+            if started_at > self._started_at + 1.5:
+                log.error("rtpengine was started anew; its calls are lost")
+                self._lost()
+            self._started_at = started_at
+            for call in list(self._calls):
+                with contextlib.suppress(WarmlineError):
+                    await self._listen(call)
+
+    async def _listen(self, name: str) -> None:
+        call, now = self._calls.get(name), self._now()
+        if (
+            call is None
+            or now - call.listened_at < LISTEN_S
+            or not any(b.direct for b in call.branches.values())
+        ):
+            return
+        call.listened_at = now
+        reply = await self._ng.ask("query", call_id=self._name(name))
+        for each in list(call.branches.values()):
+            each.heard_at = max(each.heard_at, heard_at(reply, each.dialogue.peer))
+            if each.direct and now - each.heard_at > SILENCE_S:
+                each.heard_at = now
+                self.on_gone(name, each.name, f"nothing was received for {SILENCE_S:.0f} s")
+
+
+async def _after(previous: asyncio.Task[Any] | None, work: Coroutine[Any, Any, Any]) -> Any:
+    if previous is not None:
+        await asyncio.wait((previous,))
+    return await work

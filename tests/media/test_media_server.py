@@ -1,0 +1,525 @@
+"""What every MediaServer promises, asked of each: the embedded one and rtpengine, as processes, by their sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import wave
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+
+import numpy
+import pytest
+
+from config.errors import OurError, TheirError, WarmlineError
+from media.rtpengine import Rtpengine
+from media.sdp import parse
+from media.server import AUDIO_ONLY, Profile
+from media.watched import WatchedMedia
+from tests.media.descriptions import CHROMIUM, plain
+from tests.media.phone import HOST, PlainPhone
+from tests.media.test_browser_through_relay import (
+    ANSWERED,
+    MICROPHONE,
+    OFFERED,
+    PHONE,
+    PREPARE,
+    call,
+    chromium,
+    frames,
+    hears,
+    hears_anything,
+    hears_other_than,
+    statistics,
+)
+from tests.media.tone_phone import LEVEL, TonePhone, level
+from tests.peers import rtpengine
+from tests.peers.process import free_range, until
+
+Server = WatchedMedia | Rtpengine
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prompts")
+
+
+class House:
+    """A media server of either kind, and the news it gives."""
+
+    def __init__(self, media: Server, engine: rtpengine.Rtpengine | None) -> None:
+        self.media = media
+        self.engine = engine
+        self.gone: list[tuple[str, str, str]] = []
+        self.pressed: list[tuple[str, str, str]] = []
+        self.recorded: list[tuple[str, str, str, float]] = []
+        media.on_gone = lambda *news: self.gone.append(news)
+        media.on_keys = lambda *news: self.pressed.append(news)
+        media.on_recorded = lambda *news: self.recorded.append(news)
+
+    async def called(self, branch: str, phone: TonePhone) -> None:
+        """The phone has offered and been answered."""
+        phone.start(await self.media.answer("c", branch, phone.offer()))
+
+    async def calls(self, branch: str, phone: TonePhone, *, like: str) -> None:
+        """The phone was offered to, and has answered."""
+        offer = await self.media.offer("c", branch, profile=Profile.RTP, like=like)
+        await self.media.accept("c", branch, phone.offer())
+        phone.start(offer)
+
+
+Open = Callable[[], contextlib.AbstractAsyncContextManager[House]]
+
+
+@pytest.fixture(params=["embedded", "rtpengine"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path, prompts: Path) -> Open:
+    @contextlib.asynccontextmanager
+    async def house() -> AsyncIterator[House]:
+        async with contextlib.AsyncExitStack() as stack:
+            engine = None
+            media: Server
+            if request.param == "rtpengine":
+                engine = await stack.enter_async_context(rtpengine.Rtpengine(tmp_path))
+                media = Rtpengine(engine.address)
+            else:
+                media = WatchedMedia()
+            await media.start(host=HOST, public=HOST, ports=free_range(64), prompts=prompts)
+            stack.push_async_callback(media.end)
+            yield House(media, engine)
+
+    return house
+
+
+def ports(description: bytes) -> tuple[int, ...]:
+    return tuple(media.port for media in parse(description).media)
+
+
+def only_embedded(why: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
+    """What rtpengine cannot do is known, and found out when it can."""
+
+    def marked(test: Callable[..., object]) -> Callable[..., object]:
+        cases = ["embedded", pytest.param("rtpengine", marks=pytest.mark.xfail(reason=why, strict=True))]
+        parametrized: Callable[..., object] = pytest.mark.parametrize("opened", cases, indirect=True)(test)
+        return parametrized
+
+    return marked
+
+
+def deafen(*phones: TonePhone) -> None:
+    """What they hear from here on counts."""
+    for phone in phones:
+        phone.sound = numpy.zeros(0, numpy.int16)
+        phone.headers.clear()
+
+
+async def hear_each_other(a: TonePhone, b: TonePhone) -> None:
+    deafen(a, b)
+    await until(
+        lambda: a.hears(b.tone) > LEVEL * 0.6 and b.hears(a.tone) > LEVEL * 0.6, "the two to hear each other"
+    )
+
+
+async def silent(*phones: TonePhone) -> bool:
+    await asyncio.sleep(0.1)  # what is on its way
+    deafen(*phones)
+    await asyncio.sleep(0.3)
+    return not any(phone.headers for phone in phones)
+
+
+@pytest.mark.parametrize("codec", ["pcmu", "pcma", "g722", "opus"])
+async def test_two_phones_hear_each_other_while_they_are_joined(opened: Open, codec: str) -> None:
+    async with opened() as house, TonePhone(codec, 440) as a, TonePhone(codec, 880) as b:
+        await house.called("a", a)
+        await house.calls("b", b, like="a")
+        assert await house.media.compatible("c", "a", "b")
+        assert await silent(a, b)
+        for _ in range(2):
+            await house.media.join("c", "a", "b")
+            await hear_each_other(a, b)
+            await house.media.part("c", "a", "b")
+            assert await silent(a, b)
+
+
+async def test_a_callee_is_joined_in_one_step(opened: Open) -> None:
+    async with opened() as house, TonePhone("opus", 440) as a, TonePhone("opus", 880) as b:
+        first = await house.media.answer("c", "a", a.offer())
+        offer = await house.media.offer("c", "b", profile=Profile.RTP, like="a")
+        again = await house.media.answer_joined("c", "a", a.offer(), peer="b", answer=b.offer())
+        assert ports(again) == ports(first)
+        b.start(offer)
+        a.start(again)
+        await hear_each_other(a, b)
+
+
+async def test_the_caller_hears_music_then_the_agent_then_music_then_the_agent(opened: Open) -> None:
+    async with opened() as house, TonePhone("opus", 440) as a, TonePhone("opus", 880) as b:
+        await house.called("a", a)
+        await house.calls("b", b, like="a")
+        for _ in range(2):
+            assert await house.media.play("c", "a", "music", repeat=True) > 1
+            await until(lambda: not_silent(a) and a.hears(b.tone) < LEVEL * 0.1, "music and nobody's voice")
+            assert await silent(b)
+            await house.media.join("c", "a", "b")
+            await hear_each_other(a, b)
+        await house.media.play("c", "b", "music", repeat=True)
+        await house.media.stop("c", "b")
+        assert await silent(a, b), "to play something ends what was joined"
+
+
+def not_silent(phone: TonePhone) -> bool:
+    return len(phone.sound) > phone.rate and float(numpy.abs(phone.sound[-phone.rate // 2 :]).mean()) > 20
+
+
+async def test_of_two_phones_that_ring_one_is_joined_and_the_other_leaves_nothing(opened: Open) -> None:
+    async with (
+        opened() as house,
+        TonePhone("pcmu", 440) as a,
+        TonePhone("pcmu", 880) as b,
+        TonePhone("pcmu", 620) as x,
+    ):
+        await house.called("a", a)
+        offers = [await house.media.offer("c", name, profile=Profile.RTP, like="a") for name in ("b", "x")]
+        assert len({ports(offer) for offer in offers}) == 2
+        await house.media.drop("c", "x")
+        await house.media.accept("c", "b", b.offer())
+        b.start(offers[0])
+        x.start(offers[1])
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+        assert a.hears(x.tone) < LEVEL * 0.05
+        assert set(await house.media.stats("c")) == {"a", "b"}
+        await house.media.drop("c", "b")
+        assert await silent(a, b)
+        await house.media.play("c", "a", "goodbye")
+        await until(lambda: len(a.headers) > 5, "what is played to who is left")
+
+
+async def test_the_codec_of_one_is_offered_again_to_the_other(opened: Open) -> None:
+    async with opened() as house, TonePhone("pcmu", 440) as a, TonePhone("pcma", 880) as b:
+        both = plain(a.port, codecs="0 8")
+        await house.media.answer("c", "a", both)
+        offer = await house.media.offer("c", "b", profile=Profile.RTP, like="a")
+        await house.media.accept("c", "b", b.offer())
+        assert not await house.media.compatible("c", "a", "b")
+        again = await house.media.offer("c", "a", profile=Profile.RTP, like="b")
+        assert b" RTP/AVP 8\r\n" in again
+        await house.media.accept("c", "a", plain(a.port, codecs="8"))
+        assert await house.media.compatible("c", "a", "b")
+        async with TonePhone("pcma", 620) as alaw:
+            # The same phone, speaking the other codec.
+            answer = await house.media.answer("c", "a", plain(alaw.port, codecs="8"))
+            alaw.start(answer)
+            b.start(offer)
+            await house.media.join("c", "a", "b")
+            await hear_each_other(alaw, b)
+
+
+async def test_payload_types_of_the_two_sides_may_differ(opened: Open) -> None:
+    async with opened() as house, TonePhone("opus", 440) as a, TonePhone("opus", 880) as b:
+        await house.called("a", a)
+        b._number = 96
+        b.start(await house.media.answer("c", "b", b.offer().replace(b"111", b"96")))
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+
+
+async def test_who_is_on_hold_gets_nothing_until_they_resume(opened: Open) -> None:
+    async with opened() as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+        await house.called("a", a)
+        await house.calls("b", b, like="a")
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+        held = await house.media.answer("c", "b", plain(b.port, direction="inactive"))
+        assert b"a=inactive" in held
+        assert await silent(b)
+        await house.media.answer("c", "b", plain(b.port))
+        await hear_each_other(a, b)
+
+
+async def test_a_new_description_lets_a_phone_move(opened: Open) -> None:
+    async with opened() as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+        first = await house.media.answer("c", "a", a.offer())
+        a.start(first)
+        await house.calls("b", b, like="a")
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+        async with TonePhone("pcmu", 620) as moved:
+            answer = await house.media.answer("c", "a", moved.offer())
+            assert ports(answer) == ports(first)
+            moved.start(answer)
+            await hear_each_other(moved, b)
+
+
+async def test_a_third_party_is_not_heard_and_gets_nothing(opened: Open) -> None:
+    async with (
+        opened() as house,
+        TonePhone("pcmu", 440) as a,
+        TonePhone("pcmu", 880) as b,
+        TonePhone("pcmu", 620) as thief,
+    ):
+        answer = await house.media.answer("c", "a", a.offer())
+        a.start(answer)
+        await house.calls("b", b, like="a")
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+        thief.start(answer)
+        await asyncio.sleep(0.5)
+        assert b.hears(thief.tone) < LEVEL * 0.05
+        assert not thief.headers
+        await hear_each_other(a, b)
+
+
+async def test_keys_are_told_and_passed_on(opened: Open) -> None:
+    async with opened() as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+        await house.called("a", a)
+        a.press(5)
+        await until(lambda: house.pressed == [("c", "a", "5")], "the key")
+        assert await house.media.keys("c", "a", "12#")
+        await house.calls("b", b, like="a")
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+        assert await house.media.keys("c", "b", "9")
+        await hear_each_other(a, b)
+
+
+@only_embedded(
+    "rtpengine passes what is pressed by those it joins, and its 10.5 tells only a log of all calls"
+)
+async def test_keys_of_who_is_joined_are_told_too(opened: Open) -> None:
+    async with opened() as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+        await house.called("a", a)
+        await house.calls("b", b, like="a")
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+        a.press(7)
+        await until(lambda: house.pressed == [("c", "a", "7")], "the key", seconds=2)
+
+
+@only_embedded("rtpengine forwards the streams of those it joins as they come")
+async def test_music_and_the_agent_are_one_stream(opened: Open) -> None:
+    async with opened() as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+        await house.called("a", a)
+        await house.calls("b", b, like="a")
+        await house.media.play("c", "a", "music", repeat=True)
+        await until(lambda: len(a.headers) > 10, "the music")
+        await house.media.join("c", "a", "b")
+        await until(lambda: a.hears(b.tone) > LEVEL * 0.6, "the agent")
+        assert len({ssrc for *_, ssrc in a.headers}) == 1
+
+
+async def test_three_confer_and_two_go_on(opened: Open) -> None:
+    async with (
+        opened() as house,
+        TonePhone("opus", 440) as a,
+        TonePhone("opus", 880) as b,
+        TonePhone("pcmu", 620) as x,
+    ):
+        await house.called("a", a)
+        await house.calls("b", b, like="a")
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+        await house.called("x", x)
+        await house.media.confer("c", ["a", "b", "x"])
+        for one, other in ((a, b), (b, x), (x, a)):
+            await hear_each_other(one, other)
+        await house.media.drop("c", "x")
+        await hear_each_other(a, b)
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+
+
+async def test_what_a_branch_says_is_recorded(opened: Open, tmp_path: Path) -> None:
+    path = tmp_path / "messages" / "one.wav"
+    async with opened() as house, TonePhone("opus", 440) as a:
+        await house.called("a", a)
+        await house.media.record("c", "a", str(path), limit_s=30, silence_s=10)
+        await asyncio.sleep(1.0)
+        assert await house.media.stop_recording("c", "a") == pytest.approx(1.0, abs=0.4)
+        with wave.open(str(path), "rb") as file:
+            sound = numpy.frombuffer(file.readframes(file.getnframes()), "<i2")
+            assert level(sound[-4000:], file.getframerate(), 440) > LEVEL * 0.6
+        await house.media.record("c", "a", str(tmp_path / "two.wav"), limit_s=30, silence_s=10)
+        await asyncio.sleep(0.5)
+        await house.media.drop("c", "a")
+        await until(lambda: [news[:3] for news in house.recorded] == [("c", "a", "gone")], "its end")
+
+
+async def test_packets_are_counted_wherever_they_go(opened: Open) -> None:
+    async with opened() as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+        await house.called("a", a)
+        await house.calls("b", b, like="a")
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+        before = await house.media.stats("c")
+        await asyncio.sleep(1.0)
+        after = await house.media.stats("c")
+        for branch in "ab":
+            assert after[branch]["ready"]
+            was, now = (each[branch]["kinds"]["audio"] for each in (before, after))
+            for name, least in (("packets_in", 30), ("packets_out", 30), ("bytes_in", 30 * 172)):
+                assert now[name] - was[name] >= least, name
+            assert now["last_packet_at"] > was["last_packet_at"]
+
+
+async def test_bad_descriptions_are_refused_and_leave_nothing(opened: Open) -> None:
+    async with opened() as house:
+        media = house.media
+        for offer, status in (
+            (b"", 400),
+            (b"v=0\r\nno sdp", 400),
+            (plain(4000, codecs="18"), 488),
+            (plain(4000).replace(b"RTP/AVP", b"TCP/MRCPv2"), 488),
+            (plain(4000, address="ff02::1").replace(b"IP4 ff", b"IP6 ff"), 488),
+            (CHROMIUM.replace(b"a=fingerprint", b"a=x-fingerprint"), 488),
+        ):
+            with pytest.raises(TheirError) as refused:
+                await media.answer("c", "a", offer)
+            assert refused.value.status == status, offer
+        with pytest.raises(OurError):
+            await media.stats("c")
+        async with TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+            await house.called("a", a)
+            await house.calls("b", b, like="a")
+            await media.join("c", "a", "b")
+            await hear_each_other(a, b)
+            with pytest.raises(TheirError):
+                await media.answer("c", "a", plain(a.port, codecs="18"))
+            await hear_each_other(a, b)
+
+
+async def test_what_is_not_there_is_an_error_but_to_end_it_may_come_late(opened: Open) -> None:
+    async with opened() as house, TonePhone("pcmu", 440) as a:
+        media = house.media
+        await house.called("a", a)
+        for asked in (
+            media.play("c", "b", "music"),
+            media.join("c", "a", "b"),
+            media.join("c", "a", "a"),
+            media.compatible("c", "a", "b"),
+            media.offer("c", "b", profile=Profile.RTP, like="nobody"),
+            media.accept("c", "b", a.offer()),
+            media.stats("d"),
+        ):
+            with pytest.raises(WarmlineError):
+                await asked
+        await media.part("c", "a", "b")
+        await media.drop("c", "b")
+        await media.delete("d")
+
+
+async def test_only_wanted_media_are_taken(opened: Open) -> None:
+    async with opened() as house:
+        offer = plain(4000) + b"m=video 4002 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n"
+        answer = await house.media.answer("c", "a", offer, kinds=AUDIO_ONLY)
+        assert b"m=video 0 RTP/AVP 96" in answer
+        again = await house.media.offer("c", "b", profile=Profile.RTP, like="a")
+        assert b"m=video" not in again
+        full = await house.media.answer("c", "x", offer)
+        assert b"m=video 0" not in full
+
+
+async def test_ports_are_free_when_calls_are_over(opened: Open) -> None:
+    async with opened() as house:
+        media = house.media
+        for number in range(40):  # four times what there are ports for
+            name = f"c{number}"
+            await media.answer(name, "a", plain(4000))
+            await media.offer(name, "b", profile=Profile.RTP, like="a")
+            await media.accept(name, "b", plain(4002))
+            await media.join(name, "a", "b")
+            if number % 2:
+                await media.drop(name, "b")
+                await media.drop(name, "a")
+            else:
+                await media.delete(name)
+        if house.engine is not None:
+            assert await house.engine.used_ports() == 0
+
+
+def shows(phone: PlainPhone, more_than: int) -> bool:
+    return phone.pictures > more_than
+
+
+@pytest.mark.interop
+async def test_a_browser_hears_music_and_then_has_video_with_a_phone(opened: Open, tmp_path: Path) -> None:
+    async with opened() as house, chromium(tmp_path, loopback=False) as page:
+        media = house.media
+        answer = await media.answer("c", "customer", await call(page))
+        await media.play("c", "customer", "music", repeat=True)
+        await page.evaluate(ANSWERED, answer.decode())
+        await until(lambda: hears_anything(page), "the music to be heard")
+        async with PlainPhone(tone=PHONE) as phone:
+            offer = await media.offer("c", "agent", profile=Profile.RTP, like="customer")
+            await media.accept("c", "agent", phone.answer(offer))
+            assert await media.compatible("c", "customer", "agent")
+            phone.start()
+            for _ in range(3):
+                seen, shown = phone.pictures, (await statistics(page))["framesDecoded"]
+                await media.join("c", "customer", "agent")
+                await until(lambda: hears(page, PHONE), "the customer to hear the agent")
+                await until(lambda: phone.hears(MICROPHONE), "the agent to hear the customer")
+                await until(partial(frames, page, shown + 15), "the customer to see the agent")
+                await until(partial(shows, phone, seen + 15), "the agent to see the customer")
+                await media.play("c", "customer", "music", repeat=True)
+                await until(lambda: hears_other_than(page, PHONE), "the music, and nothing else")
+
+
+@pytest.mark.interop
+async def test_a_prompt_for_a_browser_is_heard_from_its_beginning(opened: Open, tmp_path: Path) -> None:
+    async with opened() as house, chromium(tmp_path, loopback=False) as page:
+        answer = await house.media.answer("c", "customer", await call(page))
+        await house.media.play("c", "customer", "goodbye")
+        await asyncio.sleep(1.0)
+        before = (await house.media.stats("c"))["customer"]
+        assert not before["ready"]
+        assert before["kinds"]["audio"]["packets_out"] == 0
+        await page.evaluate(ANSWERED, answer.decode())
+        await until(lambda: hears_anything(page), "the prompt")
+
+
+@pytest.mark.interop
+async def test_a_browser_is_offered_the_codec_of_the_phone(opened: Open, tmp_path: Path) -> None:
+    async with opened() as house, chromium(tmp_path, loopback=False) as page:
+        media = house.media
+        answer = await media.answer("c", "customer", await call(page))
+        await page.evaluate(ANSWERED, answer.decode())
+        async with PlainPhone(tone=PHONE, codec="PCMU") as phone:
+            offer = await media.offer("c", "agent", profile=Profile.RTP, like="customer")
+            await media.accept("c", "agent", phone.answer(offer))
+            assert not await media.compatible("c", "customer", "agent")
+            again = await media.offer("c", "customer", profile=Profile.WEBRTC, like="agent")
+            await media.accept("c", "customer", (await page.evaluate(OFFERED, again.decode())).encode())
+            phone.start()
+            await media.join("c", "customer", "agent")
+            await until(lambda: hears(page, PHONE), "the customer to hear the agent")
+            await until(lambda: phone.hears(MICROPHONE), "the agent to hear the customer")
+            await until(lambda: frames(page, 15), "the customer to see the agent")
+
+
+@pytest.mark.interop
+async def test_a_browser_can_be_called(opened: Open, tmp_path: Path) -> None:
+    async with opened() as house, chromium(tmp_path, loopback=False) as page:
+        media = house.media
+        async with PlainPhone(tone=PHONE) as phone:
+            offer = await media.offer("c", "phone", profile=Profile.RTP)
+            await media.accept("c", "phone", phone.answer(offer))
+            phone.start()
+            await page.evaluate(PREPARE, False)
+            offer = await media.offer("c", "browser", profile=Profile.WEBRTC, like="phone")
+            await media.accept("c", "browser", (await page.evaluate(OFFERED, offer.decode())).encode())
+            await media.join("c", "phone", "browser")
+            await until(lambda: hears(page, PHONE), "the browser to hear the phone")
+            await until(lambda: phone.hears(MICROPHONE), "the phone to hear the browser")
+
+
+@pytest.mark.interop
+@only_embedded("rtpengine does not tell that DTLS was closed: after 60 s of silence the studio does")
+async def test_a_browser_that_closes_is_told_of_at_once(opened: Open, tmp_path: Path) -> None:
+    async with opened() as house, chromium(tmp_path, loopback=False) as page:
+        answer = await house.media.answer("c", "customer", await call(page))
+        await house.media.play("c", "customer", "music", repeat=True)
+        await page.evaluate(ANSWERED, answer.decode())
+        await until(lambda: hears_anything(page), "the music to be heard")
+        await page.evaluate("window.connection.close()")
+        await until(lambda: [news[:2] for news in house.gone] == [("c", "customer")], "the news", seconds=3)

@@ -1,0 +1,74 @@
+"""rtpengine 10.5 in userspace, on free ports."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Self
+
+from config.errors import OurError
+from media.ng import Ng
+from tests.peers.process import Process, free_port, free_range, until
+
+
+class Rtpengine:
+    """`address` is where it is spoken to by NG; it may be killed and started again there."""
+
+    def __init__(self, folder: Path, *, ports: int = 200, host: str = "127.0.0.1") -> None:
+        self.address = (host, free_port(socket.SOCK_DGRAM))
+        self.ports = free_range(ports)
+        self._process = Process(
+            "rtpengine",
+            [
+                *(
+                    "rtpengine",
+                    "--foreground",
+                    "--log-stderr",
+                    "--log-level=6",
+                    "--table=-1",
+                    f"--interface={host}",
+                ),
+                *(f"--listen-ng={host}:{self.address[1]}", "--num-threads=2"),
+                *(f"--port-min={self.ports[0]}", f"--port-max={self.ports[1]}"),
+            ],
+            folder=folder,
+        )
+
+    @property
+    def setting(self) -> str:
+        return f"{self.address[0]}:{self.address[1]}"
+
+    async def start(self) -> Self:
+        await self._process.start()
+        await until(self._answers, "rtpengine to answer")
+        return self
+
+    async def stop(self) -> None:
+        await self._process.stop()
+
+    async def kill(self) -> None:
+        await self._process.kill()
+
+    async def used_ports(self) -> int:
+        """How many ports its calls hold now."""
+        ng = await Ng.to(*self.address)
+        try:
+            found = (await ng.ask("statistics"))["statistics"]["interfaces"][0]["ports"]["used"]
+            return int(found)
+        finally:
+            ng.close()
+
+    async def _answers(self) -> bool:
+        ng = await Ng.to(*self.address)
+        try:
+            return bool((await ng.ask("ping"))["result"] == b"pong")
+        except OurError:
+            return False
+        finally:
+            ng.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
