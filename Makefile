@@ -80,7 +80,7 @@ $(VENDOR)/htmx.js: node_modules/.fetched
 	@tools/debian.sh baresip:baresip-core ":baresip-ffmpeg" sipp:sip-tester \
 		chromium:chromium redis-server:redis-server espeak-ng:espeak-ng \
 		"/usr/lib/postgresql/*/bin/postgres:postgresql" \
-		kamailio:kamailio ":kamailio-tls-modules" \
+		kamailio:kamailio ":kamailio-tls-modules" rtpengine:rtpengine-daemon \
 		":fonts-dejavu-core"
 	@touch $@
 

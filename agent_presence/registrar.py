@@ -86,6 +86,15 @@ class Registrar:
         except BadMessage as error:
             incoming.respond(error.status, error.reason)
 
+    def challenge(self, request: Request, flow: Flow) -> Sequence[tuple[str, str]] | None:
+        """What a REGISTER that brings no proof is asked with, for `TransactionLayer.challenges`; None where it is to
+        come to `on_register`, which says what else is wrong with it first."""
+        keys = request.headers.keys
+        if "require" in keys or "replaces" in keys or request.body or not self._is_ours(request.uri):
+            return None
+        who = self._authenticate(request, flow)
+        return None if isinstance(who, str) or who.status != 401 else who.headers
+
     async def learn(self, device_id: str, response: Response) -> None:
         """Note what a phone's answer to OPTIONS says of it; a refusal or no answer says nothing."""
         learnt = from_options(response)

@@ -9,7 +9,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from bench import call, queued_call, register, router
+from bench import call, queued_call, register, relay, router
 from bench.figure import Figure
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -31,7 +31,7 @@ def machine() -> dict[str, object]:
 
 async def measure() -> list[Figure]:
     figures: list[Figure] = []
-    for each in (register, call, queued_call):
+    for each in (register, call, queued_call, relay):
         with tempfile.TemporaryDirectory(prefix="warmline-bench-") as folder:
             figures += await each.measure(Path(folder))
     return figures

@@ -71,6 +71,7 @@ class Server:
         registrar = Registrar(self.authenticate, self.location, self.roster, domains={"127.0.0.1"}, now=now)
         self.agent.extensions |= {"path", "outbound"}
         self.agent.methods["REGISTER"] = registrar.on_register
+        self.transactions.challenges["REGISTER"] = registrar.challenge
         self.agent.on_invite = self.bridge
         self.sent: list[tuple[bytes, tuple[str, int]]] = []
         # What a UDP socket would do with it is measured by the figures that have real ones.

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from config.recording_settings import Recording
 from config.setting_values import seconds, text
 
 DEFAULT = "default"
@@ -68,7 +69,8 @@ class QueueSettings:
 
     priority_s: the head start its contacts have over those of other queues. prefer_last_s: how long a contact is kept
     for the agent who helped that customer last. comfort_s: how often a caller who waits is told how things stand; 0:
-    never. call_back: whether a call back may be had instead of waiting.
+    never. call_back: whether a call back may be had instead of waiting. recording_video: whether pictures are
+    recorded too.
     """
 
     name: str
@@ -85,6 +87,8 @@ class QueueSettings:
     overflow_queue: str = ""
     comfort_s: float = 45.0
     call_back: bool = True
+    recording: Recording = Recording.OFF
+    recording_video: bool = True
     declined: Consequence = field(default=Consequence(30.0, 0))
     no_answer: Consequence = field(default=Consequence(60.0, 2))
     busy: Consequence = field(default=Consequence(15.0, 0))
@@ -164,9 +168,13 @@ def _queue(raw: Any, place: int) -> QueueSettings:
     values["overflow"] = Overflow(
         _one_of(raw.get("overflow", Overflow.END), tuple(Overflow), f"{where}: overflow")
     )
-    if not isinstance(raw.get("call_back", True), bool):
-        raise ValueError(f"{where}: call_back should be true or false")
-    values["call_back"] = raw.get("call_back", True)
+    values["recording"] = Recording(
+        _one_of(raw.get("recording", Recording.OFF), tuple(Recording), f"{where}: recording")
+    )
+    for key in ("call_back", "recording_video"):
+        if not isinstance(raw.get(key, True), bool):
+            raise ValueError(f"{where}: {key} should be true or false")
+        values[key] = raw.get(key, True)
     values["relax"] = _steps(raw.get("relax", []), where)
     for key in ("declined", "no_answer", "busy", "unreachable", "asleep"):
         if key in raw:

@@ -16,10 +16,12 @@ from typing import Any
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from config import queue_settings, trunk_settings
+from config import menu_settings, queue_settings, recording_settings, trunk_settings
 from config import setting_values as value_of
 from config.errors import OurError
+from config.menu_settings import MenuSettings
 from config.queue_settings import QueueSettings
+from config.recording_settings import Keys, Retention
 from config.trunk_settings import TrunkSettings
 
 PREFIX = "WARMLINE_"
@@ -70,6 +72,12 @@ class Settings:
     sip_port: int = _setting(5060, "UDP and TCP port of SIP")
     sips_port: int = _setting(5061, "TCP port of SIP over TLS; 0 = off")
     rtp_ports: tuple[int, int] = _setting((30000, 30999), "first and last UDP port of media, as 30000-30999")
+    media: str = _setting(
+        "embedded", "who carries the packets of calls: embedded, a process of our own, or rtpengine, for many calls"
+    )
+    rtpengine: str = _setting(
+        "127.0.0.1:2223", "host:port where rtpengine listens for NG; it must reach this server's rtp_ports"
+    )
 
     database_url: str = _setting(
         "",
@@ -106,6 +114,29 @@ class Settings:
     chats_per_agent: int = _setting(2, "chats one agent can have at a time")
     drain_s: float = _setting(10.0, "seconds that ending calls may take when the server stops")
 
+    recording_key: Keys = _setting(  # noqa: RUF009 (a field, and Keys is frozen)
+        Keys(),
+        "64 hexadecimal digits, or the path of a file with them, that seal recordings; several after commas: the first "
+        "one seals, all open; empty = not sealed",
+    )
+    recording_days: Retention = _setting(  # noqa: RUF009 (a field, and Retention is frozen)
+        Retention(),
+        "days that recordings, and messages that were dealt with, are kept, as 90, thermea=30, lumio=ever",
+    )
+    recording_format: str = _setting(
+        "opus", "how calls without pictures are recorded: opus (small) or wav (for any player)"
+    )
+    recording_pause_s: float = _setting(
+        300.0, "seconds after which a recording that an agent has paused goes on by itself; 0 = it does not"
+    )
+    recording_for_agents: bool = _setting(
+        False, "whether agents, too, may listen to recordings of their own contacts: on or off"
+    )
+
+    supervision_announced: bool = _setting(
+        False, "whether agents are told, too, when a supervisor only listens to their call: on or off"
+    )
+
     guard_exempt: str = _setting(
         "127.0.0.1, ::1",
         "addresses and networks whose rates the guard does not limit; behind a proxy on this machine, empty",
@@ -128,8 +159,15 @@ class Settings:
     queues: tuple[QueueSettings, ...] = _setting(
         (),
         "queues that are not as the default one: [[queues]] with name, what is in it (provider, product, channel, "
-        "number), strategy, priority_s, prefer_last_s, relax, max_wait_s, overflow, comfort_s, call_back, and what an "
-        "offer that was declined, no_answer, busy, unreachable or asleep means: docs/routing.md (as a variable: JSON)",
+        "number), strategy, priority_s, prefer_last_s, relax, max_wait_s, overflow, comfort_s, call_back, recording "
+        "(off, announce, ask, always), recording_video, and what an offer that was declined, no_answer, busy, "
+        "unreachable or asleep means: docs/routing.md (as a variable: JSON)",
+    )
+
+    menus: tuple[MenuSettings, ...] = _setting(
+        (),
+        "numbers whose callers are asked what it is about: [[menus]] with number, choices (key, say, product, skills), "
+        "greeting, file (a sound in place of what is spoken), timeout_s, rounds, default (as a variable: JSON)",
     )
 
     @property
@@ -151,6 +189,11 @@ class Settings:
     def sip_hosts(self) -> tuple[str, ...]:
         """The addresses SIP listens on: both families each by a socket of its own, so that an IPv4 peer is one."""
         return ("0.0.0.0", "::") if self.host == "::" else (self.host,)  # noqa: S104
+
+    @property
+    def rtpengine_address(self) -> tuple[str, int]:
+        host, _, port = self.rtpengine.rpartition(":")
+        return host.strip("[]"), int(port)
 
     @property
     def media_host(self) -> str:
@@ -341,6 +384,28 @@ def _capture(raw: Any) -> str:
     return text
 
 
+def _media(raw: Any) -> str:
+    text = value_of.text(raw)
+    if text not in ("embedded", "rtpengine"):
+        raise ValueError(f"{text!r} should be embedded or rtpengine")
+    return text
+
+
+def _host_and_port(raw: Any) -> str:
+    text = value_of.text(raw)
+    host, _, port = text.rpartition(":")
+    if not (host and port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        raise ValueError(f"{text!r} should be host:port")
+    return text
+
+
+def _recording_format(raw: Any) -> str:
+    text = value_of.text(raw)
+    if text not in ("opus", "wav"):
+        raise ValueError(f"{text!r} should be opus or wav")
+    return text
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "data": _data,
     "host": value_of.host,
@@ -368,6 +433,14 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "call_back_again_s": value_of.seconds,
     "chats_per_agent": _whole(1, 20),
     "drain_s": value_of.seconds,
+    "recording_key": recording_settings.keys,
+    "recording_days": recording_settings.retention,
+    "recording_format": _recording_format,
+    "media": _media,
+    "rtpengine": _host_and_port,
+    "recording_pause_s": value_of.seconds,
+    "recording_for_agents": _switch,
+    "supervision_announced": _switch,
     "guard_exempt": _networks,
     "metrics_token": value_of.secret,
     "hep": _capture,
@@ -376,6 +449,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "hep_masked": _switch,
     "trunks": trunk_settings.trunks,
     "queues": queue_settings.queues,
+    "menus": menu_settings.menus,
 }
 
 

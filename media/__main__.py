@@ -22,7 +22,7 @@ from typing import Any
 from config.errors import OurError, TheirError, WarmlineError
 from media.control import Framed
 from media.prompts import NAMES, Prompts
-from media.relay import MIXER, Relay
+from media.relay import MIXER, SILENCE_S, Relay
 from media.server import Profile
 
 # By then whoever starts a server has seen it work, and those it was started for are not yet many.
@@ -47,6 +47,7 @@ class Control(Framed):
                 call, branch, profile=Profile(profile), **wishes
             ),
             "accept": relay.accept,
+            "seen_at": relay.seen_at,
             "compatible": relay.compatible,
             "play": relay.play,
             "stop": relay.stop,
@@ -55,10 +56,14 @@ class Control(Framed):
             "confer": relay.confer,
             "record": relay.record,
             "stop_recording": relay.stop_recording,
+            "tap": relay.tap,
+            "pause_tap": relay.pause_tap,
+            "end_tap": relay.end_tap,
             "part": relay.part,
             "drop": relay.drop,
             "delete": relay.delete,
             "stats": relay.stats,
+            "behind": relay.behind,
         }
         self.say([0, "ready"])
 
@@ -120,6 +125,15 @@ class Control(Framed):
     def recorded(self, call: str, branch: str, why: str, seconds: float) -> None:
         self.say([0, "recorded", call, branch, why, seconds])
 
+    def tapped(self, call: str, why: str, seconds: float) -> None:
+        self.say([0, "tapped", call, why, seconds])
+
+    def transcoding(self, call: str, branch: str, other: str) -> None:
+        self.say([0, "transcoding", call, branch, other], patient=True)
+
+    def quality(self, call: str, branch: str, what: str, qualities: dict[str, Any]) -> None:
+        self.say([0, "quality", call, branch, what, qualities], patient=True)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended()
 
@@ -130,6 +144,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--ports", required=True, help="FIRST-LAST; the first serves all browsers")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
     parser.add_argument("--public", default="", help="the address to announce")
+    parser.add_argument("--silence", type=float, default=SILENCE_S, help="seconds; 0 = for ever")
     parser.add_argument("--prompts", type=Path, required=True)
     return parser.parse_args(argv)
 
@@ -161,6 +176,10 @@ async def serve(options: argparse.Namespace) -> None:
             on_gone=control.gone,
             on_keys=control.keys,
             on_recorded=control.recorded,
+            on_tapped=control.tapped,
+            on_quality=control.quality,
+            on_transcoding=control.transcoding,
+            silence_s=options.silence,
         )
     except OSError as error:
         raise OurError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.logger import Logger
@@ -34,6 +34,18 @@ def _unwanted(call: str, branch: str, why: str, seconds: float) -> None:
     log.warn("the recording of {branch} of {call} ended: {why}", call=call, branch=branch, why=why)
 
 
+def _unasked(call: str, branch: str, what: str, qualities: dict[str, Any]) -> None:
+    log.debug("the voice of {branch} of {call}: {what}", call=call, branch=branch, what=what)
+
+
+def _untold(call: str, why: str, seconds: float) -> None:
+    log.warn("the recording of {call} ended: {why}", call=call, why=why)
+
+
+def _transcoded(call: str, branch: str, other: str) -> None:
+    log.info("{branch} and {other} of {call} are transcoded", call=call, branch=branch, other=other)
+
+
 class RemoteMedia(ABC):
     """The methods of a `MediaServer` that is elsewhere, each one request; whom to ask is for the subclass to say."""
 
@@ -41,6 +53,9 @@ class RemoteMedia(ABC):
         self.on_gone: Callable[[str, str, str], None] = _nobody
         self.on_keys: Callable[[str, str, str], None] = _unheard
         self.on_recorded: Callable[[str, str, str, float], None] = _unwanted
+        self.on_tapped: Callable[[str, str, float], None] = _untold
+        self.on_quality: Callable[[str, str, str, dict[str, Any]], None] = _unasked
+        self.on_transcoding: Callable[[str, str, str], None] = _transcoded
 
     @abstractmethod
     def _ask(self, method: str, *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:
@@ -66,9 +81,17 @@ class RemoteMedia(ABC):
         like: str | None = None,
         kinds: frozenset[str] | None = None,
         telephone: bool = False,
+        wide: bool = False,
     ) -> asyncio.Future[bytes]:
         return self._ask(
-            "offer", call, branch, profile=profile.value, like=like, kinds=kinds, telephone=telephone
+            "offer",
+            call,
+            branch,
+            profile=profile.value,
+            like=like,
+            kinds=kinds,
+            telephone=telephone,
+            wide=wide,
         )
 
     def accept(self, call: str, branch: str, answer: bytes) -> asyncio.Future[None]:
@@ -78,6 +101,9 @@ class RemoteMedia(ABC):
         self, call: str, branch: str, offer: bytes, *, peer: str, answer: bytes
     ) -> asyncio.Future[bytes]:
         return self._ask("answer_joined", call, branch, offer, peer=peer, answer=answer)
+
+    def seen_at(self, call: str, branch: str, address: str) -> asyncio.Future[None]:
+        return self._ask("seen_at", call, branch, address)
 
     def compatible(self, call: str, a: str, b: str) -> asyncio.Future[bool]:
         return self._ask("compatible", call, a, b)
@@ -97,8 +123,11 @@ class RemoteMedia(ABC):
     def join(self, call: str, a: str, b: str) -> asyncio.Future[None]:
         return self._ask("join", call, a, b)
 
-    def confer(self, call: str, branches: Sequence[str]) -> asyncio.Future[None]:
-        return self._ask("confer", call, list(branches))
+    def confer(
+        self, call: str, branches: Sequence[str], *, hears: Mapping[str, Sequence[str]] | None = None
+    ) -> asyncio.Future[None]:
+        wanted = {branch: list(named) for branch, named in hears.items()} if hears else None
+        return self._ask("confer", call, list(branches), hears=wanted)
 
     def part(self, call: str, a: str, b: str) -> asyncio.Future[None]:
         return self._ask("part", call, a, b)
@@ -110,6 +139,25 @@ class RemoteMedia(ABC):
 
     def stop_recording(self, call: str, branch: str) -> asyncio.Future[float]:
         return self._ask("stop_recording", call, branch)
+
+    def tap(
+        self,
+        call: str,
+        left: str,
+        right: str,
+        path: str,
+        *,
+        video: bool = False,
+        key: bytes | None = None,
+        limit_s: float,
+    ) -> asyncio.Future[None]:
+        return self._ask("tap", call, left, right, path, video=video, key=key, limit_s=limit_s)
+
+    def pause_tap(self, call: str, paused: bool) -> asyncio.Future[bool]:
+        return self._ask("pause_tap", call, paused)
+
+    def end_tap(self, call: str) -> asyncio.Future[float]:
+        return self._ask("end_tap", call)
 
     def drop(self, call: str, branch: str) -> asyncio.Future[None]:
         return self._ask("drop", call, branch)
@@ -185,6 +233,12 @@ class EmbeddedMedia(RemoteMedia):
             self.on_keys(message[2], message[3], message[4])
         elif number == 0 and what == "recorded":
             self.on_recorded(message[2], message[3], message[4], message[5])
+        elif number == 0 and what == "transcoding":
+            self.on_transcoding(message[2], message[3], message[4])
+        elif number == 0 and what == "tapped":
+            self.on_tapped(message[2], message[3], message[4])
+        elif number == 0 and what == "quality":
+            self.on_quality(message[2], message[3], message[4], message[5])
         else:
             reply = self._waiting.pop(number, None)
             if reply is None or reply.done():

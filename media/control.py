@@ -3,7 +3,8 @@
     request   [number, method, [arguments], {keywords}]
     reply     [number, "ok", result] | [number, "their" | "our", reason, status]
     news      [0, "ready"] | [0, "gone", call, branch, why] | [0, "keys", call, branch, key]
-              | [0, "recorded", call, branch, why, seconds]
+              | [0, "recorded", call, branch, why, seconds] | [0, "tapped", call, why, seconds]
+              | [0, "quality", call, branch, what, {kind: facts}] | [0, "transcoding", call, branch, branch]
 
 Requests are carried out in the order they come, and many may be under way. Both ends are our own, run by one Python,
 so the values are written as it writes constants (marshal): a sixth of what JSON costs, and bytes stay bytes.

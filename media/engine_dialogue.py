@@ -126,7 +126,7 @@ def kinds_in(reply: dict[str, Any], tag: str) -> dict[str, dict[str, Any]]:
     return kinds
 
 
-def heard_at(reply: dict[str, Any], tag: str) -> float:
+def last_packet_at(reply: dict[str, Any], tag: str) -> int:
     """When the last packet of any kind came from a tag, RTP or RTCP, in epoch seconds."""
     medias = reply.get("tags", {}).get(tag, {}).get("medias", ())
-    return float(max((each["last packet"] for media in medias for each in media["streams"]), default=0))
+    return max((int(each["last packet"]) for media in medias for each in media["streams"]), default=0)

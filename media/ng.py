@@ -26,7 +26,7 @@ class NgRefused(OurError):
     def __init__(self, command: str, why: str) -> None:
         # Its ports and its limit of calls are what runs out; all else is a defect of one of us.
         super().__init__(
-            f"rtpengine refused {command}: {why}", 503 if "port" in why or "load" in why else 500
+            f"rtpengine refused {command}: {why}", 503 if "ports" in why or "limit" in why else 500
         )
         self.why = why
 
@@ -161,15 +161,17 @@ class Ng(asyncio.DatagramProtocol):
             return
         try:
             reply = decode(body)
-            result = reply["result"]
+            result: bytes = reply["result"]
+            if not isinstance(result, bytes):
+                raise ValueError("a result that is no text")
         except (ValueError, LookupError, TypeError):
             request.answered.set_exception(OurError("rtpengine answered what is no NG"))
             return
-        if result == b"error":
-            why = reply.get("error-reason", b"no reason given").decode(errors="replace")
-            request.answered.set_exception(NgRefused(request.command, why))
-        else:
+        if result in (b"ok", b"pong"):
             request.answered.set_result(reply)
+        else:  # "error" and its reason, or "load limit" and which one
+            why = reply.get("error-reason") or reply.get("message") or result
+            request.answered.set_exception(NgRefused(request.command, str(why, errors="replace")))
         self.answering = True
 
     def error_received(self, exc: Exception) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from config.errors import TheirError
+from media import sdes
+from media.sdes import Crypto
 from media.sdp import NOWHERE, Direction, Fingerprint, Media, Origin, Payload, SessionDescription
 from media.server import Profile
 
@@ -19,7 +21,15 @@ VIDEO = (("VP8", 90000, 1), ("H264", 90000, 1))
 EVENTS = "telephone-event"
 
 PLAIN_PROTOCOLS = ("RTP/AVP", "RTP/AVPF")
-WEBRTC_PROTOCOLS = ("UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF")
+SDES_PROTOCOLS = ("RTP/SAVP", "RTP/SAVPF")
+DTLS_PROTOCOLS = ("UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF")
+# What we offer. Without the F: phones that know RFC 4585 take a=rtcp-fb all the same, others refuse the profile.
+PROTOCOL = {
+    Profile.RTP: "RTP/AVP",
+    Profile.SDES: "RTP/SAVP",
+    Profile.DTLS: "UDP/TLS/RTP/SAVP",
+    Profile.WEBRTC: "UDP/TLS/RTP/SAVPF",
+}
 
 # What is offered when there is nobody whose codecs to follow: prompts for chat, announcements.
 OWN_AUDIO = (
@@ -33,8 +43,9 @@ OWN_AUDIO = (
 TELEPHONE_AUDIO = OWN_AUDIO[2:]
 # No phone has so many; it bounds what two m-lines need in numbers when they are put into one bundle.
 MAX_CODECS = 24
-# A lost key frame heals by these two (RFC 4585 section 6.3.1, RFC 5104 section 4.3.1).
+# A lost key frame heals by these two (RFC 4585 section 6.3.1, RFC 5104 section 4.3.1), any other packet by "nack".
 KEY_FRAME_FEEDBACK = ("ccm fir", "nack pli")
+FEEDBACK = ("ccm fir", "nack", "nack pli")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +54,7 @@ class Line:
 
     `ours` are the payload types the peer sends us, `theirs` those we send the peer; they are the same codecs in the
     same order. `they_send` and `they_receive` are the peer's wishes. `aliases` are payload types the peer may send by
-    mistake, with the one that is meant.
+    mistake, with the one that is meant. `crypto` is the key the peer sends with, where that is said (SDES).
     """
 
     kind: str
@@ -58,6 +69,7 @@ class Line:
     they_receive: bool = False
     ptime: int | None = None
     mux: bool = False
+    crypto: Crypto | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,7 @@ class Local:
     setup: str = ""
     candidates: tuple[str, ...] = ()
     ssrc: int = 0
+    cryptos: tuple[Crypto, ...] = ()
 
 
 def carried(kind: str, payload: Payload) -> bool:
@@ -85,6 +98,11 @@ def carried(kind: str, payload: Payload) -> bool:
 
 def _is(payload: Payload, name: str, clock: int, channels: int) -> bool:
     return payload.name.lower() == name.lower() and payload.clock == clock and payload.channels == channels
+
+
+def mends(line: Line) -> bool:
+    """Whether both sides send again what the other says was lost (RFC 4585 section 4.2)."""
+    return line.kind == "video" and any("nack" in p.feedback for p in line.theirs)
 
 
 def is_event(payload: Payload) -> bool:
@@ -124,13 +142,19 @@ def _mode(payload: Payload) -> str:
     return parameters(payload).get("packetization-mode", "0")
 
 
-def profile_of(media: Media) -> Profile | None:
-    """Which of our two kinds of leg an offered m-line asks for; None when it is neither."""
+def profile_of(media: Media, crypto: Crypto | None, *, bundled: bool) -> Profile | None:
+    """Which kind of leg an offered m-line asks for; None when it is none of ours. `bundled`: of a bundle.
+
+    Plain RTP stays so even with keys beside it. A phone that offers candidates is answered without, and then does
+    without (RFC 8839 section 4.2.5); browsers cannot, and they alone bundle (RFC 8829 section 4.1.1).
+    """
     if media.protocol in PLAIN_PROTOCOLS:
         return Profile.RTP
-    if media.protocol in WEBRTC_PROTOCOLS and media.fingerprint and media.ice_ufrag and media.ice_pwd:
-        return Profile.WEBRTC
-    return None
+    if media.protocol in SDES_PROTOCOLS and crypto is not None and not media.fingerprint:
+        return Profile.SDES
+    if media.protocol not in DTLS_PROTOCOLS or not media.fingerprint:
+        return None
+    return Profile.WEBRTC if bundled and media.ice_ufrag and media.ice_pwd else Profile.DTLS
 
 
 def read_offer(offer: SessionDescription, kinds: Iterable[str]) -> tuple[Profile, tuple[Line, ...]]:
@@ -142,7 +166,8 @@ def read_offer(offer: SessionDescription, kinds: Iterable[str]) -> tuple[Profile
     reasons: list[str] = []
     for media in offer.media:
         line = Line(media.kind, media.protocol, media.formats, media.mid)
-        offered = profile_of(media)
+        crypto = sdes.first(media.attributes)
+        offered = profile_of(media, crypto, bundled=bool(bundled))
         codecs = tuple(p for p in media.payloads if carried(media.kind, p))[:MAX_CODECS]
         why = ""
         if media.refused:
@@ -163,7 +188,7 @@ def read_offer(offer: SessionDescription, kinds: Iterable[str]) -> tuple[Profile
             lines.append(line)
             continue
         profile = offered
-        held = offered is Profile.RTP and media.address == NOWHERE
+        held = offered is not Profile.WEBRTC and media.address == NOWHERE
         lines.append(
             replace(
                 line,
@@ -174,6 +199,7 @@ def read_offer(offer: SessionDescription, kinds: Iterable[str]) -> tuple[Profile
                 they_receive=media.direction.receives and not held,
                 ptime=media.ptime,
                 mux=media.rtcp_mux,
+                crypto=crypto if offered is Profile.SDES else None,
             )
         )
     if profile is None:
@@ -202,12 +228,18 @@ def read_answer(offered: Sequence[Line], answer: SessionDescription, profile: Pr
             continue
         if profile is Profile.WEBRTC and (not media.fingerprint or not media.ice_pwd):
             raise TheirError("the answer lacks a fingerprint or ICE credentials", 488)
+        crypto = sdes.first(media.attributes) if profile is Profile.SDES else None
+        if (profile is Profile.SDES and crypto is None) or (
+            profile is Profile.DTLS and not media.fingerprint
+        ):
+            raise TheirError("the answer lacks what its packets are to be read with", 488)
         if profile is Profile.WEBRTC and media.setup == "passive":
             raise TheirError("an active DTLS role is needed", 488)
-        held = profile is Profile.RTP and media.address == NOWHERE
+        held = profile is not Profile.WEBRTC and media.address == NOWHERE
         lines.append(
             replace(
                 line,
+                crypto=crypto,
                 ours=tuple(ours),
                 theirs=tuple(theirs),
                 aliases=_aliases(line.ours, ours),
@@ -261,15 +293,15 @@ def offer_lines(
     current: Sequence[Line] = (),
     *,
     telephone: bool = False,
+    wide: bool = False,
 ) -> tuple[Line, ...]:
     """The m-lines of an offer in the codecs of `like` (or our own audio), each kind once.
 
-    `telephone` leaves of our own audio what every telephone network carries.
+    `telephone` leaves of our own audio what every telephone network carries; `wide` adds it behind that of `like`.
 
     With `current` this is a re-offer: its m-lines stay in place under their own payload types (RFC 3264 section 8),
     narrowed to what `like` agreed.
     """
-    protocol = "RTP/AVP" if profile is Profile.RTP else "UDP/TLS/RTP/SAVPF"
     wanted: list[tuple[str, tuple[Payload, ...], int | None]] = []
     if like is None:
         wanted.append(("audio", TELEPHONE_AUDIO if telephone else OWN_AUDIO, 20))
@@ -277,7 +309,8 @@ def offer_lines(
         for line in like:
             taken = line.kind in (w[0] for w in wanted) or (kinds is not None and line.kind not in kinds)
             if line.accepted and not taken:
-                wanted.append((line.kind, line.ours, line.ptime))
+                codecs = _widened(line.ours) if wide and line.kind == "audio" else line.ours
+                wanted.append((line.kind, codecs, line.ptime))
     if current:
         return tuple(_narrow(line, wanted, like is None) for line in current)
     if not wanted:
@@ -291,7 +324,7 @@ def offer_lines(
         lines.append(
             Line(
                 kind,
-                protocol,
+                PROTOCOL[profile],
                 formats,
                 mid=str(index),
                 accepted=True,
@@ -303,6 +336,13 @@ def offer_lines(
             )
         )
     return tuple(lines)
+
+
+def _widened(codecs: Sequence[Payload]) -> tuple[Payload, ...]:
+    others = tuple(p for p in OWN_AUDIO if not is_event(p) and not _has(codecs, p))
+    numbers = {p.number for p in codecs}
+    events = tuple(p for p in OWN_AUDIO if is_event(p) and not any(is_event(x) for x in codecs))
+    return (*codecs, *_distinct((*others, *events), numbers))
 
 
 def _distinct(codecs: Sequence[Payload], taken: set[int]) -> tuple[Payload, ...]:
@@ -317,14 +357,15 @@ def _distinct(codecs: Sequence[Payload], taken: set[int]) -> tuple[Payload, ...]
 
 
 def narrowed(lines: Sequence[Line], like: Sequence[Line]) -> tuple[Line, ...]:
-    """An offer's lines, with no more taken of it than `like` has. Raises TheirError(488) when that is nothing."""
+    """An offer's lines, with no more taken of it than `like` has, but for audio of which it has nothing: that can be
+    transcoded. Raises TheirError(488) when nothing is left."""
     wanted = [(line.kind, line.ours, line.ptime) for line in like if line.accepted]
     kept: list[Line] = []
     for line in lines:
         try:
             kept.append(_narrow(line, wanted, False))
         except TheirError:  # this medium is refused, the others may do
-            kept.append(replace(line, accepted=False))
+            kept.append(line if line.kind == "audio" else replace(line, accepted=False))
     if not any(line.accepted for line in kept):
         raise TheirError("No common codec", 488)
     return tuple(kept)
@@ -355,6 +396,15 @@ def can_hear(a: Sequence[Line], b: Sequence[Line]) -> bool:
             return False
         shared = True
     return shared
+
+
+def differ(a: Sequence[Line], b: Sequence[Line]) -> bool:
+    """Whether both have audio, and one says first what the other does not take: it must be transcoded."""
+    audio = [next((x for x in lines if x.accepted and x.kind == "audio"), None) for lines in (a, b)]
+    mine, theirs = audio
+    if mine is None or theirs is None:
+        return False
+    return not (_has(mine.theirs, _speech(theirs.ours)) and _has(theirs.theirs, _speech(mine.ours)))
 
 
 def _speech(codecs: Sequence[Payload]) -> Payload:
@@ -395,9 +445,12 @@ def _write_line(profile: Profile, line: Line, where: Local | None, answering: bo
         # RFC 3264 section 6: port zero; the formats stand there because something must.
         return Media(line.kind, 0, line.protocol, line.formats, mid=line.mid, direction=Direction.INACTIVE)
     webrtc = profile is Profile.WEBRTC
-    payloads = tuple(_write_payload(line.kind, p, answering) for p in line.ours)
+    feedback = FEEDBACK if webrtc or answering else KEY_FRAME_FEEDBACK
+    payloads = tuple(_write_payload(line.kind, p, feedback, answering) for p in line.ours)
+    # RFC 5761 section 5.1.1: offered where it spares a handshake, and used where it is answered.
+    mux = webrtc or (line.mux if answering else profile is Profile.DTLS)
     direction = Direction.of(sends=line.they_receive, receives=line.they_send)
-    attributes: list[tuple[str, str | None]] = []
+    attributes: list[tuple[str, str | None]] = [("crypto", str(crypto)) for crypto in where.cryptos]
     if webrtc:
         attributes += [("msid", f"warmline {line.kind}{line.mid}"), ("ssrc", f"{where.ssrc} cname:warmline")]
         attributes += [("candidate", candidate) for candidate in where.candidates]
@@ -411,7 +464,7 @@ def _write_line(profile: Profile, line: Line, where: Local | None, answering: bo
         address=where.address,
         direction=direction if answering else Direction.SENDRECV,
         mid=line.mid if webrtc or answering else "",
-        rtcp_mux=webrtc or (answering and line.mux),
+        rtcp_mux=mux,
         rtcp_port=where.rtcp_port,
         ice_ufrag=where.ice_ufrag,
         ice_pwd=where.ice_pwd,
@@ -422,8 +475,8 @@ def _write_line(profile: Profile, line: Line, where: Local | None, answering: bo
     )
 
 
-def _write_payload(kind: str, payload: Payload, answering: bool) -> Payload:
+def _write_payload(kind: str, payload: Payload, feedback: Sequence[str], answering: bool) -> Payload:
     if kind != "video":
         return replace(payload, feedback=())
-    feedback = tuple(f for f in KEY_FRAME_FEEDBACK if not answering or f in payload.feedback)
-    return replace(payload, feedback=feedback)
+    kept = tuple(f for f in feedback if not answering or f in payload.feedback)
+    return replace(payload, feedback=kept)

@@ -49,7 +49,7 @@ class _Arrived(NamedTuple):
 class Pictures:
     def __init__(self) -> None:
         self.wanting = False
-        """Packets come, and a key frame is needed before anything of them can be shown."""
+        """A picture came that cannot be shown before there is a key frame. For whoever asks for one to take back."""
         self._timeline = Timeline(CLOCK)
         self._waiting: list[_Arrived] = []  # by number
         self._source: tuple[int, str] | None = None
@@ -82,7 +82,6 @@ class Pictures:
     def take(self, until: float) -> list[Picture]:
         """Those of packets that came before; what they might have been overtaken by has come by now, or is lost."""
         shown: list[Picture] = []
-        self.wanting = False
         count = next((n for n, each in enumerate(self._waiting) if each.at > until), len(self._waiting))
         for packet in self._waiting[:count]:
             if packet.number < self._next:

@@ -1,11 +1,14 @@
-"""What our side of a description says of where one medium is, and of what it is believed by."""
+"""Where one medium is, and what it is believed by: what our description says of it, and what the peer's does."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from media.leg import Leg
 from media.offer_answer import Line, Local
+from media.plain import PlainEndpoint, destination
 from media.rtp import Stream
-from media.sdp import Fingerprint
+from media.sdp import Fingerprint, Media
 from media.secure import SecureEndpoint
 from media.webrtc import BrowserPort
 
@@ -41,3 +44,23 @@ def place(
         setup=setup,
         cryptos=endpoint.cryptos(line.crypto if answering else None),
     )
+
+
+def check(leg: Leg, lines: Sequence[Line], media: Sequence[Media]) -> None:
+    """Before anything changes: whether we can send to where this says. Raises TheirError(488)."""
+    if leg.transport is None:
+        for line, each in zip(lines, media, strict=True):
+            if line.accepted:
+                destination(each.address, each.port)
+                if each.rtcp_address:
+                    destination(each.rtcp_address, each.rtcp_port or 0)
+
+
+def reach(endpoint: PlainEndpoint | SecureEndpoint, line: Line, media: Media) -> None:
+    """The peer's side of `line`."""
+    rtcp_at = None
+    if media.rtcp_port is not None:
+        rtcp_at = (media.rtcp_address or media.address, media.rtcp_port)
+    if isinstance(endpoint, SecureEndpoint):
+        endpoint.agree(line.crypto, media.fingerprint, media.setup)
+    endpoint.reach((media.address, media.port), rtcp_at, mux=line.mux)

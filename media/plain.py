@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 from collections import deque
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from config.errors import OurError, TheirError
+from media.arrivals import Arrivals
 from media.rtp import MAX_PACKET, Packet, Stream, is_rtcp, nowhere
 from media.sdp import LONGEST_IP, NOWHERE
 
@@ -85,27 +85,30 @@ class PlainEndpoint:
     one; from the signalled port itself, the sockets are connected, so that the kernel keeps everyone else out and
     spares us addresses. A new description starts this anew. A socket that listens on every address of the machine is
     not connected: that would narrow it to the one by which the kernel routes to the peer, and what the peer sends to
-    the address we announced would be lost.
+    the address we announced would be lost. `seen_at` is as good as the signalled address: that of the peer's NAT.
 
     Where we listen on loopback only, every peer is on this machine, and a phone that names its LAN address still
     sends to us from 127.0.0.1: there, that address stands for any.
     """
 
+    ready = True
+    """Whether there is anything to send with: nothing is needed here."""
+
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        arrivals: Arrivals,
         ports: PortRange,
         packet: Packet,
         stream: Stream,
-        now: Callable[[], float],
         on_rtcp: Callable[[Stream, bytes], None],
+        seen_at: str = "",
     ) -> None:
-        self._loop = loop
+        self._arrivals = arrivals
         self._ports = ports
         self._packet = packet
         self._stream = stream
-        self._now = now
         self._on_rtcp = on_rtcp
+        self.seen_at = seen_at
         self._rtp, self._rtcp = ports.take()
         self.port: int = self._rtp.getsockname()[1]
         self._signalled: Address | None = None
@@ -117,7 +120,7 @@ class PlainEndpoint:
         self._local = ports.host.startswith("127.")
         self._may_connect = not ports.anywhere
         self._read()
-        loop.add_reader(self._rtcp.fileno(), self._rtcp_readable)
+        arrivals.watch(self._rtcp.fileno(), self._rtcp_arrived)
 
     def reach(self, rtp: Address, rtcp: Address | None, *, mux: bool) -> None:
         """The peer is at `rtp`, says its description; `rtcp` is None for the port above (RFC 3550 section 11)."""
@@ -137,18 +140,18 @@ class PlainEndpoint:
             return
         self._closed = True
         for sock in (self._rtp, self._rtcp):
-            self._loop.remove_reader(sock.fileno())
+            self._arrivals.forget(sock.fileno())
             sock.close()
         self._stream.send = self._stream.send_rtcp = nowhere
         self._ports.give_back(self.port)
 
     def _read(self) -> None:
-        readable = self._readable_connected if self._connected else self._readable
-        self._loop.add_reader(self._rtp.fileno(), readable)
+        reader = self._arrived_connected if self._connected else self._arrived
+        self._arrivals.watch(self._rtp.fileno(), reader)
 
     def _rebind(self) -> None:
         """Python cannot disconnect a UDP socket, so a new one takes its place on the same port."""
-        self._loop.remove_reader(self._rtp.fileno())
+        self._arrivals.forget(self._rtp.fileno())
         self._rtp.close()
         self._connected = False
         try:
@@ -157,7 +160,7 @@ class PlainEndpoint:
             raise OurError(f"Media port {self.port} was lost: {error.strerror}", 503) from None
         self._read()
 
-    def _readable_connected(self) -> None:
+    def _arrived_connected(self, now: float) -> None:
         data = self._packet.data
         try:
             size = self._rtp.recv_into(data, MAX_PACKET)
@@ -166,9 +169,9 @@ class PlainEndpoint:
         if is_rtcp(data[1]) and self._mux:
             self._on_rtcp(self._stream, bytes(self._packet.view[:size]))
         else:
-            self._stream.arrived(size, self._now())
+            self._stream.arrived(size, now)
 
-    def _readable(self) -> None:
+    def _arrived(self, now: float) -> None:
         data = self._packet.data
         try:
             size, address = self._rtp.recvfrom_into(data, MAX_PACKET)
@@ -179,7 +182,7 @@ class PlainEndpoint:
         if is_rtcp(data[1]) and self._mux:
             self._on_rtcp(self._stream, bytes(self._packet.view[:size]))
         else:
-            self._stream.arrived(size, self._now())
+            self._stream.arrived(size, now)
 
     def _believed(self, address: Address) -> bool:
         if address == self._signalled:
@@ -202,9 +205,9 @@ class PlainEndpoint:
         return address == self._latched
 
     def _same_host(self, address: str, signalled: str) -> bool:
-        return address == signalled or (self._local and address.startswith("127."))
+        return address in (signalled, self.seen_at) or (self._local and address.startswith("127."))
 
-    def _rtcp_readable(self) -> None:
+    def _rtcp_arrived(self, now: float) -> None:
         try:
             data, address = self._rtcp.recvfrom(MAX_PACKET)
         except OSError:

@@ -37,6 +37,10 @@ SPOKEN = {
     "voicemail-leave": "Nobody can take your call just now. Please leave a message after the tone. "
     "Press the hash key when you are done.",
     "voicemail-thanks": "Thank you. Your message has reached us. Goodbye.",
+    "recording-notice": "This call will be recorded. If you do not want that, please tell us.",
+    "recording-ask": "We would like to record this call. Press one to allow it. Press two if you would rather not.",
+    "recording-yes": "Thank you. The call will be recorded.",
+    "recording-no": "The call will not be recorded.",
 }
 LARGEST_NUMBER = 60
 # What is put together when it is played, with no pause between: "You are number" "3" "in line."

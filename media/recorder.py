@@ -81,7 +81,10 @@ class Tape:
             else:
                 self._voices[side].put(codec, clock, ssrc, timestamp, payload, at)
         self._write(until - LATE_S)
-        return [side for side, pictures in enumerate(self._pictures) if pictures.wanting]
+        wanting = [side for side, pictures in enumerate(self._pictures) if pictures.wanting]
+        for side in wanting:
+            self._pictures[side].wanting = False
+        return wanting
 
     def close(self, until: float) -> float:
         """Complete and on the disk; its seconds. Raises OSError."""

@@ -8,30 +8,35 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config.errors import OurError, TheirError
-from media import offer_answer, rtcp, sdp
+from media import offer_answer, reports, rtcp, sdp, silence
+from media.arrivals import Arrivals
 from media.keys import Keys
 from media.leg import Leg, ask_key_frames, link, unlink
 from media.offer_answer import Line, Local
-from media.plain import PlainEndpoint, PortRange, destination
+from media.placing import check, place, reach
+from media.plain import PlainEndpoint, PortRange
 from media.playing import Player
 from media.prompts import Prompts
 from media.recording import END_KEY, Recordings
+from media.resending import Recent
 from media.rtp import Packet, Stream
 from media.sdp import Media, Origin
+from media.secure import SecureEndpoint
 from media.server import ALL_KINDS, MOST_IN_CONFERENCE, Profile
+from media.tap import Taps
+from media.transcoding import Transcodings
 from media.webrtc import BrowserPort, BrowserTransport
 
 if TYPE_CHECKING:
     from media.conference import Conference
 
 SWEEP_S = 1.0
-# A plain RTP peer that was heard and then sends neither RTP nor RTCP this long is gone.
 SILENCE_S = 60.0
 # Imported when there is a conference: it brings the codecs.
 MIXER = "media.conference"
@@ -55,21 +60,32 @@ class Relay:
         on_gone: Callable[[str, str, str], None],
         on_keys: Callable[[str, str, str], None],
         on_recorded: Callable[[str, str, str, float], None],
+        on_tapped: Callable[[str, str, float], None] = lambda *_: None,
+        on_quality: Callable[[str, str, str, dict[str, Any]], None] = lambda *_: None,
+        on_transcoding: Callable[[str, str, str], None] = lambda *_: None,
+        silence_s: float = SILENCE_S,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
         self._public = public
         self._on_gone = on_gone
         self._on_keys = on_keys
+        self._on_quality = on_quality
+        self._silence_s = silence_s
         self._now = now
         self._packet = Packet()
-        self._browsers = BrowserPort(loop, host, ports[0], self._packet, now)
+        self._arrivals = Arrivals(loop, now)
+        self._browsers = BrowserPort(loop, self._arrivals, host, ports[0], self._packet, now)
         self._ports = PortRange(host, ports[0] + 1, ports[1])
         self._calls: dict[str, dict[str, Leg]] = {}
         self._threads = ThreadPoolExecutor(DISK_THREADS, "disk")
         self._player = Player(loop, prompts, self._threads, now)
         self._recordings = Recordings(self._threads, now, on_recorded)
+        self._taps = Taps(now, on_tapped)
         self._conferences: set[Conference] = set()
+        self._transcodings = Transcodings(
+            loop, self._threads, now, lambda a, b: on_transcoding(a.call, a.branch, b.branch)
+        )
         self._sweep_timer = loop.call_later(SWEEP_S, self._sweep)
 
     def answer(
@@ -95,9 +111,9 @@ class Relay:
             leg = self._new_leg(call, branch, profile)
             leg.read = read
         elif leg.profile is not profile:
-            raise TheirError("A call cannot change between WebRTC and plain RTP", 488)
+            raise TheirError("A call cannot change between plain RTP, SRTP and WebRTC", 488)
         try:
-            self._check_addresses(leg, lines, description.media)
+            check(leg, lines, description.media)
             if leg.transport is not None:
                 chosen = _first_accepted(lines, description.media)
                 if leg.transport.restarted(chosen.ice_ufrag):
@@ -120,13 +136,14 @@ class Relay:
         like: str | None = None,
         kinds: frozenset[str] | None = None,
         telephone: bool = False,
+        wide: bool = False,
     ) -> bytes:
         model = self._leg(call, like).lines if like is not None else None
         leg = self._calls.get(call, {}).get(branch)
         if leg is not None:
             leg.offered = offer_answer.offer_lines(leg.profile, model, kinds, leg.lines or leg.offered)
             return self._describe(leg, leg.offered, answering=False)
-        lines = offer_answer.offer_lines(profile, model, kinds, telephone=telephone)
+        lines = offer_answer.offer_lines(profile, model, kinds, telephone=telephone, wide=wide)
         leg = self._new_leg(call, branch, profile)
         try:
             self._open(leg, lines)
@@ -142,7 +159,7 @@ class Relay:
             raise TheirError("an answer came without an offer", 488)
         description = sdp.parse(answer)
         lines = offer_answer.read_answer(leg.offered, description, leg.profile)
-        self._check_addresses(leg, lines, description.media)
+        check(leg, lines, description.media)
         self._agreed(leg, lines, description.media)
 
     def answer_joined(self, call: str, branch: str, offer: bytes, *, peer: str, answer: bytes) -> bytes:
@@ -150,6 +167,12 @@ class Relay:
         ours = self.answer(call, branch, offer, like=peer)
         self.join(call, branch, peer)
         return ours
+
+    def seen_at(self, call: str, branch: str, address: str) -> None:
+        leg = self._leg(call, branch)
+        leg.seen_at = address
+        for endpoint in leg.endpoints.values():
+            endpoint.seen_at = address
 
     def compatible(self, call: str, a: str, b: str) -> bool:
         return offer_answer.can_hear(self._leg(call, a).lines, self._leg(call, b).lines)
@@ -197,6 +220,8 @@ class Relay:
         if leg.recording is not None and key == END_KEY:
             self._recordings.end(leg, "key")
         else:
+            if leg.transcoding is not None:
+                self.keys(leg.call, leg.transcoding.other(leg).branch, key)
             self._on_keys(leg.call, leg.branch, key)
 
     def join(self, call: str, a: str, b: str) -> None:
@@ -211,10 +236,13 @@ class Relay:
                 unlink(leg, leg.peer)
         first.peer, second.peer = second, first
         link(first, second)
+        self._transcodings.settle(first, second, self._mixing())
         ask_key_frames(first)
         ask_key_frames(second)
 
-    def confer(self, call: str, branches: Sequence[str]) -> None:
+    def confer(
+        self, call: str, branches: Sequence[str], *, hears: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         there = (leg.conference for leg in self._calls.get(call, {}).values())
         conference = next((each for each in there if each is not None), None)
         if len(branches) < 2:
@@ -225,8 +253,12 @@ class Relay:
         legs = [self._leg(call, branch) for branch in branches]
         if len(set(legs)) < len(legs) or len(legs) > MOST_IN_CONFERENCE:
             raise OurError(f"a conference is of 2 to {MOST_IN_CONFERENCE} branches, each once")
+        wanted = {
+            self._leg(call, branch): [self._leg(call, each) for each in named]
+            for branch, named in (hears or {}).items()
+        }
         if conference is None:
-            mixing = sum(each.share for each in self._conferences)
+            mixing = self._mixing() + self._transcodings.share
             if len(self._conferences) >= MOST_CONFERENCES or mixing >= MOST_MIXING:
                 raise OurError("There are too many conferences", 503)
             conference = importlib.import_module(MIXER).Conference(self._loop, self._now)
@@ -236,7 +268,11 @@ class Relay:
             self._player.stop(leg)
             if leg.peer is not None:
                 unlink(leg, leg.peer)
-        conference.seat(legs)
+        conference.seat(legs, wanted)
+
+    def _mixing(self) -> float:
+        """The share of this process's time that conferences take."""
+        return sum(each.share for each in self._conferences)
 
     def _leave(self, leg: Leg) -> None:
         conference = leg.conference
@@ -251,6 +287,26 @@ class Relay:
     def stop_recording(self, call: str, branch: str) -> Awaitable[float]:
         return self._recordings.stop(self._leg(call, branch))
 
+    def tap(
+        self,
+        call: str,
+        left: str,
+        right: str,
+        path: str,
+        *,
+        video: bool = False,
+        key: bytes | None = None,
+        limit_s: float,
+    ) -> Awaitable[None]:
+        legs = self._calls.get(call, {}).values()
+        return self._taps.start(call, (left, right), legs, Path(path), video=video, key=key, limit_s=limit_s)
+
+    def pause_tap(self, call: str, paused: bool) -> bool:
+        return self._taps.pause(call, paused)
+
+    def end_tap(self, call: str) -> Awaitable[float]:
+        return self._taps.end(call)
+
     def part(self, call: str, a: str, b: str) -> None:
         legs = self._calls.get(call, {})
         first, second = legs.get(a), legs.get(b)
@@ -264,10 +320,13 @@ class Relay:
             self._calls.pop(call, None)
         if leg is None:
             return
+        if kept := reports.kept(leg, time.time() - self._now()):
+            self._on_quality(call, branch, "ended", kept)
         self._player.stop(leg)
         self._leave(leg)
         if leg.recording is not None:
             self._recordings.end(leg, "gone")
+        self._taps.left(leg)
         if leg.keys is not None:
             leg.keys.stop()
         if leg.peer is not None:
@@ -289,6 +348,7 @@ class Relay:
         return {
             branch: {
                 "ready": leg.ready,
+                "transcoded": leg.transcoding is not None,
                 "kinds": {
                     stream.kind: {
                         "packets_in": stream.packets_in,
@@ -296,6 +356,7 @@ class Relay:
                         "bytes_in": stream.bytes_in,
                         "bytes_out": stream.bytes_out,
                         "last_packet_at": stream.last_in + epoch if stream.last_in else None,
+                        "quality": reports.facts(leg, stream),
                     }
                     for stream in leg.carried
                 },
@@ -303,16 +364,26 @@ class Relay:
             for branch, leg in legs.items()
         }
 
+    def behind(self, call: str, branch: str, *, waits: bool) -> None:
+        """The peer of this plain leg is behind another relay, and its media comes here from now on, or again.
+
+        It must be heard of within the time that silence may last. We send under new SSRCs, for some peers never listen
+        again to one that was replaced; with `waits` only once the peer was heard: then the way to it is open.
+        """
+        self._leg(call, branch).behind(self._now(), waits=waits)
+
     async def finish_recordings(self) -> None:
         """Their files are complete when it returns."""
-        await self._recordings.finish()
+        await asyncio.gather(self._recordings.finish(), self._taps.finish())
 
     def close(self) -> None:
         for call in list(self._calls):
             self.delete(call)
         self._sweep_timer.cancel()
         self._player.close()
+        self._taps.close()
         self._browsers.close()
+        self._arrivals.close()
         self._threads.shutdown(wait=False)
 
     def _leg(self, call: str, branch: str) -> Leg:
@@ -331,6 +402,7 @@ class Relay:
                 on_rtcp=lambda data: self._rtcp_arrived(leg, data),
             )
         self._calls.setdefault(call, {})[branch] = leg
+        self._taps.came(leg)
         return leg
 
     def _open(self, leg: Leg, lines: tuple[Line, ...]) -> None:
@@ -341,30 +413,29 @@ class Relay:
             if line.accepted and leg.streams[index] is None:
                 stream = Stream(line.kind, self._packet)
                 stream.on_source = self._new_source
-                if leg.profile is Profile.RTP:
-                    leg.endpoints[stream] = PlainEndpoint(
-                        self._loop,
-                        self._ports,
-                        self._packet,
-                        stream,
-                        self._now,
-                        lambda from_stream, data: self._plain_rtcp_arrived(leg, from_stream, data),
-                    )
+                if leg.transport is None:
+                    leg.endpoints[stream] = self._endpoint(leg, stream)
                 leg.streams[index] = stream
 
-    def _check_addresses(self, leg: Leg, lines: tuple[Line, ...], media: tuple[Media, ...]) -> None:
-        """Before anything changes. Raises TheirError(488)."""
+    def _endpoint(self, leg: Leg, stream: Stream) -> PlainEndpoint | SecureEndpoint:
+        def on_rtcp(from_stream: Stream, data: bytes) -> None:
+            self._plain_rtcp_arrived(leg, from_stream, data)
+
         if leg.profile is Profile.RTP:
-            for line, each in zip(lines, media, strict=True):
-                if line.accepted:
-                    destination(each.address, each.port)
-                    if each.rtcp_address:
-                        destination(each.rtcp_address, each.rtcp_port or 0)
+            return PlainEndpoint(self._arrivals, self._ports, self._packet, stream, on_rtcp, leg.seen_at)
+        return SecureEndpoint(
+            *(self._loop, self._arrivals, self._ports, self._packet, stream, on_rtcp),
+            certificate=self._browsers.certificate if leg.profile is Profile.DTLS else None,
+            on_ready=lambda: self._reachable(leg),
+            on_gone=lambda why: self._lost(leg, why),
+            seen_at=leg.seen_at,
+        )
 
     def _agreed(self, leg: Leg, lines: tuple[Line, ...], media: tuple[Media, ...]) -> None:
         """Offer and answer are both known."""
         leg.lines = lines
         leg.gone = False  # it has just spoken, whatever was said of it before
+        leg.agreed_at = self._now()
         if leg.heard_at or any(stream.last_in for stream in leg.carried):
             # Silence counts from here on: after a long hold nothing has come for as long, and that is no fault.
             leg.heard_at = self._now()
@@ -383,11 +454,11 @@ class Relay:
                 # What was held back was never sent: numbers go on where they stopped, or it would look like loss.
                 stream.source_ssrc = None
             stream.takes = line.they_receive
-            if leg.profile is Profile.RTP:
-                rtcp_at = None
-                if each.rtcp_port is not None:
-                    rtcp_at = (each.rtcp_address or each.address, each.rtcp_port)
-                leg.endpoints[stream].reach((each.address, each.port), rtcp_at, mux=line.mux)
+            stream.mends = offer_answer.mends(line)
+            if stream.mends and leg.transport is not None and stream.recent is None:
+                stream.recent = Recent(self._packet)
+            if leg.transport is None:
+                reach(leg.endpoints[stream], line, each)
         leg.take()
         if leg.transport is not None:
             chosen = _first_accepted(lines, media)
@@ -401,6 +472,7 @@ class Relay:
             leg.conference.agreed(leg)
         if leg.peer is not None:
             link(leg, leg.peer)
+            self._transcodings.settle(leg, leg.peer, self._mixing())
             # Whoever was on hold or has moved sees pictures again that go on from some it never got.
             ask_key_frames(leg)
             ask_key_frames(leg.peer)
@@ -418,27 +490,12 @@ class Relay:
     def _describe(self, leg: Leg, lines: tuple[Line, ...], *, answering: bool) -> bytes:
         leg.version += 1
         origin = Origin("-", leg.session_id, leg.version, self._public)
-        local: list[Local | None] = []
-        for line, stream in zip(lines, leg.streams, strict=True):
-            if not line.accepted or stream is None:
-                local.append(None)
-            elif leg.transport is not None:
-                port = self._browsers.port
-                local.append(
-                    Local(
-                        address=self._public,
-                        port=port,
-                        ice_ufrag=leg.transport.ufrag,
-                        ice_pwd=leg.transport.pwd,
-                        fingerprint=self._browsers.certificate.fingerprint,
-                        setup="passive" if answering else "actpass",
-                        candidates=(f"1 1 udp 2130706431 {self._public} {port} typ host",),
-                        ssrc=stream.ssrc,
-                    )
-                )
-            else:
-                port = leg.endpoints[stream].port
-                local.append(Local(self._public, port, port + 1))
+        local: list[Local | None] = [
+            place(leg, stream, line, self._browsers, self._public, answering=answering)
+            if line.accepted and stream is not None
+            else None
+            for line, stream in zip(lines, leg.streams, strict=True)
+        ]
         return offer_answer.write(origin, leg.profile, lines, local, answering=answering).to_bytes()
 
     def _new_source(self, stream: Stream) -> None:
@@ -462,11 +519,16 @@ class Relay:
     def _plain_rtcp_arrived(self, leg: Leg, stream: Stream, data: bytes) -> None:
         leg.heard_at = self._now()
         # Each medium has a session of its own here (RFC 3550 section 5.2): SSRCs of another are not meant.
-        for to, report in rtcp.forward(data, (stream,)):
-            to.send_rtcp(report)
+        self._forward_rtcp((stream,), data)
 
     def _rtcp_arrived(self, leg: Leg, data: bytes) -> None:
-        for to, report in rtcp.forward(data, leg.carried):
+        self._forward_rtcp(leg.carried, data)
+
+    def _forward_rtcp(self, streams: tuple[Stream, ...], data: bytes) -> None:
+        now = self._now()
+        reports.heard(streams, data, now)
+        for to, report in rtcp.forward(data, streams):
+            reports.sent(to, report, now)
             to.send_rtcp(report)
 
     def _sweep(self) -> None:
@@ -475,16 +537,11 @@ class Relay:
             for leg in list(legs.values()):
                 if leg.transport is not None:
                     leg.transport.sweep(now)
-                else:
-                    self._listen_for_silence(leg, now)
+                elif silence.is_gone(leg, now, self._silence_s):
+                    self._lost(leg, f"nothing was received for {self._silence_s:.0f} s")
+                if news := reports.swept(leg, now):
+                    self._on_quality(leg.call, leg.branch, news, reports.kept(leg, time.time() - now))
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
-
-    def _listen_for_silence(self, leg: Leg, now: float) -> None:
-        heard = max((leg.heard_at, *(s.last_in for s in leg.carried)), default=0.0)
-        if not any(line.accepted and line.they_send for line in leg.lines):
-            leg.heard_at = now if heard else 0.0  # on hold: silence is what was asked for
-        elif heard and now - heard > SILENCE_S:
-            self._lost(leg, f"nothing was received for {SILENCE_S:.0f} s")
 
 
 def _first_accepted(lines: tuple[Line, ...], media: tuple[Media, ...]) -> Media:

@@ -14,7 +14,10 @@ from media.rtp import Stream
 
 SR, RR, SDES, BYE, APP, RTPFB, PSFB = 200, 201, 202, 203, 204, 205, 206
 OLD_FIR = 192  # RFC 2032 section 5.2.1, which baresip still sends
+NACK = 1
 PLI, FIR = 1, 4
+# Of one compound, what is sent again or asked for again: more than so much of a second is better mended by a key frame.
+MOST_AGAIN = 100
 _BLOCK = struct.Struct("!IIIIII")
 
 
@@ -57,7 +60,10 @@ def key_frame_request(stream: Stream) -> bytes:
 
 
 def forward(data: bytes, streams: Sequence[Stream]) -> list[tuple[Stream, bytes]]:
-    """What to send where, of a compound that came from the leg that holds `streams`."""
+    """What to send where, of a compound that came from the leg that holds `streams`.
+
+    Packets it has lost, and that are still here, are sent to it again meanwhile.
+    """
     outgoing: list[tuple[Stream, bytes]] = []
     wanted: list[Stream] = []
     for kind, count, body in packets(data):
@@ -68,12 +74,42 @@ def forward(data: bytes, streams: Sequence[Stream]) -> list[tuple[Stream, bytes]
         elif kind == PSFB and count == FIR:
             for at in range(8, len(body) - 7, 8):
                 wanted += _asked(streams, struct.unpack_from("!I", body, at)[0])
+        elif kind == RTPFB and count == NACK and len(body) >= 8:
+            outgoing += _lost(body, streams)
         elif kind == OLD_FIR and len(body) >= 4:
             wanted += _asked(streams, struct.unpack_from("!I", body, 0)[0])
     for stream in dict.fromkeys(wanted):
         if request := key_frame_request(stream):
             outgoing.append((stream, request))
     return outgoing
+
+
+def _lost(body: bytes, streams: Sequence[Stream]) -> list[tuple[Stream, bytes]]:
+    """What we still have is sent again at once; for the rest its sender is asked, in its own numbers."""
+    ssrc = struct.unpack_from("!I", body, 4)[0]
+    mine = next((s for s in streams if s.ssrc == ssrc), None)
+    if mine is None:
+        return []
+    recent = mine.recent
+    missing = [seq for seq in numbers(body[8:]) if recent is None or not recent.again(seq)]
+    far = mine.source
+    if not missing or far is None or far.sink is not mine or not far.mends or mine.source_ssrc is None:
+        return []
+    asked = b"".join(struct.pack("!HH", (seq - mine.seq_shift) & 0xFFFF, 0) for seq in missing)
+    request = write(RTPFB, NACK, struct.pack("!II", far.ssrc, mine.source_ssrc) + asked)
+    return [(far, compound(far, b"", request))]
+
+
+def numbers(pairs: bytes) -> list[int]:
+    """Sequence numbers of a generic NACK: each of its pairs names one, and by bits the 16 after it."""
+    found: list[int] = []
+    for at in range(0, len(pairs) - 3, 4):
+        first, bits = struct.unpack_from("!HH", pairs, at)
+        found.append(first)
+        found += [(first + bit + 1) & 0xFFFF for bit in range(16) if bits >> bit & 1]
+        if len(found) >= MOST_AGAIN:
+            break
+    return found[:MOST_AGAIN]
 
 
 def _asked(streams: Sequence[Stream], ssrc: int) -> list[Stream]:

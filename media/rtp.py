@@ -9,7 +9,12 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from media.quality import EACH, Measured
+
+if TYPE_CHECKING:
+    from media.resending import Recent
 
 MAX_PACKET = 2048
 # Room behind the longest packet for an SRTP tag and SRTCP index (RFC 3711 section 3.4).
@@ -19,6 +24,7 @@ HEADER = struct.Struct("!BBHII")
 _unpack = HEADER.unpack_from
 _pack = HEADER.pack_into
 
+_EACH = EACH - 1
 # How long packets of a source that was replaced may straggle in, seconds.
 STRAGGLE_S = 0.5
 NO_PAYLOADS = [-1] * 128
@@ -72,12 +78,15 @@ class Stream:
         "kind",
         "last_in",
         "listeners",
+        "measured",
+        "mends",
         "name",
         "on_source",
         "packet",
         "packets_in",
         "packets_out",
         "payload_map",
+        "recent",
         "retired",
         "send",
         "send_rtcp",
@@ -91,6 +100,7 @@ class Stream:
         "switched_at",
         "taken",
         "takes",
+        "timed",
         "timestamp",
         "timestamp_shift",
     )
@@ -103,7 +113,9 @@ class Stream:
         self.send: Callable[[int], None] = nowhere
         self.send_rtcp: Callable[[bytes], None] = nowhere
         self.on_source: Callable[[Stream], None] = nowhere
+        self.recent: Recent | None = None  # where what the peer has lost can be sent again from
         # What comes in from the peer.
+        self.mends = False  # it sends again what we say was lost
         self.ssrc_in: int | None = None
         self.sink: Stream | None = None
         self.payload_map: list[int] = NO_PAYLOADS
@@ -111,6 +123,8 @@ class Stream:
         self.taken: list[bool] = [False] * 128
         self.listeners: dict[int, Callable[[Heard], None]] = {}
         self.clock_of: list[int] = [8000] * 128
+        self.timed = self.clock_of  # 0: of types whose timestamps do not go on from packet to packet
+        self.measured = Measured()
         self.packets_in = self.bytes_in = 0
         self.last_in = 0.0
         # What goes out to the peer. Sequence and time start at random (RFC 3550 section 5.1).
@@ -139,10 +153,14 @@ class Stream:
         if not self.taken[second & 0x7F]:
             listener = self.listeners.get(second & 0x7F)
             if listener is None:
+                self.measured.passed_over += 1
                 return
             payload = payload_of(self.packet.view, size)
             listener(Heard(second >= 0x80, seq, timestamp, ssrc, payload, now))
         self.packets_in += 1
+        if not self.packets_in & _EACH:
+            clock = self.timed[second & 0x7F]
+            self.measured.sampled(ssrc, seq, timestamp, clock, self.packets_in, now)
         self.bytes_in += size
         self.last_in = now
         self.ssrc_in = ssrc

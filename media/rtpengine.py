@@ -27,7 +27,7 @@ from config.bridge import spawn
 from config.errors import OurError, TheirError, WarmlineError
 from media import offer_answer, sdp
 from media.client import RemoteMedia
-from media.engine_dialogue import Dialogue, heard_at, kinds_in
+from media.engine_dialogue import Dialogue, kinds_in, last_packet_at
 from media.ng import Ng
 from media.server import ALL_KINDS, Profile
 from media.shortcut import Agreed, for_rtpengine, shortcut, with_protocols
@@ -42,7 +42,7 @@ SILENCE_S = 60.0
 STOP_S = 3.0
 _COUNTED = ("packets_in", "bytes_in")
 # What the studio can do while packets pass it by.
-_ANYWHERE = frozenset(("compatible", "stop", "stop_recording"))
+_ANYWHERE = frozenset(("compatible", "stop", "stop_recording", "pause_tap", "end_tap"))
 
 
 class _Branch:
@@ -54,6 +54,7 @@ class _Branch:
         self.peer: _Branch | None = None  # whom it is joined with
         self.direct = False
         self.heard_at = 0.0
+        self.last_packet_at = 0
         self.heard: set[str] = set()  # those heard by the shortcut so far
         self.heard_last = ""
 
@@ -77,14 +78,14 @@ class Rtpengine(RemoteMedia):
     been started anew: every call is lost.
     """
 
-    def __init__(self, address: tuple[str, int], now: Callable[[], float] = time.time) -> None:
+    def __init__(self, address: tuple[str, int], now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.on_died: Callable[[], None] = lambda: None
         self.studio = WatchedMedia()
         self._address = address
         self._now = now
         self._ng = Ng()
-        self._started_at = 0.0
+        self._looks = 0
         self._heard_at = 0.0  # of rtpengine itself
         self._looking: asyncio.Task[None] | None = None
         self._calls: dict[str, _Call] = {}
@@ -118,7 +119,7 @@ class Rtpengine(RemoteMedia):
         self.studio.on_died = self._lost
         try:
             self._ng = await Ng.to(*self._address)
-            self._started_at = self._now() - await self._uptime()
+            self._looks = await self._look_count()
         except (OSError, OurError) as error:
             self._ng.close()
             raise OurError(
@@ -159,7 +160,7 @@ class Rtpengine(RemoteMedia):
         """For the studio. What is begun there may last, so this call takes no shortcut any more."""
         if method not in _ANYWHERE and call in self._calls:
             self._calls[call].shortcuts = False
-            for branch in self._calls[call].branches.values():
+            for branch in self._branches(call):
                 await self._through_studio(call, branch)
         return await self.studio._ask(method, call, *arguments, **keywords)
 
@@ -344,7 +345,7 @@ class Rtpengine(RemoteMedia):
         try:
             await work
         except WarmlineError as error:
-            log.warn("What is over could not be told: {error}", error=error.reason)
+            log.info("What is over could not be told: {error}", error=error.reason)
 
     def _name(self, call: str) -> str:
         return f"{self._prefix}-{call}"
@@ -388,10 +389,11 @@ class Rtpengine(RemoteMedia):
         await self._forget(self._ng.ask("delete", call_id=self._name(call), delete_delay=0))
         await self._forget(self.studio.delete(call))
 
-    async def _uptime(self) -> float:
+    async def _look_count(self) -> int:
+        """How often it was asked this since its start: unlike its uptime, no clock that is set changes that."""
         reply = await self._ng.ask("statistics")
         try:
-            return float(reply["statistics"]["totalstatistics"]["uptime"])
+            return int(reply["statistics"]["controlstatistics"]["totalstatscount"])
         except (LookupError, TypeError, ValueError):
             raise OurError("what answers is no rtpengine", 503) from None
 
@@ -401,7 +403,7 @@ class Rtpengine(RemoteMedia):
             await asyncio.sleep(LOOK_S)
             was_answering = self._ng.answering
             try:
-                started_at = self._now() - await self._uptime()
+                looks = await self._look_count()
             except WarmlineError as error:
                 if was_answering:
                     log.error("No new calls until rtpengine is back: {error}", error=error.reason)
@@ -411,11 +413,10 @@ class Rtpengine(RemoteMedia):
             if not was_answering:
                 log.info("rtpengine answers again")
             self._heard_at = self._now()
-            # It tells whole seconds.
-            if started_at > self._started_at + 1.5:
+            if looks <= self._looks:
                 log.error("rtpengine was started anew; its calls are lost")
                 self._lost()
-            self._started_at = started_at
+            self._looks = looks
             for call in list(self._calls):
                 with contextlib.suppress(WarmlineError):
                     await self._listen(call)
@@ -431,7 +432,9 @@ class Rtpengine(RemoteMedia):
         call.listened_at = now
         reply = await self._ng.ask("query", call_id=self._name(name))
         for each in list(call.branches.values()):
-            each.heard_at = max(each.heard_at, heard_at(reply, each.dialogue.peer))
+            last = last_packet_at(reply, each.dialogue.peer)
+            if last != each.last_packet_at:  # by its clock, which need not be ours
+                each.last_packet_at, each.heard_at = last, now
             if each.direct and now - each.heard_at > SILENCE_S:
                 each.heard_at = now
                 self.on_gone(name, each.name, f"nothing was received for {SILENCE_S:.0f} s")

@@ -70,6 +70,7 @@ class SecureEndpoint:
         certificate: Certificate | None,
         on_ready: Callable[[], None],
         on_gone: Callable[[str], None],
+        seen_at: str = "",
     ) -> None:
         self._loop = loop
         self._arrivals = arrivals
@@ -80,7 +81,7 @@ class SecureEndpoint:
         self._certificate = certificate
         self._on_ready = on_ready
         self._on_gone = on_gone
-        self.seen_at = ""
+        self.seen_at = seen_at
         rtp, rtcp = ports.take()
         self.port: int = rtp.getsockname()[1]
         self._rtp, self._rtcp = _Port(rtp), _Port(rtcp)

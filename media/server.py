@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
@@ -17,6 +17,8 @@ class Profile(Enum):
     """How a peer's packets travel."""
 
     RTP = "rtp"  # plain RTP/AVP, a port pair for each medium
+    SDES = "sdes"  # SRTP, its keys in the description (RFC 4568); ports as before
+    DTLS = "dtls"  # SRTP, its keys by a DTLS handshake on each port (RFC 5763)
     WEBRTC = "webrtc"  # ICE, DTLS-SRTP, everything on one port
 
 
@@ -44,6 +46,23 @@ class MediaServer(Protocol):
     dropped or deleted), "failed" (the file could not be written; what had been written before stays).
     """
 
+    on_quality: Callable[[str, str, str, dict[str, Any]], None]
+    """(call, branch, what, {kind: facts}): "poor", the voice on this branch has been worse than a MOS of 3 for 10 s;
+    "fair", it is no longer; "ended", the branch is over (told of those alone in which something came).
+
+    facts are those of `stats` under "quality", of all the time; and started_at (epoch seconds), seconds, lost, received
+    (packets from the peer), and of audio mos_lately, that of the last few seconds.
+    """
+
+    on_tapped: Callable[[str, str, float], None]
+    """(call, why, seconds): what `tap` began ended by itself, and its file is complete.
+
+    why: "limit", "gone" (neither branch is there any more), "failed" (what had been written before stays).
+    """
+
+    on_transcoding: Callable[[str, str, str], None]
+    """(call, branch, branch): the sound between these two is transcoded from now on; told once for a pair."""
+
     def answer(
         self,
         call: str,
@@ -55,7 +74,8 @@ class MediaServer(Protocol):
     ) -> Awaitable[bytes]:
         """The answer to a peer's offer: on a new branch, or a re-offer. Media not in `kinds` are refused.
 
-        With `like` only what that branch has agreed on is taken: the two can then be joined as they are.
+        With `like` only what that branch has agreed on is taken: the two can then be joined as they are. Where they
+        share no audio codec, `join` transcodes.
         """
 
     def offer(
@@ -67,11 +87,13 @@ class MediaServer(Protocol):
         like: str | None = None,
         kinds: frozenset[str] | None = None,
         telephone: bool = False,
+        wide: bool = False,
     ) -> Awaitable[bytes]:
         """Our offer to a peer, in the codecs and media of branch `like` (only `kinds` of them, if given).
 
         Without `like` our own audio codecs are offered; with `telephone` only those that every telephone network
-        carries (G.711), for a peer who is to be joined with somebody there. On a branch that is there it is a re-offer
+        carries (G.711), for a peer who is to be joined with somebody there. With `wide` our own audio codecs stand
+        behind those of `like`, to be transcoded if the peer has no other. On a branch that is there it is a re-offer
         of what is agreed, narrowed to what `like` has; `profile` then changes nothing.
         """
 
@@ -84,8 +106,14 @@ class MediaServer(Protocol):
         """In one step what a callee's answer asks for: `peer` has sent `answer` to our latest offer, `branch` gets its
         answer to `offer` like that, and the two are joined."""
 
+    def seen_at(self, call: str, branch: str, address: str) -> Awaitable[None]:
+        """This peer's signalling comes from `address`: that of its NAT maybe, from where its packets come then too.
+
+        They are taken from there as from where its description says, until another description says otherwise.
+        """
+
     def compatible(self, call: str, a: str, b: str) -> Awaitable[bool]:
-        """False: `a` must be re-offered like `b` before the two can hear each other."""
+        """False: `a` should be re-offered like `b`, or `join` will have to transcode their sound."""
 
     def play(
         self, call: str, branch: str, prompt: str | Sequence[str], *, repeat: bool = False
@@ -109,11 +137,17 @@ class MediaServer(Protocol):
         """
 
     def join(self, call: str, a: str, b: str) -> Awaitable[None]:
-        """Media both ways from now on; ends what is played to either, and asks both for a key frame."""
+        """Media both ways from now on; ends what is played to either, and asks both for a key frame.
 
-    def confer(self, call: str, branches: Sequence[str]) -> Awaitable[None]:
+        Packets pass as they are; the sound of two that share no audio codec is transcoded, which `on_transcoding` is
+        told: OurError(503) when that takes too much of the process already.
+        """
+
+    def confer(
+        self, call: str, branches: Sequence[str], *, hears: Mapping[str, Sequence[str]] | None = None
+    ) -> Awaitable[None]:
         """From now on these 2 to 5 branches each hear all the others (whatever their codecs), and nobody else; what
-        any of them was joined with or was played is over.
+        any of them was joined with or was played is over. A branch of which `hears` tells hears only those it names.
 
         Called again it changes who takes part; fewer than two end it, and nobody hears anything. Video passes between
         the first two that have it. A branch that is dropped, or joined with another, leaves, and the others go on; one
@@ -139,6 +173,39 @@ class MediaServer(Protocol):
         The file is complete and on the disk when this resolves.
         """
 
+    def tap(
+        self,
+        call: str,
+        left: str,
+        right: str,
+        path: str,
+        *,
+        video: bool = False,
+        key: bytes | None = None,
+        limit_s: float,
+    ) -> Awaitable[None]:
+        """Record from now on what branch `left` says on the left of a new file, and `right` on the right.
+
+        One of them must be there; the other may come later, and each may leave and come again: where it is not, or on
+        hold, its side is silent. What they are played is not recorded. By its ending the file is WAV (.wav, 16 bits, 8
+        or 16 kHz) or Opus in Matroska (.mka, .mkv); with `video` (.mkv) the pictures of both are in it as they were
+        sent, a track each. With `key` (32 bytes) it is sealed, see `media.sealed_file`. Resolves when there is a file;
+        its folder is made if need be. Whatever is killed, it can be played up to the last second.
+
+        It ends by `end_tap`, or by itself (`on_tapped`): at `limit_s` seconds (12 hours at most), when neither branch
+        is there, when it fails. OurError(500) while the call is tapped already or if there can be no such file,
+        OurError(503) when too much is recorded.
+        """
+
+    def pause_tap(self, call: str, paused: bool) -> Awaitable[bool]:
+        """While paused both sides are silent and no picture moves, and time goes on. False: nothing is recorded."""
+
+    def end_tap(self, call: str) -> Awaitable[float]:
+        """End the recording, of which `on_tapped` is then not told; its seconds, 0.0 if none was running.
+
+        The file is complete and on the disk when this resolves.
+        """
+
     def drop(self, call: str, branch: str) -> Awaitable[None]:
         """End a branch and free what it holds."""
 
@@ -146,7 +213,10 @@ class MediaServer(Protocol):
         """End all branches of a call."""
 
     def stats(self, call: str) -> Awaitable[dict[str, Any]]:
-        """{branch: {"ready", "kinds": {kind: {packets_in, packets_out, bytes_in, bytes_out, last_packet_at}}}}.
+        """{branch: {"ready", "kinds": {kind: {packets_in, packets_out, bytes_in, bytes_out, last_packet_at,
+        quality}}}}.
 
-        `last_packet_at` is in epoch seconds, None before the first.
+        `last_packet_at` is in epoch seconds, None before the first. quality: {loss_in, loss_out (0 to 1: of what the
+        peer sent, of what we sent it), jitter_ms, round_trip_ms, mos (1 to 4.5; of audio)}, of the way between it and
+        us, since the branch began; None for what is not known.
         """

@@ -322,7 +322,11 @@ class Taps:
             self._recorder.result().close()
 
     async def _opened(self, tap: Tap) -> None:
-        await asyncio.shield(tap.opened)
+        try:
+            await asyncio.shield(tap.opened)
+        except OurError:
+            await asyncio.shield(tap.end("failed"))  # so that it can be tried again at once
+            raise
 
     async def _completed(self, tap: Tap | None) -> float:
         if tap is None:

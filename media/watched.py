@@ -57,6 +57,9 @@ class WatchedMedia(RemoteMedia):
         process.media.on_gone = self._gone
         process.media.on_keys = self._keys
         process.media.on_recorded = self._recorded
+        process.media.on_tapped = self._tapped
+        process.media.on_quality = self._quality
+        process.media.on_transcoding = self._transcoding
         self._process = process
 
     def _gone(self, call: str, branch: str, why: str) -> None:
@@ -67,6 +70,15 @@ class WatchedMedia(RemoteMedia):
 
     def _recorded(self, call: str, branch: str, why: str, seconds: float) -> None:
         self.on_recorded(call, branch, why, seconds)
+
+    def _tapped(self, call: str, why: str, seconds: float) -> None:
+        self.on_tapped(call, why, seconds)
+
+    def _quality(self, call: str, branch: str, what: str, qualities: dict[str, Any]) -> None:
+        self.on_quality(call, branch, what, qualities)
+
+    def _transcoding(self, call: str, branch: str, other: str) -> None:
+        self.on_transcoding(call, branch, other)
 
     def _died(self) -> None:
         log.error("The media process has died; its calls are lost, and another is started")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from media import stun
+from media.arrivals import Arrivals
 from media.dtls import Certificate, Dtls, DtlsFailed, Srtp, ice_credentials
 from media.plain import Address, bind
 from media.rtp import MAX_PACKET, Packet, Stream, is_rtcp, nowhere
@@ -26,12 +27,14 @@ class BrowserPort:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        arrivals: Arrivals,
         host: str,
         port: int,
         packet: Packet,
         now: Callable[[], float],
     ) -> None:
         self.loop = loop
+        self._arrivals = arrivals
         self.packet = packet
         self.now = now
         self.certificate = Certificate()
@@ -40,17 +43,16 @@ class BrowserPort:
         self.by_ufrag: dict[str, BrowserTransport] = {}
         self.by_address: dict[Address, BrowserTransport] = {}
         self.sendto = self._sock.sendto
-        loop.add_reader(self._sock.fileno(), self._readable)
+        arrivals.watch(self._sock.fileno(), self._arrived)
 
     def close(self) -> None:
-        self.loop.remove_reader(self._sock.fileno())
+        self._arrivals.forget(self._sock.fileno())
         self._sock.close()
 
-    def _readable(self) -> None:
+    def _arrived(self, now: float) -> None:
         data = self.packet.data
         receive = self._sock.recvfrom_into
         by_address = self.by_address
-        now = self.now()
         for _ in range(BATCH):
             try:
                 size, address = receive(data, MAX_PACKET)
@@ -269,8 +271,9 @@ class BrowserTransport:
             del self._port.by_address[address]
 
     def _connect_streams(self) -> None:
+        send = self._send_rtp if self.ready else nowhere
         for stream in self._streams:
-            stream.send = self._send_rtp if self.ready else nowhere
+            stream.send = send if stream.recent is None else stream.recent.before(send)
             stream.send_rtcp = self._send_rtcp if self.ready else nowhere
 
     def _send_rtp(self, size: int) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from twisted.logger import Logger
+
 from config.errors import WarmlineError
 from media.server import MediaServer
 from pbx.leg import Leg
+from pbx.phone_media import REFUSALS
+
+log = Logger()
 
 
 class Bridge:
@@ -20,13 +25,14 @@ class Bridge:
         """The caller's stream switches to the agent. False: a leg went before that. Raises WarmlineError.
 
         The caller is re-offered only where the codecs differ: everybody else hears no gap, not even a re-INVITE's.
+        Where that does not bring them together either, media transcodes.
         """
         customer, agent = self.customer.branch, self.agent.branch
         try:
             if not await self._media.compatible(self._media_call, customer, agent):
                 if not self._whole:
                     return False
-                await self.customer.agree(like=agent)
+                await self._agree(like=agent)
             if not self._whole:
                 return False
             await self._media.join(self._media_call, customer, agent)
@@ -34,6 +40,14 @@ class Bridge:
             if self._whole:
                 raise
         return self._whole
+
+    async def _agree(self, like: str) -> None:
+        try:
+            await self.customer.agree(like=like)
+        except WarmlineError as error:
+            if error.status not in REFUSALS:
+                raise
+            log.info("They share no codec: {why}", why=error.reason)
 
     @property
     def _whole(self) -> bool:

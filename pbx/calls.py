@@ -37,11 +37,12 @@ log = Logger()
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """A caller whose media is settled and who has not been answered yet."""
+    """A caller whose media is settled and who has not been answered yet, or only been asked what it is about."""
 
     leg: Leg
     session: bytes
     offer: bytes  # empty: they left it to us to offer
+    answered: bool = False  # they have been asked something before
 
     @property
     def offered(self) -> bool:
@@ -72,7 +73,7 @@ class Calls:
         self._deadlines = Deadlines(clock)
         self._lines: dict[str, Line] = {}
         self._absences = Absences(
-            media, self._deadlines, now, leg_of=self._customer_of, heard=self._heard, lost=self._give_up
+            media, self._deadlines, now, leg_of=self.customer_leg, heard=self._heard, lost=self._give_up
         )
         self.room = WaitingRoom(media, self._deadlines, deaf=self._deaf)
         self.on_keys: Callable[[Contact, str], None] = lambda contact, key: None
@@ -83,6 +84,8 @@ class Calls:
         """Whether other calls have branches in a contact's media: then those stay when the contact ends."""
         self.on_arrived: Callable[[Contact], bool] = lambda contact: False
         """Told of a customer's leg before it hears anything. True: an agent who has called them back takes it."""
+        self.on_together: Callable[[Contact], None] = lambda contact: None
+        """A customer and an agent who talked before have been joined again, or the customer with another agent."""
         self.on_let_go: Callable[[Contact], None] = lambda contact: None
         """The customer has no leg any more, and their contact goes on."""
         contacts.on_ended.append(self._contact_ended)
@@ -109,6 +112,7 @@ class Calls:
         try:
             if offer:
                 session = await self._media.answer(contact_id, leg.branch, offer, kinds=kinds)
+                leg.seen(offer)
             else:
                 # RFC 3261 s13.2.1: an INVITE without an offer is answered with ours; codecs are settled by their ACK.
                 session = await self._media.offer(contact_id, leg.branch, profile=profile, kinds=kinds)
@@ -147,7 +151,8 @@ class Calls:
         self._listen_to_customer(line, leg)
         if not leg.alive:
             return
-        leg.answer(greeting.session, offered=greeting.offered)
+        if not greeting.answered:
+            leg.answer(greeting.session, offered=greeting.offered)
         if self.on_arrived(contact):
             return
         if line.aside is not None:
@@ -257,10 +262,24 @@ class Calls:
                 return line.contact
         return None
 
+    def customer_leg(self, contact: Contact) -> Leg | None:
+        """The customer's leg, None before their call has come."""
+        line = self._lines.get(contact.id)
+        return line.customer if line is not None else None
+
     def agent_leg(self, contact: Contact) -> Leg | None:
         """The leg of whoever the customer talks to, or talked to before they were set aside."""
         line = self._lines.get(contact.id)
         return line.agent if line is not None else None
+
+    def together(self, contact: Contact) -> tuple[str, str] | None:
+        """The branches of customer and agent, while these two hear each other."""
+        line = self._lines.get(contact.id)
+        if line is None or line.bridge is None or line.held or line.aside is not None:
+            return None
+        bridge = line.bridge
+        whole = contact.state is State.CONNECTED and bridge.customer.alive and bridge.agent.alive
+        return (bridge.customer.branch, bridge.agent.branch) if whole else None
 
     def has_agent(self, contact: Contact) -> bool:
         """Whether the leg of whoever the customer talks to is there."""
@@ -392,6 +411,7 @@ class Calls:
             leg.keep_asking(self._deadlines)
         if line.customer.unplugged:
             self._absences.expect(contact, self._patience.talking_s)
+        self.on_together(contact)
         return True
 
     def _transfer_asked(self, line: Line, leg: Leg, refer: Refer) -> None:
@@ -486,10 +506,6 @@ class Calls:
         else:
             self._contacts.end(contact, lost(contact))
 
-    def _customer_of(self, contact: Contact) -> Leg | None:
-        line = self._lines.get(contact.id)
-        return line.customer if line is not None else None
-
     def _heard(self, contact: Contact) -> None:
         self._absences.expect(contact, self._patience.talking_s)
         if contact.state is not State.CONNECTED:
@@ -531,6 +547,7 @@ class Calls:
             await line.bridge.join()
             if line.held:  # put on hold meanwhile
                 await self.room.hold(line.contact, customer)
+            self.on_together(line.contact)
         except WarmlineError as error:
             self._contacts.end(line.contact, Disposition.MEDIA_FAILED, reason=error.reason)
 

@@ -18,7 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from config.settings import FILE_VARIABLE, Settings, SettingsError
-from pbx.operations import onlooker_commands, replay_command, rules_command, why_command
+from pbx.operations import (
+    onlooker_commands,
+    recordings_command,
+    replay_command,
+    rules_command,
+    why_command,
+)
 from pbx.operations.events_command import read_events
 
 
@@ -35,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     events.add_argument("--json", action="store_true", help="one JSON object a line")
     events.add_argument("--follow", action="store_true", help="go on with what happens from now on")
     onlooker_commands.add_commands(commands)
+    recordings_command.add_commands(commands)
     rules_command.add_commands(commands)
     why_command.add_command(commands)
     replay_command.add_command(commands)
@@ -83,6 +90,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             return onlooker_commands.trace(settings, options)
         case "guard":
             return onlooker_commands.guard(settings, options)
+        case "recordings":
+            return recordings_command.run(settings, options)
         case "rules":
             return rules_command.run(settings, options)
         case "why":
@@ -162,8 +171,10 @@ async def _serve_until_told(
         # What is there now stays: the collector need not look through it again and again under load.
         gc.collect()
         gc.freeze()
-        # A call makes thousands of objects, and counting references frees nearly all: cycles can wait for more of them.
-        gc.set_threshold(10_000)
+        # Counting references frees nearly all that a call makes, at once or half a minute later: cycles can wait. What
+        # is new is looked at in small portions, of a few milliseconds, and all there is but rarely: with ten thousand
+        # calls just over that is half a second, in which nobody is heard.
+        gc.set_threshold(2_000, 5, 200)
         numbers = await service.portal_store.numbers()
         print(start_text(settings, numbers, time.monotonic() - started), flush=True)
         await stop.wait()

@@ -109,6 +109,8 @@ class Consultations:
             None
         )
         """Nobody took it, or whoever was asked hung up, and the agent has the customer again; by which SIP status."""
+        self.on_conferred: Callable[[Contact, str], None] = lambda contact, branch: None
+        """All three hear each other; the branch of whom was asked."""
         contacts.on_ended.append(self._contact_ended)
 
     def of(self, contact_id: str) -> Consultation | None:
@@ -216,6 +218,7 @@ class Consultations:
         if customer is None or agent is None or asked is None:
             raise TheirError("Somebody has just hung up.", 409)
         await self._media.confer(contact.id, [customer, agent.branch, asked.branch])
+        self.on_conferred(contact, asked.branch)
 
     async def _customer_came_back(self, consultation: Consultation) -> None:
         """A page that was loaded again calls again: by then they are in the conference, or hear music."""

@@ -24,12 +24,14 @@ class CustomerView:
         expected_wait: Callable[[str], float | None],
         *,
         uri: Callable[[Contact], str],
+        recording: Callable[[Contact], dict[str, Any] | None] = lambda contact: None,
     ) -> None:
         self._dispatch = dispatch
         self._staffing = staffing
         self._call_backs = call_backs
         self._expected_wait = expected_wait
         self._uri = uri
+        self._recording = recording
 
     def __call__(self, contact: Contact) -> dict[str, Any]:
         facts = contact.facts
@@ -48,6 +50,7 @@ class CustomerView:
             "connected_at": contact.connected_at,
             "ended_at": contact.ended_at,
             "disposition": contact.disposition.value if contact.disposition is not None else None,
+            "recording": self._recording(contact),
             **self._waiting(contact),
         }
 

@@ -199,6 +199,7 @@ class DirectCalls:
             # Asked for before the offers to the phones, which are like it: media does things in the order it is asked.
             answering = asyncio.ensure_future(self._media.answer(direct.media_call, leg.branch, offer))
             await asyncio.sleep(0)
+            leg.seen(offer)
         direct.prompt = prompt = self._prompt(
             direct,
             caller.from_,

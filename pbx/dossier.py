@@ -74,13 +74,18 @@ class Dossiers:
         trail = await self._trail(customer_id, visit_id, provider_id)
         return self._dossier(provider, product, article, customer, trail, owned)
 
-    async def for_phone(self, dialled: str, caller: str) -> Dossier | None:
-        """Of somebody who dialled one of our numbers; None when it is not ours. Both numbers are E.164 if known."""
+    async def for_phone(self, dialled: str, caller: str, product_id: str = "") -> Dossier | None:
+        """Of somebody who dialled one of our numbers; None when it is not ours. Both numbers are E.164 if known.
+
+        `product_id`: what they have said it is about; one of another provider's counts for nothing.
+        """
         number = await self._remember(("number", dialled), lambda: self._portal.number(dialled))
         if number is None:
             return None
         provider = await self._provider(number.provider_id)
-        product = await self._product(number.product_id) if number.product_id else None
+        product = await self._product(product_id) if product_id else None
+        if product is None or product.provider_id != provider.id:
+            product = await self._product(number.product_id) if number.product_id else None
         customer = await self._portal.customer_by_phone(caller) if caller else None
         trail: Trail | None = None
         owned: Sequence[OwnedProduct] = ()

@@ -53,7 +53,8 @@ class Context:
 
 class FrontDesk:
     """`domain` is that of contacts' SIP addresses; `now` is wall time in epoch seconds. `expected_wait` tells of a
-    contact how long it may yet wait, in seconds, None where nobody can say."""
+    contact how long it may yet wait, in seconds, None where nobody can say; `recording` what its customer is shown of
+    that."""
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class FrontDesk:
         domain: str,
         call_backs: CallBacks,
         expected_wait: Callable[[str], float | None] = lambda contact_id: None,
+        recording: Callable[[Contact], dict[str, Any] | None] = lambda contact: None,
     ) -> None:
         self._contacts = contacts
         self._dossiers = dossiers
@@ -82,7 +84,9 @@ class FrontDesk:
         self._now = now
         self._domain = domain
         self._call_backs = call_backs
-        self._view = CustomerView(dispatch, staffing, call_backs, expected_wait, uri=self.uri)
+        self._view = CustomerView(
+            dispatch, staffing, call_backs, expected_wait, uri=self.uri, recording=recording
+        )
         self._other_channel = OtherChannel(
             contacts, calls, chats, call_backs, staffing, dispatch.policies, store, events
         )
@@ -165,17 +169,25 @@ class FrontDesk:
             await asyncio.shield(opening)
 
     async def from_phone(
-        self, trunk: str, dialled: str, caller: str, *, anonymous: bool = False
+        self,
+        trunk: str,
+        dialled: str,
+        caller: str,
+        *,
+        anonymous: bool = False,
+        product_id: str = "",
+        contact_id: str | None = None,
     ) -> Contact | None:
         """A call came by a trunk: its contact, not open yet; None when the number is not one of ours.
 
-        `anonymous`: the number serves to find whose it is, and is then forgotten.
+        `anonymous`: the number serves to find whose it is, and is then forgotten. `product_id`: what the caller says it
+        is about; `contact_id`: the contact it was to be before that was known.
         """
-        dossier = await self._dossiers.for_phone(dialled, caller)
+        dossier = await self._dossiers.for_phone(dialled, caller, product_id)
         if dossier is None:
             return None
         contact = await self._contact(
-            new_id("c"), Channel.VOICE, dossier, trunk=trunk, number=caller, dialled=dialled
+            contact_id or new_id("c"), Channel.VOICE, dossier, trunk=trunk, number=caller, dialled=dialled
         )
         if anonymous:
             contact.anonymous = True

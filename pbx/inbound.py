@@ -12,6 +12,7 @@ anything else                                             a clear refusal       
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 from twisted.logger import Logger
@@ -23,12 +24,13 @@ from config.events import EventLog
 from pbx.agent_message import Authenticate
 from pbx.app_credentials import AppCredentials
 from pbx.calls import Calls
-from pbx.contact import Channel
+from pbx.contact import Channel, Contact
 from pbx.destination import Destinations
 from pbx.direct_call import Caller
 from pbx.direct_calls import DirectCalls
 from pbx.feature_codes import FeatureCodes
 from pbx.front_desk import FrontDesk
+from pbx.inbound_menu import InboundMenus
 from pbx.invitation import plain
 from pbx.open_contacts import OpenContacts
 from pbx.transfer import Transfers
@@ -70,7 +72,9 @@ class Inbound:
         destinations: Destinations,
         direct_calls: DirectCalls,
         transfers: Transfers,
+        menus: InboundMenus,
     ) -> None:
+        self._menus = menus
         self._destinations = destinations
         self._direct_calls = direct_calls
         self._transfers = transfers
@@ -127,12 +131,12 @@ class Inbound:
     async def _from_trunk(self, call: IncomingCall, trunk: Trunk) -> None:
         """The called number says whose customer it is; the caller's, when they have proved it, which customer."""
         dialled, caller = called_number(call.request, trunk) or "", identity_of(call.request, trunk)
-        contact = None
+        contact, ours = None, ""
         # Some carriers leave out the plus of E.164.
         for number in (dialled, f"+{dialled}") if dialled else ():
-            contact = contact or await self._desk.from_phone(
-                trunk.name, number, caller.number or "", anonymous=caller.anonymous
-            )
+            if contact is None:
+                ours = number
+                contact = await self._contact_from(trunk, number, caller)
         if contact is None:
             if trunk.extensions and not self._desk.draining:
                 await self._to_extension(call, trunk, caller)
@@ -142,7 +146,40 @@ class Inbound:
         greeting = await self._calls.greet(contact.id, Channel.VOICE, call)
         if not greeting.leg.alive:  # hung up before there was anything
             return
-        await self._desk.take_call(contact, greeting, diverted_from=caller.diverted_from)
+        menu = self._menus.of(ours)
+        if menu is None:
+            await self._desk.take_call(contact, greeting, diverted_from=caller.diverted_from)
+            return
+        try:
+            chosen = await self._menus.ask(contact.id, greeting, menu)
+            if chosen is None:
+                return
+            if chosen.choice is not None and chosen.choice.product:
+                product_id = chosen.choice.product
+                contact = await self._contact_from(trunk, ours, caller, product_id, contact.id) or contact
+            contact.needs = chosen.needs(contact.needs)
+            greeting = replace(greeting, answered=True)
+            await self._desk.take_call(contact, greeting, diverted_from=caller.diverted_from)
+        except BaseException:
+            greeting.leg.end("it could not be taken")  # answered as it is, it can no longer be refused
+            raise
+
+    async def _contact_from(
+        self,
+        trunk: Trunk,
+        number: str,
+        caller: CallerIdentity,
+        product_id: str = "",
+        contact_id: str | None = None,
+    ) -> Contact | None:
+        return await self._desk.from_phone(
+            trunk.name,
+            number,
+            caller.number or "",
+            anonymous=caller.anonymous,
+            product_id=product_id,
+            contact_id=contact_id,
+        )
 
     async def _to_extension(self, call: IncomingCall, trunk: Trunk, caller: CallerIdentity) -> None:
         """An enterprise's own exchange calls an agent by name; nobody calls out from a trunk."""

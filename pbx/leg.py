@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from config.bridge import spawn
 from config.errors import WarmlineError
 from media.server import ALL_KINDS, MediaServer, Profile
+from pbx.phone_media import behind_nat
 from sip_trunk import user_agent as sip
 from sip_trunk.deadlines import Deadline, Deadlines
 from sip_trunk.dtmf import keys_of, relay_body
@@ -153,12 +154,19 @@ class Leg:
             raise WarmlineError(f"The other side refused the change with {answer}.", answer)
         await self._media.accept(self._media_call, self.branch, answer)
 
+    def seen(self, body: bytes) -> None:
+        """Media has taken the peer's description: let it know where a NAT hides the peer."""
+        address = behind_nat(body, self.call.flow)
+        if address is not None:
+            tidy(self._media.seen_at(self._media_call, self.branch, address), f"placing {self.branch}")
+
     def end(self, reason: str = "") -> None:
         """Hang up, in whatever state the call is; the media branch goes with it. The reason is told (RFC 3326)."""
         if self._gone is None:
             self._gone = Gone("us", reason)
             self._let_go()
             self.call.hangup(reason=_as_reason(reason) if reason else None)
+            self._forget()
 
     def keep_asking(self, deadlines: Deadlines) -> None:
         """From now on ask the peer every `ASK_S` whether it still has this call: a BYE may be lost, a phone crash.
@@ -176,6 +184,7 @@ class Leg:
             self._gone = Gone("us", reason or "")
             self._let_go()
             self.call.refuse(status, reason)
+            self._forget()
 
     def _heard(self, event: sip.CallEvent) -> None:
         self._replugged()
@@ -210,6 +219,7 @@ class Leg:
         try:
             if body:
                 answer = await self._media.answer(self._media_call, self.branch, body, kinds=self._kinds)
+                self.seen(body)
             else:
                 # RFC 3261 s14.2: a re-INVITE without an offer asks for ours.
                 answer = await self._media.offer(self._media_call, self.branch, profile=self.profile)
@@ -225,6 +235,7 @@ class Leg:
     async def _answered_in_ack(self, body: bytes) -> None:
         try:
             await self._media.accept(self._media_call, self.branch, body)
+            self.seen(body)
         except WarmlineError as error:
             log.info("No usable answer in the ACK of {call}: {error}", call=self.call.id, error=error.reason)
             self._is_gone(Gone("peer", "no common codec"))
@@ -336,8 +347,11 @@ class Leg:
         if self._gone is not None:
             return
         self._gone = gone
+        told = self._on_event is not None
         self._let_go()
         self._tell(gone)
+        if told:
+            self._forget()
 
     def _let_go(self) -> None:
         self._agreed(481)
@@ -346,6 +360,12 @@ class Leg:
             self._ask_next.cancel()
         if self.tidies:
             self.drop()
+
+    def _forget(self) -> None:
+        """Nothing more is told. A call that is over is kept for half a minute, should its peer repeat itself: whoever
+        listened, and all they hold, must not be kept with it."""
+        self._on_event = self.on_transfer = self.on_keys = None
+        self.call.on_event = _unheard
 
     def drop(self) -> None:
         """Put the branch away: for whoever owns the media call of a leg that does not tidy."""
@@ -384,6 +404,10 @@ class Leg:
         if self._unplugged and self._flow is not None and self._flow.alive:
             self._unplugged = False
             self._tell(Plugged())
+
+
+def _unheard(_: sip.CallEvent) -> None:
+    """What may yet come of a call that is over is nobody's business."""
 
 
 def _unread(_: object) -> None:

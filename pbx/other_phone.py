@@ -111,6 +111,7 @@ class OtherPhones:
         try:
             if call.offer:
                 session = await self._media.answer(media_call, leg.branch, call.offer, kinds=kinds, like=like)
+                leg.seen(call.offer)
             else:
                 session = await self._media.offer(media_call, leg.branch, profile=profile, like=like)
         except WarmlineError:

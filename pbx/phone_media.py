@@ -7,16 +7,21 @@ Codecs that the caller does not have come last but one, for they must be transco
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from media.server import Profile
+from sip_trunk.flow import Flow
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.uri import SipUri, parse_uri
 from sip_trunk.user_agent import Target
 
 # RFC 3261 s21.4.26 and s21.6.4: the session as it was described will not do.
 REFUSALS = (488, 606)
+# RFC 8866 s5.7
+_CONNECTION = re.compile(rb"^c=IN IP[46] ([0-9A-Fa-f.:]{2,45})", re.MULTILINE)
 _ENCRYPTED = ("TLS", "WSS")
 # What is learnt of a device, next to its channels (`Roster.learn`).
 _LEARNT = {"sdes": Profile.SDES, "dtls": Profile.DTLS}
@@ -56,6 +61,24 @@ def is_encrypted(target: Target) -> bool:
     if not isinstance(uri, SipUri):
         return False
     return uri.scheme == "sips" or (uri.transport or "").upper() in _ENCRYPTED
+
+
+def behind_nat(body: bytes, flow: Flow | None) -> str | None:
+    """Where a peer's signalling comes from, if its description names a private address and another one.
+
+    A phone that asks no STUN server knows no better; its packets then come from where its signalling does.
+    """
+    if flow is None:
+        return None
+    here = flow.peer[0]
+    for found in _CONNECTION.finditer(body):
+        said = found[1].decode()
+        try:
+            if said != here and ipaddress.ip_address(said).is_private:
+                return here
+        except ValueError:
+            continue
+    return None
 
 
 def learnt_profile(learnt: Mapping[str, bool]) -> Profile:

@@ -11,6 +11,7 @@ What a refusal means is told by its status, and by whether a person can have bee
     480, 408 once it has rung no answer: the phone's own limit was shorter than ours
     480 at once               unreachable: do-not-disturb of some phones (Yealink), or nobody behind a proxy
     a Q.850 cause             what it says of itself, from a gateway (RFC 6432)
+    488, 606                  it is offered something else, if there is anything: see `phone_media`
     anything else             unreachable
 
 The agent's word on one phone, declined or busy, counts for all of them: who is in a call is not rung elsewhere.
@@ -30,6 +31,7 @@ from config.bridge import spawn
 from config.errors import TheirError, WarmlineError
 from media.server import MediaServer
 from pbx.leg import Leg, tidy
+from pbx.phone_media import REFUSALS, Terms, next_terms
 from pbx.staffing import Phone
 from sip_trunk import user_agent as sip
 from sip_trunk.deadlines import Deadline, Deadlines
@@ -130,10 +132,15 @@ class Invitation:
 class _Ringing:
     phone: Phone
     branch: str
+    tried: tuple[Terms, ...]  # the last of them is what it is offered now
     call: sip.OutgoingCall | None = None
     heard: bool = False  # any provisional response
     rang_at: float | None = None  # by the deadlines' clock
     silence: Deadline | None = None
+
+    @property
+    def terms(self) -> Terms:
+        return self.tried[-1]
 
 
 class Prompt:
@@ -165,7 +172,7 @@ class Prompt:
         self._note_to = note
         self.on_ringing: Callable[[], None] | None = None
         """Told as each phone begins to ring."""
-        self._settling = settle or self._accept
+        self._settling = settle
         self._early = early
         self._tidies = tidies
         self._ring_s = ring_s
@@ -184,9 +191,10 @@ class Prompt:
         self._decided: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._deadline: Deadline | None = None
 
-    def _add(self, phone: Phone) -> _Ringing:
+    def _add(self, phone: Phone, tried: tuple[Terms, ...] = ()) -> _Ringing:
         self._branches += 1
-        device = _Ringing(phone, f"{self._prefix}-{self._branches}")
+        branch = f"{self._prefix}-{self._branches}"
+        device = _Ringing(phone, branch, tried or (Terms(phone.profile),))
         self._ringing[device.branch] = device
         return device
 
@@ -243,10 +251,11 @@ class Prompt:
             offer = await self._media.offer(
                 invitation.media_call,
                 device.branch,
-                profile=device.phone.profile,
+                profile=device.terms.profile,
                 like=invitation.like,
                 kinds=invitation.kinds,
                 telephone=invitation.telephone,
+                wide=device.terms.wide,
             )
         except WarmlineError as error:
             self._over(device, error.reason, error.status)
@@ -303,6 +312,8 @@ class Prompt:
                 outcome: Outcome = Declined(status, device.phone)
             case "busy":
                 outcome = Busy(status, device.phone)
+            case _ if status in REFUSALS and self._offer_else(device):
+                return
             case meant:
                 self._rang_out = self._rang_out or meant == "no_answer"
                 self._over(device, f"{status} {refused.reason}".strip(), status)
@@ -311,6 +322,18 @@ class Prompt:
         del self._ringing[device.branch]
         self._drop(device.branch)
         self._decide(outcome)
+
+    def _offer_else(self, device: _Ringing) -> bool:
+        """It will not do what it was offered. False: there is nothing else that it may do."""
+        terms = next_terms(device.phone.target, device.tried)
+        if terms is None:
+            return False
+        again = self._add(device.phone, (*device.tried, terms))
+        _cancel(device.silence)
+        del self._ringing[device.branch]
+        self._drop(device.branch)
+        spawn(self._invite(again), f"offering {device.phone.name} something else")
+        return True
 
     async def _reoffered(self, device: _Ringing, body: bytes) -> None:
         """RFC 3311 s5.2: a carrier moves the caller from its announcement to somebody else's, say."""
@@ -329,12 +352,13 @@ class Prompt:
         assert device.call is not None
         _cancel(device.silence)
         del self._ringing[device.branch]
+        device.call.on_late = None
         leg = Leg(
             device.call,
             self._media,
             self._invitation.media_call,
             device.branch,
-            profile=device.phone.profile,
+            profile=device.terms.profile,
             kinds=self._invitation.kinds,
             tidies=self._tidies,
         )
@@ -346,7 +370,8 @@ class Prompt:
 
     async def _settle(self, device: _Ringing, leg: Leg, body: bytes) -> None:
         try:
-            await self._settling(device.branch, body)
+            await (self._settling or self._accept)(device.branch, body)
+            leg.seen(body)
         except WarmlineError as error:
             log.info(
                 "The answer of {device} is of no use: {error}", device=device.phone.name, error=error.reason
@@ -363,6 +388,7 @@ class Prompt:
                 leg.drop()
             self._decide(Unreachable({**self._why, device.phone.name: "a fault of ours"}, 500))
             raise
+        device.phone.learn(device.terms.profile)
         if self._decided.done():
             leg.end("the customer left")
             if not self._tidies:

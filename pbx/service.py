@@ -33,6 +33,7 @@ from kb_portal import sample as portal_sample
 from kb_portal.pages import Portal
 from kb_portal.store import PortalStore
 from kb_portal.tracking import Tracker
+from media.rtpengine import Rtpengine
 from media.watched import WatchedMedia
 from pbx import sample as rules_sample
 from pbx import wrap_up
@@ -58,21 +59,32 @@ from pbx.feature_codes import FeatureCodes
 from pbx.feedback import Feedback
 from pbx.front_desk import FrontDesk
 from pbx.inbound import Inbound
+from pbx.inbound_menu import InboundMenus
 from pbx.invitation import Ringer
 from pbx.menu import Menu
 from pbx.open_contacts import OpenContacts
 from pbx.operations.seeing import Parts, Seeing
 from pbx.pages.actions import PageActions
+from pbx.pages.calls import CallPages
 from pbx.pages.panels import SoftphoneSetup
+from pbx.pages.recordings import RecordingPages
 from pbx.pages.routes import AgentPages
 from pbx.pages.supervisor import Centre, SupervisorPages
 from pbx.past import Past
 from pbx.policies import Policies
 from pbx.prompt import Taken
+from pbx.quality import Qualities
+from pbx.quality_store import QualityStore
+from pbx.reception import Reception
+from pbx.recording_archive import RecordingArchive
+from pbx.recording_consent import Consents
+from pbx.recording_store import RecordingStore
+from pbx.recordings import Recordings
 from pbx.robot_process import RobotProcess
 from pbx.rules import Rules
 from pbx.staffing import Staffing
 from pbx.store import PbxStore
+from pbx.supervision import Supervisions
 from pbx.tls import client_context, context_factory
 from pbx.transfer import Transfers
 from pbx.voicemail import Voicemails
@@ -109,6 +121,7 @@ class Service:
         self._robot: RobotProcess | None = None
         self._api: Api | None = None
         self._pages: AgentPages | None = None
+        self._recording_pages: RecordingPages | None = None
         now: Callable[[], float] = time.time
         self._now = now
         s = settings
@@ -154,7 +167,7 @@ class Service:
         )
 
         # Upstairs.
-        self.media = WatchedMedia()
+        self.media = Rtpengine(s.rtpengine_address) if s.media == "rtpengine" else WatchedMedia()
         self._pbx_store = PbxStore(self.database)
         self._contacts = OpenContacts(self._pbx_store, self.events, now)
         self._staffing = Staffing(
@@ -213,6 +226,20 @@ class Service:
             self._contacts, self._calls, self._call_backs, self._voicemails, self.events,
             settings=policies.of,
         )  # fmt: skip
+        self._reception = Reception(self._contacts, self._calls, self.media, reactor)
+        self._consents = Consents(self._contacts, self._calls, self.events, settings=policies.of)
+        self._reception.steps.append(self._consents)
+        recording_store = RecordingStore(self.database)
+        self._recordings = Recordings(
+            self._contacts, self._calls, self._consents, self.media, recording_store, self.events, reactor, now,
+            folder=s.data / "recordings", keys=s.recording_key, retention=s.recording_days,
+            wav=s.recording_format == "wav", pause_s=s.recording_pause_s,
+        )  # fmt: skip
+        self._archive = RecordingArchive(
+            recording_store, self.events, now,
+            folder=s.data / "recordings", keys=s.recording_key, retention=s.recording_days,
+            for_agents=s.recording_for_agents,
+        )  # fmt: skip
         self._expected_wait = ExpectedWait(
             self._contacts, self._states, self._staffing, self.roster, self._dispatch.floor, now,
             chats=s.chats_per_agent,
@@ -222,9 +249,10 @@ class Service:
         self.desk = FrontDesk(
             self._contacts, dossiers, self._calls, self._chats, self._dispatch, self._staffing,
             self._pbx_store, self.events, now, domain=s.domain, call_backs=self._call_backs,
-            expected_wait=self._expected_wait.of,
+            expected_wait=self._expected_wait.of, recording=self._recordings.view,
         )  # fmt: skip
         self._calling_back.has_page = self.desk.has_page
+        self._consents.has_page = self.desk.has_page
         self._direct_calls = DirectCalls(
             destinations, self._staffing, self._states, self._user_agent, self.media, self.events, reactor, now,
             agent_changed=self._dispatch.agent_changed, ring_s=s.ring_s, unreachable_s=s.unreachable_s,
@@ -238,6 +266,12 @@ class Service:
             self._contacts, self._calls, self._dispatch, destinations, by_name, self.media, self.events,
             transfers.claims,
         )  # fmt: skip
+        self._supervisions = Supervisions(
+            self._contacts, self._calls, destinations, self._staffing, self._user_agent, self.media, self.events,
+            reactor, domain=s.domain, ring_s=s.ring_s, unreachable_s=s.unreachable_s,
+            announced=s.supervision_announced, agent_changed=self._dispatch.agent_changed,
+        )  # fmt: skip
+        self._consultations.on_conferred = self._supervisions.conferred
         chat_transfers = ChatTransfers(
             self._contacts, self._chats, self._dispatch, self._staffing, by_name, self.events,
             transfers.claims,
@@ -251,10 +285,11 @@ class Service:
             chat_transfers, destinations, self._staffing, self._states, self.roster, self._wrap_ups,
             self.events, queues=[queue.name for queue in s.queues],
         )  # fmt: skip
+        self._menus = InboundMenus(s.menus, self.media, self.events, reactor, folder=s.data / "menus")
         self._inbound = Inbound(
             self.desk, self._contacts, self._calls, feature_codes, self.roster, self._app_credentials,
             self._authenticate, trunks, self.events, domain=s.domain,
-            destinations=destinations, direct_calls=self._direct_calls, transfers=transfers,
+            destinations=destinations, direct_calls=self._direct_calls, transfers=transfers, menus=self._menus,
         )  # fmt: skip
         messages = AgentMessages(self._contacts, self._chats, self.roster, self._authenticate)
 
@@ -263,6 +298,7 @@ class Service:
         self._user_agent.on_invite = self._inbound.on_invite
         self._user_agent.vouches = self._inbound.vouch
         self._user_agent.methods["REGISTER"] = self._registrar.on_register
+        self._transactions.challenges["REGISTER"] = self._registrar.challenge
         self._user_agent.methods["MESSAGE"] = messages.on_message
         self._user_agent.accept += tuple(kind for kind in ACCEPTED if kind not in self._user_agent.accept)
         self._trunk_probe = TrunkProbe(
@@ -275,8 +311,11 @@ class Service:
         self.roster.on_change.append(self._agent_changed)
         self.media.on_gone = self._media_gone
         self.media.on_died = self._media_died
-        self.media.on_keys = self._calls.keys_heard
+        self.media.on_keys = self._keys_heard
         self.media.on_recorded = self._voicemails.recorded
+        self.media.on_tapped = self._recordings.ended_by_itself
+        self._qualities = Qualities(self._contacts, QualityStore(self.database), self.media, self.events)
+        self.media.on_quality = self._qualities.told
         self._seeing = Seeing(
             s,
             Parts(
@@ -285,6 +324,7 @@ class Service:
             ),
             reactor, now,
         )  # fmt: skip
+        self._seeing.metrics.also(self._qualities.metrics)
 
     async def start(self) -> None:
         """Load what is stored, take up what was left open, and only then let anybody in."""
@@ -302,12 +342,16 @@ class Service:
         finally:
             await media_up
         await self._rules.load()
+        await self._menus.prepare()
         await self._wrap_ups.load()
         self._rules.start(self._reactor)
         await self._voicemails.resume()
+        await self._recordings.resume()
         await self.desk.resume()
+        await self._consents.resume()
         self._dispatch.start()
         self._expected_wait.start()
+        self._archive.start(self._reactor)
         self._listen_sip()
         self._listen_web()
         await self._seeing.start()
@@ -322,13 +366,16 @@ class Service:
         try:
             self.desk.draining = True
             self._direct_calls.stop()
+            self._menus.stop()
             await asyncio.wait_for(self.desk.drain(), self.settings.drain_s)
             await asyncio.wait_for(self._calls_over(), self.settings.drain_s)
         except TimeoutError:
             log.warn("Some calls did not end within {seconds} s", seconds=self.settings.drain_s)
+        await self._recordings.close(self.settings.drain_s)
+        self._archive.stop()
         if self._robot is not None:
             await self._robot.stop()
-        for part in (self._api, self._pages):
+        for part in (self._api, self._pages, self._recording_pages):
             if part is not None:
                 await part.close()
         for port in self._web:
@@ -363,16 +410,23 @@ class Service:
         bindings = self._location.all_bindings(self._location.aor(username))
         return any(binding.source_ip == host for binding in bindings.values())
 
+    def _keys_heard(self, call: str, branch: str, key: str) -> None:
+        if not self._menus.keys_heard(call, branch, key):
+            self._calls.keys_heard(call, branch, key)
+
     def _media_gone(self, call: str, branch: str, why: str) -> None:
+        self._menus.media_gone(call, branch, why)
         self._calls.media_gone(call, branch, why)
         self._calling_back.media_gone(call, branch, why)
         self._direct_calls.media_gone(call, branch, why)
         self._consultations.media_gone(call, branch, why)
+        self._supervisions.media_gone(call, branch, why)
 
     def _standing(self, contact: Contact) -> Standing:
         return Standing(self._dispatch.position(contact.id), self._expected_wait.of(contact.id))
 
     def _media_died(self) -> None:
+        self._menus.media_died()
         self._calls.media_died()
         self._calling_back.media_died()
         self._direct_calls.media_died()
@@ -458,12 +512,16 @@ class Service:
         )
         setup = SoftphoneSetup(s.domain, f"{s.url_host}:{s.sip_port}", ("UDP", "TCP"))
         self._api = Api(
-            desk=self.desk, logins=self.logins, credentials=self._app_credentials, clock=self._reactor
-        )
+            desk=self.desk, logins=self.logins, credentials=self._app_credentials, clock=self._reactor,
+            allow_recording=self._recordings.allow,
+        )  # fmt: skip
         self._pages = AgentPages(
             desk=self.desk, logins=self.logins, roster=self.roster, states=self._states,
             location=self._location, events=self.events, clock=self._reactor, now=self._now, setup=setup,
-            actions=PageActions(self._actions, self._voicemails, self.events, contact_of=self.desk.get),
+            actions=PageActions(
+                self._actions, self._voicemails, self.events, contact_of=self.desk.get, recorder=self._recordings,
+                supervised=self._supervisions.told_to_agent,
+            ),
         )  # fmt: skip
         past = Past(self.database, self._pbx_store, self.roster, self._dispatch.policies.strategies)
         supervisor = SupervisorPages(
@@ -473,6 +531,13 @@ class Service:
             ),
             self.logins, clock=self._reactor, now=self._now,
         )  # fmt: skip
+        self._recording_pages = RecordingPages(
+            self._archive, self.roster, self.logins, clock=self._reactor, now=self._now
+        )
+        calls = CallPages(
+            self._contacts, self.desk.get, self._qualities, self._supervisions, self.roster, self.logins,
+            clock=self._reactor, now=self._now,
+        )  # fmt: skip
         root = build_root(
             api=self._api.resource(),
             pages=self._pages.resource(),
@@ -480,6 +545,7 @@ class Service:
             portal=portal.resource(),
             sip=sip_resource(self.transports),
             metrics=self._seeing.page(),
+            more={"agent/recordings": self._recording_pages.resource(), "agent/calls": calls.resource()},
             # A name that was once visited by https would never again be asked by http, port or no port.
             hsts=bool(s.certificate),
         )

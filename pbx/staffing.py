@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from agent_presence.agent_state import AgentStates
 from agent_presence.capability import device_can, may_carry
 from agent_presence.location import Binding, Location
-from agent_presence.roster import Agent, Roster
+from agent_presence.roster import Agent, Device, Roster
+from config.bridge import spawn
 from media.server import Profile
 from pbx.contact import Channel
+from pbx.phone_media import is_encrypted, learnt_profile, lesson
 from pbx.profile import profile_of_binding
 from pbx.queue import Group
 from pbx.router import FreeAgent
@@ -36,6 +39,8 @@ class Phone:
     credentials: tuple[str, str] | None = None  # asked for by a trunk
     instance: str | None = None
     wakes: bool = False
+    learn: Callable[[Profile], None] = field(default=lambda profile: None, compare=False, repr=False)
+    """To be told how its packets travel once it has answered."""
 
     @property
     def outside(self) -> bool:
@@ -165,12 +170,19 @@ class Staffing:
                         device.name,
                         aor,
                         target,
-                        profile_of_binding(binding),
+                        _profile(device, binding, target),
                         instance=binding.instance,
                         wakes=_wakes(binding),
+                        learn=partial(self._learn, device.id),
                     )
                 )
         return found
+
+    def _learn(self, device_id: str, profile: Profile) -> None:
+        device = self._roster.device(device_id)
+        if device is None or profile is Profile.WEBRTC or learnt_profile(device.learnt) is profile:
+            return
+        spawn(self._roster.learn(device_id, lesson(profile)), f"what {device.name} does with media")
 
     def outlook(self, group: Group) -> str:
         """What a customer who asks for this may expect: "now", "wait" (all who can are busy) or "none"."""
@@ -205,6 +217,15 @@ class Staffing:
             carries = frozenset(each for each in Channel if self.phones(agent_id, each))
             self._carries[agent_id] = carries
         return channel in carries
+
+
+def _profile(device: Device, binding: Binding, target: Target) -> Profile:
+    profile = profile_of_binding(binding)
+    if profile is Profile.RTP:
+        profile = learnt_profile(device.learnt)
+        if profile is Profile.SDES and not is_encrypted(target):
+            return Profile.RTP
+    return profile
 
 
 def _fits(agent: Agent, group: Group) -> bool:

@@ -119,6 +119,7 @@ voicemail_table = sa.Table(
     sa.Column("heard_at", sa.Float),
     sa.Column("done_at", sa.Float),
     sa.Column("done_by", sa.String),
+    sa.Column("deleted_at", sa.Float),
 )
 sa.Index("voicemail_to_do", voicemail_table.c.provider_id, voicemail_table.c.done_at)
 
@@ -151,7 +152,7 @@ class WrapUpCode:
 class Voicemail:
     """A message that a caller has left. `seconds` None: it is being left. Times: epoch seconds.
 
-    What follows `done_by` is the contact's, as it was.
+    What follows `deleted_at` (its file's) is the contact's, as it was.
     """
 
     id: str
@@ -163,6 +164,7 @@ class Voicemail:
     heard_at: float | None = None
     done_at: float | None = None
     done_by: str | None = None
+    deleted_at: float | None = None
     provider_name: str = ""
     product_name: str = ""
     customer_id: str | None = None

@@ -515,6 +515,7 @@ class Call:
         self.agent.calls.discard(self)
         if self._session_timer is not None:
             self._session_timer.stop()
+            self._session_timer = None
         self.offers.stop(keep_answer=self._must_wait_for_ack())
         if self._referrals is not None:
             self._referrals.call_over()

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from secrets import token_hex
+from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+if TYPE_CHECKING:
+    from sip_trunk.udp import UdpPort
+
 log = Logger()
+
+Address = tuple[str, int]
+"""What the socket calls a peer: host, with the zone of a link-local address behind a %, and port."""
 
 
 class Flow:
@@ -38,6 +45,25 @@ class Flow:
 
     def __repr__(self) -> str:
         return f"<Flow {self.transport} {self.peer[0]}:{self.peer[1]}>"
+
+
+class UdpFlow(Flow):
+    __slots__ = ("_address", "port")
+
+    def __init__(self, port: UdpPort, address: Address) -> None:
+        host, number = address
+        # RFC 6874: a zone is good on this machine alone, and is none of the peer's business.
+        super().__init__(
+            "UDP", (host.partition("%")[0], number), f"udp|{port.host}|{port.number}|{host}|{number}"
+        )
+        self.port = port
+        self._address = address
+
+    def send(self, data: bytes) -> None:
+        port = self.port
+        if port.wires:
+            tell(port.wires, True, self, data)
+        port.send(data, self._address, self)
 
 
 class Connection(Flow):

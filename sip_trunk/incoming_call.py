@@ -261,6 +261,8 @@ class IncomingCall(Call):
         self._accepting = None
         if self._expiry is not None:
             self._expiry.cancel()
+        # Nothing that becomes of the INVITE matters to a call that is over, and its transaction stays for 64*T1.
+        self._transaction.listen_no_more()
         super()._finish(event)
 
 

@@ -42,10 +42,10 @@ class Reoffers:
     """`answer` is a 2xx of ours to an INVITE, the first one too, that waits for its ACK; `ours` and `theirs` are the
     offers under way."""
 
-    __slots__ = ("_call", "_patience", "_retries", "_retry", "_wanted", "answer", "ours", "theirs")
+    __slots__ = ("_of", "_patience", "_retries", "_retry", "_wanted", "answer", "ours", "theirs")
 
     def __init__(self, call: Call) -> None:
-        self._call = call
+        self._of: Call | None = call  # until it is over: a ring would be the garbage collector's to find
         self._wanted: Wanted | None = None
         self._retries = 0
         self._retry: Deadline | None = None
@@ -53,6 +53,11 @@ class Reoffers:
         self.answer: Answer | None = None
         self.ours: Exchange | None = None
         self.theirs: ServerTransaction | None = None
+
+    @property
+    def _call(self) -> Call:
+        assert self._of is not None
+        return self._of
 
     # -- ours
 
@@ -218,6 +223,8 @@ class Reoffers:
 
     def _withdrawn(self, transaction: ServerTransaction) -> None:
         """By CANCEL, or with its connection: even then an answer has to end the transaction of an INVITE."""
+        if self._of is None:
+            return  # it was answered as the call ended
         self._call.respond(transaction, 487)
         if self.theirs is transaction:
             self.theirs = None
@@ -249,6 +256,7 @@ class Reoffers:
         theirs, self.theirs = self.theirs, None
         if theirs is not None:  # RFC 3261 §15.1.2
             self._call.respond(theirs, 487)
+        self._of = None
 
 
 def _is_glare(response: Response) -> bool:

@@ -17,6 +17,7 @@ from config.ids import token
 from sip_trunk.answered import Answered, Key
 from sip_trunk.deadlines import Deadline, Deadlines
 from sip_trunk.flow import is_elsewhere
+from sip_trunk.matching import COOKIE, same_hop, server_key
 from sip_trunk.sip import client_transaction as client
 from sip_trunk.sip import server_transaction as server
 from sip_trunk.sip.errors import BadMessage, SipError
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-COOKIE = "z9hG4bK"
 MOST_REFUSED = 4096
 """How many refusals are kept of those given as the request came: anybody can make us give them."""
 MOST_ANSWERED = 65_536
@@ -39,6 +39,7 @@ MOST_ANSWERED = 65_536
 
 SentBy = tuple[str, int | None]
 Screen = Callable[[Request, "Flow"], tuple[int, str] | None]
+Challenging = Callable[[Request, "Flow"], Iterable[tuple[str, str]] | None]
 
 
 AnyMachine = client.InviteClient | client.NonInviteClient | server.InviteServer | server.NonInviteServer
@@ -183,7 +184,7 @@ class ClientTransaction(Transaction):
     def _send_cancel(self) -> None:
         if not self.unanswered or not self.flow.alive:
             return
-        request = _same_hop(self.request, "CANCEL", self.request.headers.get("To") or "")
+        request = same_hop(self.request, "CANCEL", self.request.headers.get("To") or "")
         for name, value in self._cancel_headers:
             request.headers.add(name, value)
         self._layer.start_client(request, self.flow, str(self.key[0]), self.sent_by, _ignore, _ignore)
@@ -208,7 +209,7 @@ class ClientTransaction(Transaction):
         elif effect is Do.SEND_ACK:
             assert isinstance(message, Response)
             # §17.1.1.3: hop by hop, on the INVITE's own branch.
-            self._send(_same_hop(self.request, "ACK", message.headers.get("To") or "").to_bytes())
+            self._send(same_hop(self.request, "ACK", message.headers.get("To") or "").to_bytes())
         elif effect is Do.TIMED_OUT:
             self.on_failure("timeout")
         elif effect is Do.TRANSPORT_FAILED:
@@ -282,6 +283,10 @@ class ServerTransaction(Transaction):
             self.step(Event.REQUEST, request)
 
     def _let_go(self) -> None:
+        self.listen_no_more()
+
+    def listen_no_more(self) -> None:
+        """Whoever used this transaction is done with it."""
         self.on_cancel = self.on_failure = _ignore
 
     def _carry_out(self, effect: Effect, message: Message | None) -> None:
@@ -303,7 +308,9 @@ class TransactionLayer:
 
     - `on_request(transaction, request)`: a new request, never ACK or CANCEL;
     - `on_ack(ack, flow)`: an ACK for a 2xx, or for nothing we know;
-    - `screen(request, flow)`: asked before any state is made; (status, reason) refuses without keeping anything.
+    - `screen(request, flow)`: asked before any state is made; (status, reason) refuses without keeping anything;
+    - `challenges[method](request, flow)`: asked after it about a request outside a dialog that brings no proof: the
+      headers of the 401 to refuse it with, again keeping nothing, or None to take it as any other.
     """
 
     def __init__(self, transports: Transports, clock: IReactorTime, timing: Timing = TIMING) -> None:
@@ -313,6 +320,7 @@ class TransactionLayer:
         self.on_request: Callable[[ServerTransaction, Request], None] = _refuse_all
         self.on_ack: Callable[[Request, Flow], None] = _ignore
         self.screen: Screen | None = None
+        self.challenges: dict[str, Challenging] = {}
         self._clients: dict[Key, ClientTransaction] = {}
         self._servers: dict[Key, ServerTransaction] = {}
         self._merged: dict[Key, ServerTransaction] = {}
@@ -390,7 +398,7 @@ class TransactionLayer:
 
     def _receive_request(self, request: Request, flow: Flow) -> None:
         method = request.method
-        key = _server_key(request, "INVITE" if method in ("ACK", "CANCEL") else method)
+        key = server_key(request, "INVITE" if method in ("ACK", "CANCEL") else method)
         transaction = self._servers.get(key)
         if method == "CANCEL":
             self._receive_cancel(request, flow, transaction)
@@ -408,6 +416,8 @@ class TransactionLayer:
         refusal = self.screen(request, flow) if self.screen is not None else None
         if refusal is not None:
             self._refuse(request, flow, *refusal)
+            return
+        if "authorization" not in request.headers.keys and self._challenged(request, flow):
             return
         merge_key: Key | None = None
         if request.to.tag is None:
@@ -433,12 +443,12 @@ class TransactionLayer:
         transaction.handed_over()
 
     def _receive_cancel(self, request: Request, flow: Flow, invite: ServerTransaction | None) -> None:
-        key = _server_key(request, "CANCEL")
+        key = server_key(request, "CANCEL")
         if self._answered.say_again(key):
             return
         # §22.1: nobody can be challenged for a CANCEL, so it has to come from where its INVITE did.
         if invite is None or is_elsewhere(flow, invite.flow):  # §9.2; nothing is kept for it
-            if _server_key(request, "INVITE") in self._refused.answers:
+            if server_key(request, "INVITE") in self._refused.answers:
                 self._refuse(request, flow, 200, "OK")
             else:
                 self._refuse(request, flow, 481, "Call/Transaction Does Not Exist")
@@ -447,13 +457,24 @@ class TransactionLayer:
         if not invite.answered:
             invite.on_cancel(request)
 
-    def _refuse(self, request: Request, flow: Flow, status: int, reason: str) -> None:
+    def _challenged(self, request: Request, flow: Flow) -> bool:
+        # §26.3.2.4: who has proved nothing gets no state; nor is any needed, for the same request is asked the same.
+        challenge = self.challenges.get(request.method)
+        headers = challenge(request, flow) if challenge is not None and request.outside_dialog else None
+        if headers is None:
+            return False
+        self._refuse(request, flow, 401, "Unauthorized", headers)
+        return True
+
+    def _refuse(
+        self, request: Request, flow: Flow, status: int, reason: str, headers: Iterable[tuple[str, str]] = ()
+    ) -> None:
         """Answer without keeping anything (§8.2.7); the tag is the same when the request comes again."""
         try:
             if request.method != "ACK":
-                tag = self.tag_for(request)
                 back = self._way_back(request, flow)
-                back.send(_tagged(request, status, reason, tag).to_bytes())
+                response = request.response(status, reason, to_tag=self.tag_for(request), headers=headers)
+                back.send(response.to_bytes())
         except SipError:
             return
 
@@ -537,33 +558,6 @@ class TransactionLayer:
         for flow in self._by_flow:
             flow.on_closed.discard(self._flow_closed)
         self._by_flow.clear()
-
-
-def _server_key(request: Request, method: str) -> Key:
-    """What is the same for all messages of one server transaction (RFC 3261 §17.2.3)."""
-    via = request.top_via
-    branch = via.branch
-    # The cookie alone is no branch of anybody's own (RFC 4475 §3.2.1).
-    if branch is not None and branch.startswith(COOKIE) and branch != COOKIE:
-        return (branch, via.host, via.port, method)
-    # A peer older than RFC 3261: its branch is not unique; its ACK has a To tag and may have another Request-URI.
-    cseq = request.cseq
-    return (str(via), request.call_id, request.from_.tag, cseq.number, method)
-
-
-def _same_hop(request: Request, method: str, to: str) -> Request:
-    """An ACK or CANCEL that belongs to the INVITE itself (RFC 3261 §9.1, §17.1.1.3)."""
-    headers = request.headers
-    pairs = [("Via", str(request.top_via))]
-    pairs += [("Route", route) for route in headers.all("Route")]
-    pairs += [
-        ("Max-Forwards", "70"),
-        ("From", headers.get("From") or ""),
-        ("To", to),
-        ("Call-ID", request.call_id),
-        ("CSeq", f"{request.cseq.number} {method}"),
-    ]
-    return Request(method, request.uri_text, pairs)
 
 
 def _tagged(request: Request, status: int, reason: str, tag: str) -> Response:

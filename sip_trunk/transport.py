@@ -22,7 +22,7 @@ from twisted.logger import Logger
 
 from config.bridge import as_future
 from sip_trunk.connector import Connector
-from sip_trunk.flow import Connection, Flow, Wire
+from sip_trunk.flow import Connection, Flow, UdpFlow, Wire
 from sip_trunk.locate import Hop, Resolver, is_numeric
 from sip_trunk.resolver import DnsResolver
 from sip_trunk.sip.errors import BadMessage, SipError, SipFault
@@ -30,7 +30,7 @@ from sip_trunk.sip.message import Message, Request
 from sip_trunk.sip.parser import LIMITS, Limits
 from sip_trunk.sip.uri import SipUri
 from sip_trunk.stream import StreamFactory
-from sip_trunk.udp import UdpFlow, UdpPort
+from sip_trunk.udp import UdpPort
 
 log = Logger()
 
@@ -101,7 +101,7 @@ class Transports:
         """Returns the port number, which matters when 0 was asked for; "::" is IPv6 alone. Raises CannotListenError."""
         udp = UdpPort.open(self, host, port)
         # Not by the reactor, whose log context around each datagram costs as much as parsing it.
-        asyncio.get_running_loop().add_reader(udp.fileno(), udp.doRead)
+        asyncio.get_running_loop().add_reader(udp.fileno(), udp.read)
         return self.add_udp(udp)
 
     def add_udp(self, udp: UdpPort) -> int:
@@ -130,7 +130,7 @@ class Transports:
         self.connector.stop()
         for udp in self._udp:
             asyncio.get_running_loop().remove_reader(udp.fileno())
-            udp.connectionLost()
+            udp.close()
         self._udp.clear()
         await asyncio.gather(
             *(as_future(maybeDeferred(port.stopListening)) for port in listening), return_exceptions=True

@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
-from sip_trunk.flow import Flow, tell
+from sip_trunk.flow import Address, Flow, UdpFlow, tell
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.parser import is_keep_alive, parse
 from sip_trunk.stun import is_stun, stun_answer
@@ -29,30 +26,7 @@ log = Logger()
 RECEIVE_BUFFER = 4 << 20
 """A burst of registrations must fit while one message is being dealt with."""
 
-Address = tuple[str, int]
-"""What the socket calls a peer: host, with the zone of a link-local address behind a %, and port."""
 
-
-class UdpFlow(Flow):
-    __slots__ = ("_address", "port")
-
-    def __init__(self, port: UdpPort, address: Address) -> None:
-        host, number = address
-        # RFC 6874: a zone is good on this machine alone, and is none of the peer's business.
-        super().__init__(
-            "UDP", (host.partition("%")[0], number), f"udp|{port.host}|{port.number}|{host}|{number}"
-        )
-        self.port = port
-        self._address = address
-
-    def send(self, data: bytes) -> None:
-        port = self.port
-        if port.wires:
-            tell(port.wires, True, self, data)
-        port.send(data, self._address, self)
-
-
-@implementer(IReadDescriptor)
 class UdpPort:
     """One UDP socket. `unsent` counts the datagrams the kernel would not take: to those above, each is one lost on the
     way."""
@@ -130,7 +104,7 @@ class UdpPort:
 
     # What the loop asks.
 
-    def doRead(self) -> None:
+    def read(self) -> None:
         """One datagram. The loop calls again while there are more: that costs half of finding out that there is none,
         and timers and connections have their turn in between."""
         try:
@@ -149,8 +123,5 @@ class UdpPort:
     def fileno(self) -> int:
         return int(self._socket.fileno())
 
-    def logPrefix(self) -> str:
-        return f"UDP {self.number}"
-
-    def connectionLost(self, reason: Failure | None = None) -> None:
+    def close(self) -> None:
         self._socket.close()

@@ -6,6 +6,7 @@ import { Chat } from "./chat.js";
 import { Writing } from "./composing.js";
 import * as view from "./dock.js";
 import * as feedback from "./feedback.js";
+import * as recording from "./recording.js";
 import * as waiting from "./waiting.js";
 import { describe, farewell, firstName, ringsHere } from "./words.js";
 
@@ -184,6 +185,7 @@ function apply(told) {
 
 function present() {
   const rings = ringsHere(contact) && !call;
+  recording.show(contact);
   waiting.show(rings ? contact : { ...contact, call_back: call ? null : contact.call_back });
   view.show(contact.state, call ? { ...contact, call_back: null } : contact);
   view.status(call && contact.call_back ? "Connecting you…" : describe(contact));
@@ -355,6 +357,16 @@ async function notNow() {
   }
 }
 
+async function allowRecording(allow) {
+  const { id } = contact;
+  try {
+    apply(await post(`/api/contacts/${id}/recording`, { allow }));
+    if (contact?.id === id) view.trouble(null);
+  } catch (error) {
+    if (contact?.id === id) view.trouble(words(error), [wayOut(error) ?? ["Try again", () => allowRecording(allow)]]);
+  }
+}
+
 function leave() {
   if (!isOpenContact()) return;
   const { id } = contact;
@@ -378,6 +390,7 @@ async function tellEnded(id) {
 
 function finish() {
   letGo();
+  recording.show(null);
   chat.close();
   view.trouble(null);
   view.show("ended", contact);
@@ -409,6 +422,7 @@ function letGo() {
 function goneElsewhere() {
   letGo();
   contact = null;
+  recording.show(null);
   view.show("choosing");
   view.status("");
   view.trouble("Your call goes on in another browser of yours.", [["Take it over here", resumeAgain]]);
@@ -491,6 +505,7 @@ byId("help-done").addEventListener("click", done);
 byId("help-mute").addEventListener("click", (event) => press(event, "audio", "Mute", "Muted"));
 byId("help-camera").addEventListener("click", (event) => press(event, "video", "Camera off", "Camera is off"));
 feedback.listen({ answered: rate, done });
+recording.listen({ allow: allowRecording });
 waiting.listen({
   callBack: (way) => instead("call-back", { way }),
   stay: () => instead("call-back/cancel", {}, contact.channel),

@@ -46,6 +46,16 @@ function clock(epoch) {
   return new Date(epoch * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 }
 
+// Whether the call is recorded; "" where calls are not.
+export function recordingWords(told) {
+  if (!told?.state) return "";
+  if (told.state === "asked") return told.mode === "ask" ? "May we record this call?" : "This call will be recorded.";
+  if (told.state === "on") return "This call will be recorded.";
+  if (told.state === "recording") return "Recorded";
+  if (told.state === "paused" || told.state === "silent") return "Recording paused";
+  return "This call is not recorded.";
+}
+
 // What the button in the corner says while the sheet is closed and the customer reads on.
 export function corner(contact) {
   if (ringsHere(contact)) return "Answer your call back";

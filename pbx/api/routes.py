@@ -12,6 +12,7 @@
     POST /api/contacts/<id>/call-back     way (app, phone) or number: their own 200
     POST /api/contacts/<id>/call-back/refuse   called back: not now             200
     POST /api/contacts/<id>/call-back/cancel   they wait on the line instead    200
+    POST /api/contacts/<id>/recording     allow: the call may be recorded, or not     200
     POST /api/contacts/<id>/end                                                 200
     POST /api/contacts/<id>/feedback                                            200
     POST /api/sip-credentials             a few minutes of being a SIP phone    200
@@ -89,12 +90,14 @@ class Api:
         credentials: AppCredentials,
         clock: IReactorTime,
         limits: Limits | None = None,
+        allow_recording: Callable[[Contact, bool], Awaitable[None]] | None = None,
     ) -> None:
         limits = limits or Limits()
         self._desk = desk
         self._logins = logins
         self._credentials = credentials
         self._clock = clock
+        self._allow_recording = allow_recording
         self._new_contacts = RateLimit(*limits.contacts, clock.seconds)
         self._new_messages = RateLimit(*limits.messages, clock.seconds)
         self._new_signs = RateLimit(*limits.signs, clock.seconds)
@@ -256,6 +259,20 @@ class Api:
             await self._desk.cancel_call_back(contact_id)
 
         return self._moved(request, contact_id, move)
+
+    @app.route("/api/contacts/<contact_id>/recording", methods=["POST"])
+    def allow_recording(self, request: Request, contact_id: str) -> Deferred[bytes]:
+        async def work() -> Answer:
+            login = await self._customer(request, acting=True)
+            contact = await self._own(login, contact_id)
+            given = Body.of(request).flag("allow")
+            self._new_signs.take(login.subject, "That is a lot of changes.")
+            if self._allow_recording is None:
+                raise TheirError("This call is not recorded.", 409)
+            await self._allow_recording(contact, given)
+            return json_answer(self._desk.view(contact))
+
+        return self._settle(request, work, to_the_end=True)
 
     @app.route("/api/contacts/<contact_id>/end", methods=["POST"])
     def end(self, request: Request, contact_id: str) -> Deferred[bytes]:

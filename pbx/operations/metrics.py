@@ -7,9 +7,11 @@ from __future__ import annotations
 import os
 import resource
 import time
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from sip_trunk.flow import Flow
 
@@ -28,15 +30,18 @@ Labels = tuple[tuple[str, str], ...]
 
 @dataclass(slots=True)
 class Metric:
-    """One family. `kind` is "counter" or "gauge"; a value's labels are (name, value) pairs."""
+    """One family. `kind` is "counter", "gauge" or "histogram"; a value's labels are (name, value) pairs, and `suffixes`
+    are what a histogram's values have behind the family's name."""
 
     name: str
     kind: str
     help: str
     values: list[tuple[Labels, float]] = field(default_factory=list)
+    suffixes: list[str] = field(default_factory=list)
 
-    def add(self, value: float, **labels: str) -> Metric:
+    def add(self, value: float, suffix: str = "", /, **labels: str) -> Metric:
         self.values.append((tuple(labels.items()), value))
+        self.suffixes.append(suffix)
         return self
 
 
@@ -46,10 +51,11 @@ def text(metrics: Iterable[Metric]) -> str:
     for metric in metrics:
         lines.append(f"# HELP {metric.name} {_escaped(metric.help)}")
         lines.append(f"# TYPE {metric.name} {metric.kind}")
-        for labels, value in metric.values:
-            inner = ",".join(f'{name}="{_escaped(said, quoted=True)}"' for name, said in labels)
+        for (labels, value), suffix in zip(metric.values, metric.suffixes, strict=True):
+            name = metric.name + suffix
+            inner = ",".join(f'{label}="{_escaped(said, quoted=True)}"' for label, said in labels)
             shown = int(value) if float(value).is_integer() else repr(float(value))
-            lines.append(f"{metric.name}{{{inner}}} {shown}" if inner else f"{metric.name} {shown}")
+            lines.append(f"{name}{{{inner}}} {shown}" if inner else f"{name} {shown}")
     return "\n".join(lines) + "\n"
 
 
@@ -134,6 +140,33 @@ def by_label(
     return metric
 
 
+class Histogram:
+    """How often something measured was at most each of `bounds`, which rise."""
+
+    def __init__(self, name: str, meaning: str, bounds: Sequence[float]) -> None:
+        self._name = name
+        self._meaning = meaning
+        self._bounds = tuple(bounds)
+        self._counts: dict[Labels, list[int]] = {}
+        self._sums: dict[Labels, float] = {}
+
+    def observe(self, value: float, **labels: str) -> None:
+        key = tuple(labels.items())
+        counts = self._counts.setdefault(key, [0] * (len(self._bounds) + 1))
+        counts[bisect_left(self._bounds, value)] += 1
+        self._sums[key] = self._sums.get(key, 0.0) + value
+
+    def metric(self) -> Metric:
+        metric = Metric(self._name, "histogram", self._meaning)
+        for key, counts in sorted(self._counts.items()):
+            labels = dict(key)
+            for bound, count in zip((*self._bounds, "+Inf"), accumulate(counts), strict=True):
+                metric.add(count, "_bucket", **labels, le=str(bound))
+            metric.add(round(self._sums[key], 3), "_sum", **labels)
+            metric.add(sum(counts), "_count", **labels)
+        return metric
+
+
 class Metrics:
     """`sources` are asked at each scrape; one that fails is left out, and counted."""
 
@@ -143,6 +176,9 @@ class Metrics:
         self._sources = list(sources)
         self._log_failure = log_failure
         self._failures = 0
+
+    def also(self, source: Callable[[], Iterable[Metric]]) -> None:
+        self._sources.append(source)
 
     def page(self) -> str:
         began = time.perf_counter()

@@ -20,6 +20,7 @@ from config.bridge import spawn
 from config.database import Database
 from config.events import Event, EventLog
 from config.settings import Settings
+from media.rtpengine import Rtpengine
 from media.watched import WatchedMedia
 from pbx.api.metrics import MetricsPage
 from pbx.contact import Channel, State
@@ -51,7 +52,7 @@ class Parts:
     trunks: TrunkTable
     events: EventLog
     database: Database
-    media: WatchedMedia
+    media: WatchedMedia | Rtpengine
     roster: Roster
     location: Location
     states: AgentStates

@@ -44,6 +44,16 @@ class Actions(Protocol):
     ) -> None: ...
 
 
+class Recorder(Protocol):
+    """`pbx.recordings.Recordings`, seen from the page."""
+
+    def state(self, contact: Contact) -> str: ...
+    def may_choose(self, contact: Contact) -> bool: ...
+    async def pause(self, agent_id: str, contact_id: str) -> None: ...
+    async def unpause(self, agent_id: str, contact_id: str) -> None: ...
+    async def told(self, agent_id: str, contact_id: str, given: bool) -> None: ...
+
+
 class Messages(Protocol):
     """`pbx.voicemail.Voicemails`, seen from the page."""
 
@@ -53,7 +63,8 @@ class Messages(Protocol):
 
 
 class PageActions:
-    """`contact_of` finds any contact by its id, ended ones too."""
+    """`contact_of` finds any contact by its id, ended ones too; `supervised` says what its agent is told of a
+    supervisor in the call."""
 
     def __init__(
         self,
@@ -62,10 +73,14 @@ class PageActions:
         events: EventLog,
         *,
         contact_of: Callable[[str], Any],
+        recorder: Recorder | None = None,
+        supervised: Callable[[str], str] = lambda contact_id: "",
     ) -> None:
+        self._supervised = supervised
         self._actions = actions
         self._messages = messages
         self._contact_of = contact_of
+        self._recorder = recorder
         # By agent, the messages shown: for as long as there is no news, and they serve the same providers.
         self._shelf: dict[str, tuple[object, list[dict[str, Any]]]] = {}
         self._news = 0
@@ -90,6 +105,8 @@ class PageActions:
                 await self._actions.confer(agent.id, contact_id)
             case "call-off":
                 await self._actions.call_off(agent.id, contact_id)
+            case "pause-recording" | "resume-recording" | "allow-recording" | "refuse-recording":
+                await self._record(agent, contact_id, what.partition("-")[0])
             case "wrap-up":
                 contact = await self._contact_of(_known_as(contact_id))
                 if contact is None:
@@ -99,6 +116,18 @@ class PageActions:
                 )
             case _:
                 raise TheirError("There is no such thing to do.", 404)
+
+    async def _record(self, agent: Agent, contact_id: str, what: str) -> None:
+        recorder = self._recorder
+        if recorder is None:
+            raise TheirError("Nothing is recorded here.", 404)
+        match what:
+            case "pause":
+                await recorder.pause(agent.id, contact_id)
+            case "resume":
+                await recorder.unpause(agent.id, contact_id)
+            case _:
+                await recorder.told(agent.id, contact_id, what == "allow")
 
     def candidates(self, agent: Agent, contact_id: str, text: str) -> list[dict[str, Any]]:
         """Whom the contact may go to, as actions.js shows them."""
@@ -141,6 +170,8 @@ class PageActions:
             "can_ask": not chat,
             "other": control.other,
             "wrap_up": self._wrap_up(contact, writing_up) if mine or writing_up else None,
+            "recording": self._recording(contact) if mine else None,
+            "supervised": self._supervised(contact.id) if mine else "",
         }
         if control.stage and not chat:
             # It would end for the customer too: to whom they are left is said first.
@@ -169,6 +200,20 @@ class PageActions:
             "chosen": contact.wrap_up_code or "",
             "note": contact.wrap_up_note or "",
             "longest": LONGEST_NOTE,
+        }
+
+    def _recording(self, contact: Contact) -> dict[str, Any] | None:
+        state = self._recorder.state(contact) if self._recorder is not None else ""
+        if self._recorder is None or not state:
+            return None
+        may_choose = self._recorder.may_choose(contact)
+        return {
+            "state": state,
+            "word": _RECORDING_WORDS[state],
+            "can_pause": state == "recording",
+            "can_resume": state == "paused",
+            "can_refuse": may_choose and state in ("recording", "paused", "silent", "on"),
+            "can_allow": may_choose and state in ("asked", "refused"),
         }
 
     # Messages left
@@ -212,6 +257,17 @@ class PageActions:
     def _event_written(self, event: Event) -> None:
         if event.kind in _MESSAGE_NEWS:
             self._news += 1
+
+
+_RECORDING_WORDS = {
+    "recording": "Recorded",
+    "paused": "Recording paused",
+    "silent": "Not recorded while they wait",
+    "on": "Recording starts…",
+    "asked": "Not recorded: they have not said whether they agree",
+    "refused": "Not recorded: they did not want it",
+    "failed": "Not recorded: the recording failed",
+}
 
 
 def _known_as(name: str) -> str:

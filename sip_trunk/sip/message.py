@@ -179,24 +179,23 @@ class Message:
         return via
 
     def _address(self, key: str, name: str) -> NameAddr:
-        cache = self.headers.cache
-        address: NameAddr | None = cache.get(key)
-        if address is None:
-            try:
-                address = cache[key] = parse_name_addr(self._mandatory(key, name))
-            except BadMessage as error:
-                if error.reason.startswith("Missing"):
-                    raise
-                raise BadMessage(f"{error.reason} in {name}") from error
+        value = self._mandatory(key, name)
+        try:
+            address = self.headers.cache[key] = parse_name_addr(value)
+        except BadMessage as error:
+            raise BadMessage(f"{error.reason} in {name}") from error
         return address
 
+    # These two are asked for again and again, most often by whom they were read before.
     @property
     def from_(self) -> NameAddr:
-        return self._address("from", "From")
+        read: NameAddr | None = self.headers.cache.get("from")
+        return read if read is not None else self._address("from", "From")
 
     @property
     def to(self) -> NameAddr:
-        return self._address("to", "To")
+        read: NameAddr | None = self.headers.cache.get("to")
+        return read if read is not None else self._address("to", "To")
 
     @property
     def call_id(self) -> str:

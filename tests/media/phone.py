@@ -166,6 +166,8 @@ class PlainPhone:
             at = _descriptor(payload)
             if payload[0] & 0x10 and not payload[0] & 0x07:
                 pieces = []
+            elif not pieces:
+                continue  # the rest of a picture whose beginning went elsewhere
             pieces.append(payload[at:])
             if data[1] & 0x80:
                 whole = b"".join(pieces)

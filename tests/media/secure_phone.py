@@ -16,7 +16,9 @@ from tests.media.test_relay import HOST, Phone
 class SecurePhone(Phone):
     """`crypto`: it uses SDES, and offers this key; else DTLS, as `setup` says."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, crypto: Crypto | None = None, setup: str = "") -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, crypto: Crypto | None = None, setup: str = ""
+    ) -> None:
         super().__init__(loop)
         self.crypto = crypto
         self.certificate = Certificate()

@@ -48,9 +48,9 @@ def test_a_browser_is_answered_with_all_we_carry_in_its_own_order() -> None:
     assert (audio.mid, video.mid, audio.rtcp_mux, video.rtcp_mux) == ("0", "1", True, True)
 
 
-def test_only_feedback_that_was_offered_and_asks_for_key_frames_is_answered() -> None:
+def test_only_feedback_that_was_offered_and_that_mends_pictures_is_answered() -> None:
     video = answer_to(CHROMIUM).media[1]
-    assert video.payloads[0].feedback == ("ccm fir", "nack pli")
+    assert video.payloads[0].feedback == ("ccm fir", "nack", "nack pli")
     assert video.payloads[2].feedback == ()
 
 

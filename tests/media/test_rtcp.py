@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media import rtcp
+from media.resending import KEPT, Recent
 from media.rtp import Packet, Stream
 
 
@@ -80,3 +81,54 @@ def test_no_bytes_break_it(body: bytes, kind: int, count: int) -> None:
     whole = body + b"\0" * (-len(body) % 4)
     for data in (body, rtcp.write(kind, count, whole), rtcp.write(kind, count, whole)[:-1]):
         rtcp.forward(data, (stream,))
+
+
+def nack(ssrc: int, *pairs: tuple[int, int]) -> bytes:
+    return rtcp.write(
+        rtcp.RTPFB, rtcp.NACK, words(0xB, ssrc) + b"".join(struct.pack("!HH", *p) for p in pairs)
+    )
+
+
+def sent_by(stream: Stream, *numbers: int) -> list[bytes]:
+    """Have the stream send these, and whatever it sends later too, to the list."""
+    sent: list[bytes] = []
+    stream.recent = Recent(stream.packet)
+    stream.send = stream.recent.before(lambda size: sent.append(bytes(stream.packet.view[:size])))
+    for number in numbers:
+        packet = struct.pack("!BBHII", 0x80, 96, number, 0, stream.ssrc) + b"picture %d" % number
+        stream.packet.view[: len(packet)] = packet
+        stream.send(len(packet))
+    return sent
+
+
+def test_what_was_lost_is_sent_again_from_here(joined: tuple[Stream, Stream]) -> None:
+    b = joined[1]
+    sent = sent_by(b, 65534, 65535, 0, 1)
+    before = list(sent)
+    assert rtcp.forward(nack(b.ssrc, (65534, 0b110)), (b,)) == []
+    assert sent[4:] == [before[0], before[2], before[3]]
+
+
+def test_what_is_not_here_is_asked_for_in_the_senders_own_numbers(joined: tuple[Stream, Stream]) -> None:
+    a, b = joined
+    sent = sent_by(b, 205)
+    assert rtcp.forward(nack(b.ssrc, (204, 1), (99, 0)), (b,)) == [], "nobody there sends again"
+    assert len(sent) == 2
+    a.mends = True
+    ((to, data),) = rtcp.forward(nack(b.ssrc, (204, 1), (99, 0)), (b,))
+    assert to is a
+    kind, count, body = rtcp.packets(data)[-1]
+    assert (kind, count, body[:8]) == (rtcp.RTPFB, rtcp.NACK, words(a.ssrc, 0xA))
+    assert rtcp.numbers(body[8:]) == [104, 65535]
+
+
+def test_packets_that_were_overwritten_are_not_taken_for_others(joined: tuple[Stream, Stream]) -> None:
+    b = joined[1]
+    sent = sent_by(b, *range(KEPT + 10))
+    rtcp.forward(nack(b.ssrc, (5, 0)), (b,))
+    assert len(sent) == KEPT + 10
+
+
+@given(st.binary(max_size=1200))
+def test_no_nack_asks_for_more_than_is_sensible(pairs: bytes) -> None:
+    assert len(rtcp.numbers(pairs)) <= rtcp.MOST_AGAIN

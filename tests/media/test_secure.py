@@ -86,7 +86,9 @@ async def test_the_first_suite_that_can_be_done_is_taken_and_others_are_passed_o
         b"a=crypto:", b"".join(b"a=%s\r\n" % line.encode() for line in lines) + b"a=crypto:"
     )
     answer = parse(house.relay.answer("c", "a", offer)).media[0]
-    assert [value for name, value in answer.attributes if name == "crypto" and value][0].startswith("7 AES_CM")
+    assert [value for name, value in answer.attributes if name == "crypto" and value][0].startswith(
+        "7 AES_CM"
+    )
 
 
 @pytest.mark.parametrize("crypto", [b"", b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:short\r\n"])
@@ -140,7 +142,9 @@ async def test_a_phone_that_holds_the_key_may_move(house: House) -> None:
     await both_hear(secure, other)
 
 
-@pytest.mark.parametrize("setup, ours", [("actpass", "passive"), ("active", "passive"), ("passive", "active")])
+@pytest.mark.parametrize(
+    "setup, ours", [("actpass", "passive"), ("active", "passive"), ("passive", "active")]
+)
 async def test_a_dtls_phone_that_offers(house: House, setup: str, ours: str) -> None:
     secure, other = dtls_phone(house, setup), house.called("b")
     answer = house.relay.answer("c", "a", secure.session())
@@ -223,7 +227,9 @@ async def test_nothing_goes_out_in_clear(house: House) -> None:
 
 async def test_a_phone_with_candidates_of_its_own_and_no_bundle_is_answered_without(house: House) -> None:
     phone = dtls_phone(house, "actpass")
-    offer = phone.session("ice-ufrag:abcd", "ice-pwd:abcdefghijklmnopqrstuvwx", "candidate:1 1 udp 1 127.0.0.1 9 typ host")
+    offer = phone.session(
+        "ice-ufrag:abcd", "ice-pwd:abcdefghijklmnopqrstuvwx", "candidate:1 1 udp 1 127.0.0.1 9 typ host"
+    )
     answer = parse(house.relay.answer("c", "a", offer))
     assert not answer.ice_lite
     assert not answer.media[0].ice_ufrag

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from config.database import Database
 from config.errors import OurError, TheirError
 from config.events import Event
 from config.queue_settings import Overflow, QueueSettings
+from config.recording_settings import Keys, Retention
 from config.trunk_settings import TrunkSettings
 from kb_portal.customer import Customer
 from kb_portal.product import Product
@@ -37,14 +38,21 @@ from pbx.expected_wait import ExpectedWait
 from pbx.feature_codes import FeatureCodes
 from pbx.front_desk import FrontDesk
 from pbx.inbound import Inbound
+from pbx.inbound_menu import InboundMenus
 from pbx.invitation import Ringer
 from pbx.menu import Menu
 from pbx.open_contacts import OpenContacts
 from pbx.policies import Policies
 from pbx.prompt import Taken
+from pbx.reception import Reception
+from pbx.recording_archive import RecordingArchive
+from pbx.recording_consent import Consents
+from pbx.recording_store import RecordingStore
+from pbx.recordings import Recordings
 from pbx.rules import Rules
 from pbx.staffing import Staffing
 from pbx.store import PbxStore
+from pbx.supervision import Supervisions
 from pbx.transfer import Transfers
 from pbx.voicemail import Voicemails
 from pbx.waiting import Standing
@@ -67,11 +75,17 @@ class FakeMedia:
         self.on_gone: Callable[[str, str, str], None] = lambda call, branch, why: None
         self.on_keys: Callable[[str, str, str], None] = lambda call, branch, key: None
         self.on_recorded: Callable[[str, str, str, float], None] = lambda call, branch, why, seconds: None
+        self.on_tapped: Callable[[str, str, float], None] = lambda call, why, seconds: None
+        self.taps: dict[str, dict[str, Any]] = {}  # by call
+        self.tapped: list[dict[str, Any]] = []  # all there ever were
+        self.on_transcoding: Callable[[str, str, str], None] = lambda call, branch, other: None
+        self.on_quality: Callable[[str, str, str, dict[str, Any]], None] = lambda *_: None
         self.branches: dict[tuple[str, str], str] = {}
         self.playing: dict[tuple[str, str], str | tuple[str, ...]] = {}
         self.played: list[tuple[str, str | tuple[str, ...]]] = []  # (branch, prompts), all there ever were
         self.heard: list[tuple[tuple[str, str], str | tuple[str, ...]]] = []  # the same, with the call
         self.conferences: dict[str, tuple[str, ...]] = {}
+        self.hears: dict[str, dict[str, list[str]]] = {}  # of conferences, who does not hear all others
         self.recordings: dict[tuple[str, str], dict[str, Any]] = {}
         self.recorded_s = 4.0  # how long a recording has become when it is stopped
         self.joined: list[tuple[str, str, str]] = []
@@ -80,6 +94,7 @@ class FakeMedia:
         self.last_packet_at: dict[str, float] = {}
         self.pressed: list[tuple[str, str]] = []
         self.keyless: set[str] = set()
+        self.seen: list[tuple[str, str]] = []
         self.different = False
         self.dead = False
 
@@ -117,6 +132,9 @@ class FakeMedia:
         await self.join(call, branch, peer)
         return ours
 
+    async def seen_at(self, call: str, branch: str, address: str) -> None:
+        self.seen.append((branch, address))
+
     async def compatible(self, call: str, a: str, b: str) -> bool:
         self._known(call, a, b)
         return not self.different
@@ -146,11 +164,14 @@ class FakeMedia:
             self.playing.pop((call, branch), None)
             self._leaves(call, branch)
 
-    async def confer(self, call: str, branches: Sequence[str]) -> None:
+    async def confer(
+        self, call: str, branches: Sequence[str], *, hears: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         self._known(call, *branches)
         if len(set(branches)) != len(branches) or len(branches) > MOST_IN_CONFERENCE:
             raise OurError("a conference has up to five branches, each once")
         self.conferences.pop(call, None)
+        self.hears[call] = {branch: list(named) for branch, named in (hears or {}).items()}
         if len(branches) > 1:
             self.conferences[call] = tuple(branches)
             for branch in branches:
@@ -175,6 +196,30 @@ class FakeMedia:
         if self.recordings.pop((call, branch), None) is not None:
             self.on_recorded(call, branch, why, self.recorded_s)
 
+    async def tap(self, call: str, left: str, right: str, path: str, **more: Any) -> None:
+        await asyncio.sleep(0)
+        if call in self.taps or not {(call, left), (call, right)} & self.branches.keys():
+            raise OurError(f"{call} cannot be recorded")
+        self.taps[call] = {"left": left, "right": right, "path": path, "paused": False, "pauses": [], **more}
+        self.tapped.append(self.taps[call])
+
+    async def pause_tap(self, call: str, paused: bool) -> bool:
+        await asyncio.sleep(0)
+        if call not in self.taps:
+            return False
+        self.taps[call]["paused"] = paused
+        self.taps[call]["pauses"].append(paused)
+        return True
+
+    async def end_tap(self, call: str) -> float:
+        await asyncio.sleep(0)
+        return self.recorded_s if self.taps.pop(call, None) is not None else 0.0
+
+    def ends_tap(self, call: str, why: str) -> None:
+        """It ends by itself: "limit", "gone" or "failed"."""
+        if self.taps.pop(call, None) is not None:
+            self.on_tapped(call, why, self.recorded_s)
+
     async def keys(self, call: str, branch: str, keys: str) -> bool:
         self._known(call, branch)
         self.pressed.append((branch, keys))
@@ -192,6 +237,8 @@ class FakeMedia:
         for key in [key for key in self.branches if key[0] == call]:
             del self.branches[key]
             self._ends_soon(*key)
+        if call in self.taps:
+            asyncio.get_running_loop().call_soon(self.ends_tap, call, "gone")
 
     def _ends_soon(self, call: str, branch: str) -> None:
         """What was being recorded there is told of as gone, later than the request is answered."""
@@ -375,6 +422,8 @@ class FakeUserAgent:
 class Centre:
     """`again` is the same centre after its process died."""
 
+    recording_keys = Keys()
+
     def __init__(
         self,
         house: House,
@@ -502,6 +551,34 @@ class Centre:
         self.menu = Menu(
             self.contacts, self.calls, self.call_backs, self.voicemails, events, settings=settings
         )
+        self.reception = Reception(self.contacts, self.calls, media, clock)
+        self.consents = Consents(self.contacts, self.calls, events, settings=settings)
+        self.reception.steps.append(self.consents)
+        self.recording_store = RecordingStore(house.database)
+        self.recordings = Recordings(
+            self.contacts,
+            self.calls,
+            self.consents,
+            media,
+            self.recording_store,
+            events,
+            clock,
+            now,
+            folder=folder or Path("recordings"),
+            keys=self.recording_keys,
+            retention=Retention(30),
+            pause_s=300.0,
+            in_thread=_at_once,
+        )
+        self.archive = RecordingArchive(
+            self.recording_store,
+            events,
+            now,
+            folder=folder or Path("recordings"),
+            keys=self.recording_keys,
+            retention=Retention(30),
+            in_thread=_at_once,
+        )
         self.expected_wait = ExpectedWait(
             self.contacts, house.states, self.staffing, house.roster, self.dispatch.floor, now
         )
@@ -522,8 +599,10 @@ class Centre:
             domain=DOMAIN,
             call_backs=self.call_backs,
             expected_wait=self.expected_wait.of,
+            recording=self.recordings.view,
         )
         self.calling_back.has_page = self.desk.has_page
+        self.consents.has_page = self.desk.has_page
         self.direct_calls = DirectCalls(
             self.destinations,
             self.staffing,
@@ -558,6 +637,22 @@ class Centre:
             events,
             self.transfers.claims,
         )
+        self.supervisions = Supervisions(
+            self.contacts,
+            self.calls,
+            self.destinations,
+            self.staffing,
+            user_agent,
+            media,
+            events,
+            clock,
+            domain=DOMAIN,
+            ring_s=20.0,
+            unreachable_s=4.0,
+            announced=False,
+            agent_changed=self.dispatch.agent_changed,
+        )
+        self.consultations.on_conferred = self.supervisions.conferred
         self.wrong_skills: list[tuple[str, str, str]] = []
         self.wrap_ups = WrapUps(
             self.store,
@@ -590,9 +685,11 @@ class Centre:
             events,
             queues=("default", "patience"),
         )
+        self.menus = InboundMenus((), media, events, clock, folder=folder or Path("menus"))
         self.media.on_gone = self._media_gone
-        self.media.on_keys = self.calls.keys_heard
+        self.media.on_keys = self._keys_heard
         self.media.on_recorded = self.voicemails.recorded
+        self.media.on_tapped = self.recordings.ended_by_itself
         house.location.on_change.append(self._bindings_changed)
 
     async def _join(self, contact: Contact, taken: Taken) -> bool:
@@ -601,11 +698,17 @@ class Centre:
     async def _wrong_skill(self, contact: Contact, needed: str, agent_id: str) -> None:
         self.wrong_skills.append((contact.id, needed, agent_id))
 
+    def _keys_heard(self, call: str, branch: str, key: str) -> None:
+        if not self.menus.keys_heard(call, branch, key):
+            self.calls.keys_heard(call, branch, key)
+
     def _media_gone(self, call: str, branch: str, why: str) -> None:
+        self.menus.media_gone(call, branch, why)
         self.calls.media_gone(call, branch, why)
         self.calling_back.media_gone(call, branch, why)
         self.direct_calls.media_gone(call, branch, why)
         self.consultations.media_gone(call, branch, why)
+        self.supervisions.media_gone(call, branch, why)
 
     def inbound(self, who: str | Challenge = NO_PROOF) -> Inbound:
         """The door, with everybody who comes being `who`."""
@@ -623,6 +726,7 @@ class Centre:
             destinations=self.destinations,
             direct_calls=self.direct_calls,
             transfers=self.transfers,
+            menus=self.menus,
         )
 
     async def dials(self, username: str, to: str, **more: Any) -> Caller:
@@ -686,7 +790,9 @@ class Centre:
         await house.open()
         await centre.rules.load()
         await centre.voicemails.resume()
+        await centre.recordings.resume()
         await centre.desk.resume()
+        await centre.consents.resume()
         centre.dispatch.start()
         centre.expected_wait.start()
         await centre.settle()

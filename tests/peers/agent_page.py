@@ -33,6 +33,15 @@ class AgentPage:
     async def get(self, path: str) -> tuple[int, str]:
         return await self._fetch(path)
 
+    async def download(self, path: str) -> bytes:
+        """A file, as a player gets it."""
+
+        def fetch() -> bytes:
+            with self._opener.open(self.portal + path, timeout=10) as answer:
+                return bytes(answer.read())
+
+        return await asyncio.to_thread(fetch)
+
     async def post(self, path: str, fields: dict[str, str], *, form_on: str = "/agent") -> tuple[int, str]:
         """Post a form with the CSRF token that the page `form_on` carries."""
         _, page = await self._fetch(form_on)

@@ -61,7 +61,7 @@ class Baresip:
 
     `answer` is baresip's own answermode: "manual" leaves the choice to the test, "auto" picks up at once.
     `authority` is what a server's certificate is checked with, if `transport` is "tls". `sip_port` is where it listens
-    and, by UDP, sends from: what a trunk is known by.
+    and, by UDP, sends from: what a trunk is known by. `encryption` is its mediaenc: "srtp-mand", "dtls_srtp", …
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Baresip:
         register: bool = True,
         authority: Path | None = None,
         sip_port: int | None = None,
+        encryption: str = "",
     ) -> None:
         self.folder = folder / f"baresip-{user}-{free_port()}"
         self.user = user
@@ -95,7 +96,7 @@ class Baresip:
         self._writer: asyncio.StreamWriter | None = None
         self._register = register
         self.folder.mkdir(parents=True)
-        self._write_config(tone, video, authority)
+        self._write_config(tone, video, authority, encryption)
         parameters = {
             "auth_user": user,
             "auth_pass": password,
@@ -107,15 +108,19 @@ class Baresip:
         }
         if video:
             parameters["video_codecs"] = video_codecs
+        if encryption:
+            parameters["mediaenc"] = encryption
         account = ";".join(f"{name}={value}" for name, value in parameters.items())
         (self.folder / "accounts").write_text(f"<{self.address};transport={transport}>;{account}\n")
         (self.folder / "contacts").write_text("")
         self.process = Process("baresip", ["baresip", "-f", str(self.folder), "-v", "-s"], folder=self.folder)
 
-    def _write_config(self, tone: int, video: bool, authority: Path | None) -> None:
+    def _write_config(self, tone: int, video: bool, authority: Path | None, encryption: str) -> None:
         modules = [
             name for name in MODULES if video or name not in {"avcodec", "vp8", "fakevideo", "snapshot"}
         ]
+        if encryption:
+            modules.append("dtls_srtp" if encryption == "dtls_srtp" else "srtp")
         lines = [
             "module_path /usr/lib/baresip/modules",
             f"sip_listen 127.0.0.1:{self._sip_port}",

@@ -76,13 +76,15 @@ class Telephone:
         if self._call is not None and not self.over.is_set():
             self._call.send("INFO", relay_body(key), "application/dtmf-relay")
 
-    async def speaks(self, seconds: float) -> None:
+    async def speaks(self, seconds: float, *, losing: int = 0) -> None:
+        """`losing`: each so-manieth packet does not come."""
         for _ in range(int(seconds * 50)):
             if self._media is None or self.over.is_set():
                 return
             sequence = self._sent.to_bytes(2, "big")
             head = b"\x80\x00" + sequence + (self._sent * 160).to_bytes(4, "big") + b"\x00\x00\x00\x07"
-            self._socket.sendto(head + TONE, self._media)
+            if not losing or self._sent % losing:
+                self._socket.sendto(head + TONE, self._media)
             self._sent += 1
             await asyncio.sleep(0.02)
 

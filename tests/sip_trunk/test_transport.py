@@ -170,18 +170,18 @@ def test_a_datagram_that_cannot_be_sent_is_lost_and_nothing_else(fault: Exceptio
 def test_a_burst_is_read_in_turns_so_that_timers_have_theirs() -> None:
     it = Fixture()
     it.datagrams.coming += [(options(f"c{number}"), PEER) for number in range(2)]
-    it.udp.doRead()
+    it.udp.read()
     assert len(it.heard) == 1
-    it.udp.doRead()
-    it.udp.doRead()
+    it.udp.read()
+    it.udp.read()
     assert len(it.heard) == 2
 
 
 def test_a_socket_that_tells_of_an_earlier_failure_is_read_on() -> None:
     it = Fixture()
     it.datagrams.coming += [ConnectionRefusedError(), (options(), PEER)]
-    it.udp.doRead()
-    it.udp.doRead()
+    it.udp.read()
+    it.udp.read()
     assert len(it.heard) == 1
 
 
@@ -455,7 +455,7 @@ def test_a_link_local_phone_is_reached_by_its_zone_and_not_told_of_it() -> None:
     six = UdpPort(it.transports, "::", socket, 5060)
     it.transports.add_udp(six)
     socket.coming.append((options(), ("fe80::1%eth0", 4711, 0, 2)))  # type: ignore[arg-type]
-    six.doRead()
+    six.read()
     ((message, flow),) = it.heard
     assert isinstance(message, Request)
     assert (flow.peer, message.top_via.received) == (("fe80::1", 4711), "fe80::1")

@@ -1,0 +1,191 @@
+"""Who has agreed that a call is recorded: asked, said, stored, and taken back at any time.
+
+    off        nobody is recorded
+    announce   a prompt tells every caller before they wait; whoever stays agrees
+    ask        a telephone caller is asked to press 1 or 2, and no key means no; a page asks at any time till the end
+    always     nobody is asked, and it cannot be refused
+
+A customer's word is an event, `contact.recording_consent`, which is durable before anything is recorded. It holds for
+their contact, whoever serves it; of agents there is one for each of their legs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.logger import Logger
+
+from config.errors import TheirError
+from config.events import EventLog
+from config.queue_settings import QueueSettings
+from config.recording_settings import Recording
+from pbx.calls import Calls
+from pbx.contact import Channel, Contact
+from pbx.open_contacts import OpenContacts
+from pbx.reception import Guest
+
+log = Logger()
+
+KIND = "contact.recording_consent"
+YES, NO = "1", "2"
+ANSWER_S = 4.0
+"""How long a caller has to press a key once the question is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    given: bool
+    stored: asyncio.Future[None]
+
+
+class Consents:
+    """`settings` gives a queue's by its name. A step of the `Reception`."""
+
+    def __init__(
+        self,
+        contacts: OpenContacts,
+        calls: Calls,
+        events: EventLog,
+        *,
+        settings: Callable[[str], QueueSettings],
+    ) -> None:
+        self._contacts = contacts
+        self._calls = calls
+        self._events = events
+        self._settings = settings
+        self._words: dict[str, _Word] = {}  # by contact, the customer's latest
+        self.on_change: Callable[[Contact], None] = lambda contact: None
+        self.has_page: Callable[[str], bool] = lambda contact_id: False
+        """Whether a page of the customer's listens to this contact now, and so shows what is recorded."""
+        contacts.on_ended.append(self._forget)
+
+    def mode(self, contact: Contact) -> Recording:
+        return Recording.OFF if contact.channel is Channel.CHAT else self._settings(contact.queue).recording
+
+    def with_video(self, contact: Contact) -> bool:
+        return contact.channel is Channel.VIDEO and self._settings(contact.queue).recording_video
+
+    def given(self, contact: Contact) -> bool | None:
+        """What the customer has said; None: nothing yet."""
+        word = self._words.get(contact.id)
+        return None if word is None else word.given
+
+    def allows(self, contact: Contact) -> bool:
+        """Whether this contact may be recorded, as things stand."""
+        mode = self.mode(contact)
+        return mode is Recording.ALWAYS or (mode is not Recording.OFF and self.given(contact) is True)
+
+    async def durable(self, contact: Contact) -> None:
+        """Returns when what `allows` relies on is stored. Raises what kept it from that."""
+        word = self._words.get(contact.id)
+        if word is not None:
+            await asyncio.shield(word.stored)
+
+    # What is said
+
+    def say(self, contact: Contact, given: bool, how: str, **facts: Any) -> asyncio.Future[None]:
+        """The customer's word from now on; durable when the future resolves. A no counts at once."""
+        stored = self._events.write(
+            KIND,
+            contact=contact.id,
+            party="customer",
+            given=given,
+            how=how,
+            mode=self.mode(contact).value,
+            call_id=self._call_id(contact),
+            **facts,
+        )
+        self._words[contact.id] = _Word(given, stored)
+        self.on_change(contact)
+        self._contacts.tell(contact.id, "state", contact)
+        return stored
+
+    async def from_page(self, contact: Contact, given: bool) -> None:
+        """The customer says so in their page. TheirError 409 where nothing is asked."""
+        self._may_say(contact)
+        if self.given(contact) is not given:
+            await self.say(contact, given, "page")
+
+    async def told_agent(self, contact: Contact, given: bool, agent_id: str) -> None:
+        """The customer has told their agent, who says so in theirs. TheirError 409 where nothing is asked."""
+        self._may_say(contact)
+        if self.given(contact) is not given:
+            await self.say(contact, given, "told the agent", agent=agent_id)
+
+    def _may_say(self, contact: Contact) -> None:
+        mode = self.mode(contact)
+        if not contact.open or mode is Recording.OFF:
+            raise TheirError("This call is not recorded.", 409)
+        if mode is Recording.ALWAYS:
+            raise TheirError("Calls about this are always recorded; that cannot be changed in the call.", 409)
+
+    def joined(self, contact: Contact, agent_id: str, call_id: str) -> asyncio.Future[None]:
+        """A leg of an agent's is about to be recorded: they work on these terms, and their page says so. Durable when
+        the future resolves."""
+        return self._events.write(
+            KIND, contact=contact.id, agent=agent_id, party="agent", given=True, how="terms of work",
+            mode=self.mode(contact).value, call_id=call_id,
+        )  # fmt: skip
+
+    def connected(self, contact: Contact) -> None:
+        """A contact is connected for the first time: what is known of its customer's consent without their word."""
+        mode = self.mode(contact)
+        if mode is Recording.ALWAYS:
+            # They were not asked: that, too, is to be found afterwards.
+            self._events.write(
+                KIND, contact=contact.id, party="customer", given=None, how="not asked", mode=mode.value,
+                call_id=self._call_id(contact),
+            )  # fmt: skip
+        elif (
+            mode is Recording.ANNOUNCE
+            and self.given(contact) is None
+            and contact.facts.from_app
+            and self.has_page(contact.id)
+        ):
+            # Whoever was called back in their page has heard no prompt; the page has shown it all the while.
+            self.say(contact, True, "shown in the page")
+
+    def _call_id(self, contact: Contact) -> str | None:
+        leg = self._calls.customer_leg(contact)
+        return leg.call.id if leg is not None else None
+
+    # Before they wait
+
+    def wants(self, contact: Contact) -> bool:
+        if contact.id in self._words:
+            return False
+        match self.mode(contact):
+            case Recording.ANNOUNCE:
+                return True
+            case Recording.ASK:
+                return not contact.facts.from_app
+            case _:
+                return False
+
+    async def meet(self, guest: Guest) -> None:
+        contact = guest.contact
+        if self.mode(contact) is Recording.ANNOUNCE:
+            if await guest.hear("recording-notice") and self.given(contact) is None:
+                await self.say(contact, True, "stayed after the notice")
+            return
+        key = await guest.choose("recording-ask", YES + NO, ANSWER_S)
+        if guest.here and self.given(contact) is None:
+            await self.say(contact, key == YES, f"pressed {key}" if key else "pressed nothing")
+            await guest.hear("recording-yes" if key == YES else "recording-no")
+
+    def _forget(self, contact: Contact) -> None:
+        self._words.pop(contact.id, None)
+
+    async def resume(self) -> None:
+        """At start, once open contacts were taken up: what their customers have said before."""
+        for contact in self._contacts:
+            if self.mode(contact) not in (Recording.ANNOUNCE, Recording.ASK):
+                continue
+            for event in await self._events.read(contact=contact.id):
+                if event.kind == KIND and event.facts.get("party") == "customer":
+                    stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    stored.set_result(None)
+                    self._words[contact.id] = _Word(event.facts.get("given") is True, stored)

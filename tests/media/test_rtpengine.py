@@ -1,0 +1,190 @@
+"""What rtpengine alone does: the shortcut, its own death and the studio's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.errors import OurError
+from media import rtpengine as rtpengine_module
+from media.rtpengine import Rtpengine
+from media.server import Profile
+from tests.media.descriptions import plain
+from tests.media.phone import HOST
+from tests.media.test_media_server import hear_each_other
+from tests.media.tone_phone import TonePhone
+from tests.peers import rtpengine
+from tests.peers.process import free_port, free_range, until
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("prompts")
+
+
+class House:
+    def __init__(self, engine: rtpengine.Rtpengine) -> None:
+        self.engine = engine
+        self.later = 0.0
+        self.died = 0
+        self.gone: list[tuple[str, str, str]] = []
+        loop = asyncio.get_running_loop()
+        self.media = Rtpengine(engine.address, now=lambda: loop.time() + self.later)
+        self.media.on_gone = lambda *news: self.gone.append(news)
+        self.media.on_died = self._died
+
+    def _died(self) -> None:
+        self.died += 1
+
+    async def joined(self, a: TonePhone, b: TonePhone) -> None:
+        a.start(await self.media.answer("c", "a", a.offer()))
+        offer = await self.media.offer("c", "b", profile=Profile.RTP, like="a")
+        await self.media.accept("c", "b", b.offer())
+        b.start(offer)
+        await self.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+
+    async def through_studio(self) -> int:
+        """How many packets the studio has got of the call by now."""
+        found = await self.media.studio.stats("c")
+        return sum(int(kind["packets_in"]) for branch in found.values() for kind in branch["kinds"].values())
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path, prompts: Path) -> AsyncIterator[House]:
+    async with rtpengine.Rtpengine(folder) as engine:
+        house = House(engine)
+        await house.media.start(host=HOST, public=HOST, ports=free_range(64), prompts=prompts)
+        try:
+            yield house
+        finally:
+            await house.media.end()
+
+
+async def test_packets_of_those_who_are_joined_do_not_come_to_the_studio(
+    tmp_path: Path, prompts: Path
+) -> None:
+    async with opened(tmp_path, prompts) as house, TonePhone("opus", 440) as a, TonePhone("opus", 880) as b:
+        await house.joined(a, b)
+        before = await house.through_studio()
+        await asyncio.sleep(0.5)
+        assert await house.through_studio() == before
+        await house.media.keys("c", "a", "1")
+        await hear_each_other(a, b)
+        assert await house.through_studio() > before + 20
+
+
+async def test_one_of_them_who_falls_silent_is_told_of_once(tmp_path: Path, prompts: Path) -> None:
+    async with opened(tmp_path, prompts) as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+        await house.joined(a, b)
+        for task in a._tasks:
+            task.cancel()
+        for _ in range(4):
+            house.later += rtpengine_module.LISTEN_S + 1
+            await asyncio.sleep(rtpengine_module.LOOK_S)
+        assert house.gone == []
+        house.later += rtpengine_module.SILENCE_S
+        await until(lambda: house.gone, "the news", seconds=2 * rtpengine_module.LOOK_S)
+        await asyncio.sleep(rtpengine_module.LOOK_S)
+        assert house.gone == [("c", "a", "nothing was received for 60 s")]
+
+
+async def test_where_nobody_answers_the_start_says_so(prompts: Path) -> None:
+    media = Rtpengine((HOST, free_port(socket.SOCK_DGRAM)))
+    with pytest.raises(OurError) as absent:
+        await media.start(host=HOST, public=HOST, ports=free_range(64), prompts=prompts)
+    assert absent.value.status == 503
+    assert "WARMLINE_RTPENGINE" in absent.value.reason
+
+
+async def test_without_it_calls_are_refused_and_when_it_is_back_they_are_taken_and_the_old_are_lost(
+    tmp_path: Path, prompts: Path
+) -> None:
+    async with opened(tmp_path, prompts) as house:
+        media = house.media
+        await media.answer("c", "a", plain(4000))
+        await house.engine.kill()
+        with pytest.raises(OurError) as refused:
+            await media.answer("d", "a", plain(4000))
+        assert refused.value.status == 503
+        assert not media.serving
+        assert house.died == 0, "its calls are lost only if it was started anew, or stays away"
+        await house.engine.start()
+        await until(lambda: house.died, "the news", seconds=8)
+        assert media.serving
+        await media.answer("d", "a", plain(4000))
+        await media.delete("c")
+        with pytest.raises(OurError):
+            await media.studio.stats("c")
+        assert set(await media.stats("d")) == {"a"}
+        assert house.died == 1
+
+
+async def test_if_it_stays_away_its_calls_are_given_up(tmp_path: Path, prompts: Path) -> None:
+    async with opened(tmp_path, prompts) as house:
+        await house.media.answer("c", "a", plain(4000))
+        await house.engine.kill()
+        await until(lambda: not house.media.serving, "the loss", seconds=8)
+        await asyncio.sleep(2 * rtpengine_module.LOOK_S)
+        assert house.died == 0
+        house.later += rtpengine_module.SILENCE_S
+        await until(lambda: house.died, "the news", seconds=8)
+        await asyncio.sleep(rtpengine_module.LOOK_S)
+        assert house.died == 1
+
+
+async def test_when_the_studio_dies_rtpengine_is_told_and_goes_on_with_the_next(
+    tmp_path: Path, prompts: Path
+) -> None:
+    async with opened(tmp_path, prompts) as house:
+        media = house.media
+        await media.answer("c", "a", plain(4000))
+        assert await house.engine.used_ports() == 4
+        assert media.studio._process is not None
+        os.kill(media.studio._process.pid, signal.SIGKILL)
+        await until(lambda: house.died, "the news")
+        await until(lambda: media.serving, "the next studio")
+
+        async def free() -> bool:
+            return await house.engine.used_ports() == 0
+
+        await until(free, "its ports to be free")
+        await media.answer("c", "a", plain(4000))
+
+
+async def test_what_is_asked_of_a_call_at_once_is_done_in_its_order(tmp_path: Path, prompts: Path) -> None:
+    async with opened(tmp_path, prompts) as house:
+        media = house.media
+        asked: list[asyncio.Future[Any]] = [
+            media.answer("c", "a", plain(4000)),
+            media.offer("c", "b", profile=Profile.RTP, like="a"),
+            media.accept("c", "b", plain(4002)),
+            media.join("c", "a", "b"),
+            media.drop("c", "b"),
+            media.stats("c"),
+        ]
+        assert set((await asyncio.gather(*asked))[-1]) == {"a"}
+        given_up = media.answer("c", "x", plain(4004))
+        given_up.cancel()
+        assert set(await media.stats("c")) == {"a", "x"}, "nothing is left half-way"
+        await media.delete("c")
+        assert not media._turns
+
+
+async def test_calls_of_an_earlier_start_are_in_nobodys_way(tmp_path: Path, prompts: Path) -> None:
+    async with opened(tmp_path, prompts) as house:
+        await house.media.answer("c", "a", plain(4000))
+        again = Rtpengine(house.engine.address)
+        await again.start(host=HOST, public=HOST, ports=free_range(64), prompts=prompts)
+        await again.answer("c", "a", plain(4000))
+        await again.delete("c")
+        assert set(await house.media.stats("c")) == {"a"}
+        await again.end()

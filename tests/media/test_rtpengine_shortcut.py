@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import pytest
+
+from config.errors import TheirError
+from media.sdp import parse
+from media.server import Profile
+from media.shortcut import Agreed, for_rtpengine, shortcut, with_protocols
+from tests.media.descriptions import CHROMIUM, SIPP, plain
+
+VIDEO = b"m=video 5000 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n"
+
+
+def agreed(
+    theirs: bytes, ours: bytes, *, peer_offered: bool = True, profile: Profile = Profile.RTP
+) -> Agreed:
+    return Agreed(profile, peer_offered, parse(theirs), parse(ours))
+
+
+def offered(codecs: str, answered: str) -> Agreed:
+    return agreed(plain(4000, codecs=codecs), plain(6000, codecs=answered))
+
+
+CALLER = offered("0 8", "0 8")
+CALLEE = agreed(plain(4002), plain(6002, codecs="0 8"), peer_offered=False)
+
+
+def test_two_who_agreed_on_the_same_are_told_of_each_other_with_what_both_know() -> None:
+    words = shortcut(offered("0 8 18", "0"), CALLEE)
+    assert words is not None
+    assert [parse(each).media[0].formats for each in words] == [("0",), ("0",)]
+    assert [parse(each).media[0].port for each in words] == [4000, 4002]
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (CALLER, offered("8", "8")),
+        (
+            CALLER,
+            offered("8 0", "8 0").__class__(
+                Profile.RTP, True, parse(plain(4, direction="inactive")), parse(SIPP)
+            ),
+        ),
+        (CALLER, agreed(plain(4002), plain(6002, direction="sendonly"))),
+        (CALLER, agreed(plain(4002, address="0.0.0.0"), plain(6002))),
+        (CALLER, agreed(plain(4002) + VIDEO, plain(6002) + VIDEO)),
+        (CALLER, agreed(plain(0), plain(6002))),
+        (CALLER, agreed(plain(4002), plain(6002, codecs="8"))),
+    ],
+    ids=[
+        "another codec first",
+        "hold",
+        "held by us",
+        "nowhere",
+        "video on one side",
+        "refused",
+        "none in common",
+    ],
+)
+def test_who_has_not_the_same_needs_somebody_between(a: Agreed, b: Agreed) -> None:
+    assert shortcut(a, b) is None
+    assert shortcut(b, a) is None
+
+
+def test_a_number_that_means_two_codecs_needs_somebody_between() -> None:
+    dynamic = (
+        b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4004 RTP/AVP 0 96\r\n"
+        b"a=rtpmap:96 "
+    )
+    events, opus = dynamic + b"telephone-event/8000\r\n", dynamic + b"opus/48000/2\r\n"
+    assert shortcut(agreed(events, events), agreed(events, events)) is not None
+    assert shortcut(agreed(events, events), agreed(opus, opus)) is None
+
+
+def test_refused_media_at_the_end_are_nobodys_trouble() -> None:
+    refused = VIDEO.replace(b"5000", b"0")
+    words = shortcut(CALLER, agreed(plain(4002) + VIDEO, plain(6002) + refused))
+    assert words is not None
+    assert all(len(parse(each).media) == 1 for each in words)
+
+
+def test_feedback_is_no_matter_between_us_and_rtpengine_but_stays_the_peers_own() -> None:
+    chromium = parse(CHROMIUM)
+    told = for_rtpengine(chromium)
+    assert [media.protocol for media in told.media] == ["UDP/TLS/RTP/SAVP"] * 2
+    back = parse(with_protocols(told.to_bytes(), [media.protocol for media in chromium.media]))
+    assert back.media == chromium.media
+
+
+def test_every_medium_has_an_address_and_none_is_one_that_nothing_is_sent_to() -> None:
+    refused = parse(SIPP.replace(b"c=IN IP4 127.0.0.1\r\n", b"").replace(b"audio 6000", b"audio 0"))
+    assert for_rtpengine(refused).media[0].address == "0.0.0.0"
+    for address in ("224.0.0.1", "phone.example.com"):
+        with pytest.raises(TheirError) as wrong:
+            for_rtpengine(parse(plain(4000, address=address)))
+        assert wrong.value.status == 488

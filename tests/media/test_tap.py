@@ -1,0 +1,317 @@
+"""Calls that are recorded: each ending, who comes and goes meanwhile, and what is not recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import wave
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from numpy.typing import NDArray
+
+from config.errors import OurError
+from media import rtcp
+from media import tap as tap_module
+from media.recorder import Recorder
+from media.rtp import Heard
+from media.stereo_file import PlainWriter
+from tests.media.test_conference import QUIETER, SILENCE, Speakers
+from tests.media.test_keys import called
+from tests.media.test_relay import House, Phone, video
+from tests.peers.process import until
+
+LONG = 60.0
+Told = list[tuple[str, str, float]]
+
+
+class _InThread:
+    """The recording process as a thread of this one: the same code over the same kind of socket."""
+
+    def __init__(self, descriptor: int) -> None:
+        sock = socket.socket(fileno=os.dup(descriptor))
+        self._thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
+        self._thread.start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock:
+            Recorder(sock).serve()
+
+    def wait(self) -> None:
+        self._thread.join()
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    monkeypatch.setattr(tap_module, "FLUSH_S", 0.02)
+    monkeypatch.setattr(tap_module, "_spawn", _InThread)
+    opened = House(tmp_path, 32)
+    yield opened
+    opened.relay.close()
+    for phone in opened.phones:
+        phone.close()
+
+
+@pytest.fixture
+def told(house: House) -> Told:
+    news: Told = []
+    house.relay._taps._on_tapped = lambda *each: news.append(each)
+    return news
+
+
+def tap(house: House, path: Path, **wishes: Any) -> Awaitable[None]:
+    return house.relay.tap("c", "a", "b", str(path), **({"limit_s": LONG} | wishes))
+
+
+def read(path: Path) -> NDArray[numpy.int16]:
+    """Left and right."""
+    with wave.open(str(path), "rb") as file:
+        assert (file.getnchannels(), file.getsampwidth()) == (2, 2)
+        return numpy.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
+
+
+def spoken(sound: NDArray[numpy.int16]) -> tuple[float, float]:
+    """Seconds of each side in which something is said."""
+    left, right = (numpy.abs(sound.astype(int)) > 1000).sum(axis=0) / 8000
+    return float(left), float(right)
+
+
+async def ended(told: Told) -> tuple[str, str, float]:
+    await until(lambda: bool(told), "the news of the end", seconds=5)
+    await asyncio.sleep(0.05)
+    (news,) = told
+    return news
+
+
+async def test_it_is_ended_and_nobody_is_told(house: House, told: Told, tmp_path: Path) -> None:
+    a, b = house.called("a"), house.called("b")
+    await tap(house, tmp_path / "x.wav")
+    async with Speakers({a: QUIETER, b: SILENCE}):
+        await asyncio.sleep(0.5)
+    seconds = await house.relay.end_tap("c")
+    sound = read(tmp_path / "x.wav")
+    assert seconds == len(sound) / 8000
+    left, right = spoken(sound)
+    assert left == pytest.approx(0.5, abs=0.15)
+    assert right == 0
+    assert await house.relay.end_tap("c") == 0.0
+    assert told == []
+    for branch in "ab":
+        assert house.relay._leg("c", branch).carried[0].taken[0], "packets pass untouched again"
+
+
+async def test_it_ends_at_its_limit(house: House, told: Told, tmp_path: Path) -> None:
+    a, _ = house.called("a"), house.called("b")
+    async with Speakers({a: QUIETER}):
+        await tap(house, tmp_path / "x.wav", limit_s=0.4)
+        call, why, seconds = await ended(told)
+    assert (call, why) == ("c", "limit")
+    assert seconds == pytest.approx(0.4)
+    assert len(read(tmp_path / "x.wav")) == 3200
+    assert await house.relay.end_tap("c") == 0.0
+
+
+async def test_one_may_go_and_come_again_and_its_side_is_silent_meanwhile(
+    house: House, told: Told, tmp_path: Path
+) -> None:
+    a = house.called("a")
+    await tap(house, tmp_path / "x.wav")
+    async with Speakers({a: QUIETER}):
+        for _ in range(2):
+            b = house.called("b")
+            async with Speakers({b: QUIETER}):
+                await asyncio.sleep(0.3)
+            house.relay.drop("c", "b")
+            await asyncio.sleep(0.3)
+    assert told == []
+    seconds = await house.relay.end_tap("c")
+    left, right = spoken(read(tmp_path / "x.wav"))
+    assert left > seconds - 0.25
+    assert right == pytest.approx(0.6, abs=0.2)
+
+
+@pytest.mark.parametrize("how", ["dropped", "deleted"])
+async def test_it_ends_when_neither_is_there(house: House, told: Told, tmp_path: Path, how: str) -> None:
+    a, _ = house.called("a"), house.called("b")
+    await tap(house, tmp_path / "x.wav")
+    async with Speakers({a: QUIETER}):
+        await asyncio.sleep(0.3)
+    if how == "deleted":
+        house.relay.delete("c")
+    else:
+        house.relay.drop("c", "a")
+        await asyncio.sleep(0.05)
+        assert told == []
+        house.relay.drop("c", "b")
+    call, why, seconds = await ended(told)
+    assert (call, why) == ("c", "gone")
+    assert seconds == len(read(tmp_path / "x.wav")) / 8000
+
+
+async def test_what_cannot_be_is_refused_and_leaves_nothing_behind(
+    house: House, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OurError, match="must be there"):
+        tap(house, tmp_path / "x.wav")
+    house.called("a")
+    for name, wishes in (("x.mp3", {}), ("x.wav", {"video": True}), ("x.mka", {"key": b"short"})):
+        with pytest.raises(OurError):
+            tap(house, tmp_path / name, **wishes)
+    with pytest.raises(OurError, match="Two branches"):
+        house.relay.tap("c", "a", "a", str(tmp_path / "x.wav"), limit_s=LONG)
+    (tmp_path / "there.wav").write_bytes(b"something")
+    with pytest.raises(OurError, match="failed"):
+        await tap(house, tmp_path / "there.wav")
+    assert (tmp_path / "there.wav").read_bytes() == b"something"
+    await tap(house, tmp_path / "x.wav")
+    with pytest.raises(OurError, match="already"):
+        tap(house, tmp_path / "y.wav")
+    monkeypatch.setattr(tap_module, "MOST_TAPS", 1)
+    house.called("a", call="d")
+    with pytest.raises(OurError, match="too many") as many:
+        house.relay.tap("d", "a", "b", str(tmp_path / "z.wav"), limit_s=LONG)
+    assert many.value.status == 503
+    assert await house.relay.end_tap("c") >= 0
+    assert told == [], "whoever asked has been told already"
+
+
+async def test_a_disk_that_fails_half_way_is_told_of_and_so_is_whoever_ends_it(
+    house: House, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.called("a")
+    house.called("a", call="d")
+    await tap(house, tmp_path / "x.wav")
+    await house.relay.tap("d", "a", "b", str(tmp_path / "y.wav"), limit_s=LONG)
+
+    def full(self: PlainWriter, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PlainWriter, "head", full)
+        ending = house.relay.end_tap("d")
+        with pytest.raises(OurError, match="failed"):
+            await ending
+        assert (await ended(told))[:2] == ("c", "failed")
+    await tap(house, tmp_path / "z.wav")
+    assert await house.relay.end_tap("c") >= 0
+
+
+async def test_a_recorder_that_cannot_keep_up_fails_and_nothing_grows(
+    house: House,
+    told: Told,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    house.called("a")
+    await tap(house, tmp_path / "x.wav")
+    running = house.relay._taps._of_call["c"]
+    for number in range(3 * tap_module.MOST_PACKETS):
+        running.put_aside(0, "pcmu", 8000, Heard(False, number & 0xFFFF, number * 160, 7, bytes(160), 1.0))
+    assert len(running._packets) == tap_module.MOST_PACKETS
+    monkeypatch.setattr(tap_module, "MOST_BEHIND", -1)
+    assert (await ended(told))[:2] == ("c", "failed")
+    assert "keep up" in capfd.readouterr().err
+    assert not house.relay._taps._running
+
+
+async def test_keys_are_told_and_what_is_played_is_not_recorded(
+    house: House, told: Told, tmp_path: Path
+) -> None:
+    a = called(house, "a", 101)
+    house.called("b")
+    await tap(house, tmp_path / "x.wav")
+    house.relay.play("c", "b", ["music"], repeat=True)
+    a.say(b"\x05\x0a\x00\xa0", kind=101)
+    await until(lambda: house.pressed == [("c", "a", "5")], "the key", seconds=2)
+    await asyncio.sleep(0.2)
+    await house.relay.end_tap("c")
+    assert spoken(read(tmp_path / "x.wav")) == (0, 0)
+
+
+async def test_while_paused_time_goes_on_in_silence(house: House, told: Told, tmp_path: Path) -> None:
+    a, b = house.called("a"), house.called("b")
+    assert not house.relay.pause_tap("c", True)
+    await tap(house, tmp_path / "x.wav")
+    async with Speakers({a: QUIETER, b: QUIETER}):
+        await asyncio.sleep(0.3)
+        for paused in (True, True, False):
+            assert house.relay.pause_tap("c", paused)
+            await asyncio.sleep(0.3)
+    seconds = await house.relay.end_tap("c")
+    assert seconds > 1.1
+    for said in spoken(read(tmp_path / "x.wav")):
+        assert said == pytest.approx(seconds - 0.6, abs=0.2)
+
+
+async def asked_for_key_frames(phone: Phone) -> int:
+    """How often since this was last asked."""
+    await asyncio.sleep(0.15)
+    asked = 0
+    while True:
+        try:
+            data = phone.sock.recv(2048)
+        except BlockingIOError:
+            return asked
+        kind, count, body = rtcp.packets(data)[-1]
+        asked += (kind, count, body[4:]) == (rtcp.PSFB, rtcp.PLI, phone.ssrc.to_bytes(4, "big"))
+
+
+async def test_a_key_frame_is_asked_for_once_a_second_as_long_as_it_is_needed(
+    house: House, told: Told, tmp_path: Path
+) -> None:
+    phone = house.phone()
+    phone.heard_answer(house.relay.answer("c", "a", video(phone.port)))
+    phone.say(b"picture", kind=96)
+    await asyncio.sleep(0.05)
+    await tap(house, tmp_path / "x.mka")
+    assert await asked_for_key_frames(phone) == 0, "nobody looks at pictures"
+    stream = house.relay._leg("c", "a").carried[0]
+    assert stream.taken[96]
+    await house.relay.end_tap("c")
+
+    await tap(house, tmp_path / "x.mkv", video=True)
+    assert await asked_for_key_frames(phone) == 1
+    house.relay.pause_tap("c", True)
+    for _ in range(2):
+        house.later += 1.0
+        house.relay.pause_tap("c", False)
+        house.relay.pause_tap("c", True)
+        house.relay.pause_tap("c", False)
+        assert await asked_for_key_frames(phone) == 1, "one, though it was resumed twice"
+    for _ in range(3):
+        for _ in range(2):
+            phone.say(b"\x10\x01of no key frame", kind=96)
+        await asyncio.sleep(0.05)
+        house.later += 1.0
+        assert await asked_for_key_frames(phone) == 1
+    await house.relay.end_tap("c")
+    assert stream.taken[96]
+
+
+async def test_those_in_a_conference_are_recorded_too(house: House, told: Told, tmp_path: Path) -> None:
+    a, b, x = (house.called(branch) for branch in "abx")
+    await tap(house, tmp_path / "x.wav")
+    house.relay.confer("c", ["a", "b", "x"])
+    async with Speakers({a: QUIETER, b: SILENCE, x: QUIETER}):
+        await asyncio.sleep(0.4)
+    await house.relay.end_tap("c")
+    left, right = spoken(read(tmp_path / "x.wav"))
+    assert left > 0.2
+    assert right == 0, "what it hears of the third is not what it says"
+
+
+async def test_the_process_ends_and_all_files_are_complete(house: House, told: Told, tmp_path: Path) -> None:
+    a, _ = house.called("a"), house.called("b")
+    await tap(house, tmp_path / "x.wav")
+    async with Speakers({a: QUIETER}):
+        await asyncio.sleep(0.3)
+    await house.relay.finish_recordings()
+    left, _ = spoken(read(tmp_path / "x.wav"))
+    assert left > 0.15
+    assert [news[:2] for news in told] == [("c", "gone")]

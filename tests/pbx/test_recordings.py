@@ -1,0 +1,431 @@
+"""Recording calls: who agrees, what is recorded of whom, and what silence is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from config.errors import OurError, TheirError
+from config.queue_settings import DEFAULT, QueueSettings
+from config.recording_settings import Keys, Recording, key_name
+from pbx.contact import Contact
+from pbx.recording_store import TapeState
+from tests.pbx.callers import by_phone
+from tests.pbx.centre import Centre
+from tests.pbx.recorded import write_wav
+
+KEY = bytes(range(32))
+
+
+async def opened(mode: Recording, folder: Path, **more: Any) -> Centre:
+    folder.mkdir(exist_ok=True)
+    return await Centre.open(folder=folder, queues=[QueueSettings(DEFAULT, recording=mode, **more)])
+
+
+async def talking(centre: Centre, channel: str = "voice", agent: str = "ana") -> Contact:
+    """A customer of the app and an agent who hear each other."""
+    await centre.agent(agent)
+    if channel == "video":
+        await centre.house.bind(agent, contact_uri=f"sip:{agent}@192.0.2.7:5062", features={"video": ""})
+    contact = await centre.asks(channel=channel)
+    await centre.calls_in(contact)
+    await received(centre)
+    centre.phone.rung[-1].pick_up()
+    await centre.settle()
+    assert contact.state.value == "connected"
+    return contact
+
+
+async def received(centre: Centre) -> None:
+    """They have gone through what is said and asked before they wait."""
+    while len(centre.reception):
+        await centre.passes(0.5)
+    await centre.settle()
+
+
+def consents(centre: Centre, contact: Contact) -> list[tuple[str, bool | None, str]]:
+    return [
+        (event.facts["party"], event.facts["given"], event.facts["how"])
+        for event in centre.events("contact.recording_consent")
+        if event.contact == contact.id
+    ]
+
+
+async def rows(centre: Centre) -> list[tuple[str, str, float | None]]:
+    found = await centre.recording_store.latest(None, limit=50)
+    return [(row.agent_id, row.state.value, row.seconds) for row in reversed(found)]
+
+
+# Who agrees
+
+
+async def test_calls_are_not_recorded_unless_it_is_set_so() -> None:
+    centre = await Centre.open()
+    contact = await talking(centre)
+    assert centre.media.tapped == []
+    assert centre.recordings.view(contact) is None
+    assert centre.media.played[0] == ("customer-1", "please-wait")
+
+
+async def test_who_stays_after_the_notice_agrees_and_nobody_is_rung_before(tmp_path: Path) -> None:
+    centre = await opened(Recording.ANNOUNCE, tmp_path)
+    await centre.agent()
+    contact = await centre.asks()
+    await centre.calls_in(contact)
+    assert centre.media.playing[contact.id, "customer-1"] == "recording-notice"
+    assert not centre.phone.rung
+    assert consents(centre, contact) == []
+    await received(centre)
+    assert consents(centre, contact) == [("customer", True, "stayed after the notice")]
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    (tap,) = centre.media.tapped
+    assert (tap["left"], tap["right"]) == ("customer-1", contact_branch(centre, contact))
+    assert consents(centre, contact)[1:] == [("agent", True, "terms of work")]
+    assert await rows(centre) == [("agent-ana", "running", None)]
+    assert centre.recordings.state(contact) == "recording"
+
+
+def contact_branch(centre: Centre, contact: Contact) -> str:
+    leg = centre.calls.agent_leg(contact)
+    assert leg is not None
+    return leg.branch
+
+
+async def test_a_caller_who_hangs_up_in_the_notice_has_agreed_to_nothing(tmp_path: Path) -> None:
+    centre = await opened(Recording.ANNOUNCE, tmp_path)
+    contact, caller = await by_phone(centre)
+    caller.hang_up()
+    await centre.passes(10)
+    assert not contact.open
+    assert consents(centre, contact) == []
+    assert len(centre.reception) == 0
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "how", "said"),
+    [
+        ("1", True, "pressed 1", "recording-yes"),
+        ("2", False, "pressed 2", "recording-no"),
+        ("", False, "pressed nothing", "recording-no"),
+    ],
+)
+async def test_a_telephone_caller_is_asked_and_no_key_means_no(
+    tmp_path: Path, key: str, given: bool, how: str, said: str
+) -> None:
+    centre = await opened(Recording.ASK, tmp_path)
+    await centre.agent()
+    contact, _ = await by_phone(centre)
+    centre.media.on_keys(contact.id, "customer-1", "7")  # means nothing here
+    if key:
+        centre.media.on_keys(contact.id, "customer-1", key)
+    await received(centre)
+    assert consents(centre, contact) == [("customer", given, how)]
+    assert ("customer-1", said) in centre.media.played
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    assert len(centre.media.tapped) == given
+    assert centre.recordings.state(contact) == ("recording" if given else "refused")
+
+
+async def test_a_customer_of_the_app_is_asked_by_the_page_alone_and_may_say_yes_in_the_call(
+    tmp_path: Path,
+) -> None:
+    centre = await opened(Recording.ASK, tmp_path)
+    contact = await talking(centre)
+    assert ("customer-1", "recording-ask") not in centre.media.played
+    assert centre.recordings.view(contact) == {"mode": "ask", "state": "asked", "may_choose": True}
+    assert not centre.media.tapped
+    await centre.recordings.allow(contact, True)
+    assert centre.recordings.state(contact) == "recording"
+    assert len(centre.media.taps) == 1
+
+
+async def test_consent_is_taken_back_by_page_or_agent_and_the_recording_has_ended_by_then(
+    tmp_path: Path,
+) -> None:
+    centre = await opened(Recording.ANNOUNCE, tmp_path)
+    contact = await talking(centre)
+    await centre.recordings.allow(contact, False)
+    assert not centre.media.taps
+    assert centre.recordings.state(contact) == "refused"
+    assert await rows(centre) == [("agent-ana", "kept", 4.0)]
+    await centre.recordings.told("agent-ana", contact.id, True)
+    assert len(centre.media.taps) == 1
+    await centre.recordings.told("agent-ana", contact.id, False)
+    assert not centre.media.taps
+    said = [each for each in consents(centre, contact) if each[0] == "customer"]
+    assert said[1:] == [("customer", given, how) for given, how in (
+        (False, "page"), (True, "told the agent"), (False, "told the agent"),
+    )]  # fmt: skip
+
+
+async def test_what_is_always_recorded_is_asked_of_nobody_and_says_so(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    assert centre.media.taps
+    assert consents(centre, contact)[0] == ("customer", None, "not asked")
+    with pytest.raises(TheirError) as refused:
+        await centre.recordings.allow(contact, False)
+    assert refused.value.status == 409
+    assert centre.media.taps
+
+
+async def test_nothing_is_recorded_before_the_word_and_the_row_are_stored(tmp_path: Path) -> None:
+    centre = await opened(Recording.ASK, tmp_path)
+    contact = await talking(centre)
+    order: list[str] = []
+    write = centre.house.database.write
+
+    def slow_write(*statements: Any, **more: Any) -> Any:
+        done = write(*statements, **more)
+        done.add_done_callback(lambda _: order.append("stored"))
+        return done
+
+    centre.house.database.write = slow_write  # type: ignore[method-assign]
+    tap = centre.media.tap
+
+    async def told(*given: Any, **more: Any) -> None:
+        order.append("tap")
+        await tap(*given, **more)
+
+    centre.media.tap = told  # type: ignore[method-assign]
+    await centre.recordings.allow(contact, True)
+    before = order.index("tap")
+    assert order[:before].count("stored") >= 3  # the customer's word, the agent's, and the row
+
+
+# What is recorded of whom
+
+
+async def test_a_video_call_is_recorded_with_pictures_unless_it_is_set_otherwise(tmp_path: Path) -> None:
+    for wanted in (True, False):
+        centre = await opened(Recording.ALWAYS, tmp_path, recording_video=wanted)
+        await talking(centre, "video")
+        (tap,) = centre.media.tapped
+        assert tap["video"] is wanted
+        assert tap["path"].endswith(".mkv" if wanted else ".mka")
+        (row,) = await centre.recording_store.latest(None, limit=5)
+        assert row.kinds == ("audio,video" if wanted else "audio")
+
+
+async def test_the_recording_ends_with_the_call_and_is_complete(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    centre.phone.rung[0].hang_up()
+    await centre.settle()
+    assert not contact.open
+    assert await rows(centre) == [("agent-ana", "kept", 4.0)]
+    assert centre.kinds(contact)[-1] == "recording_ended"
+    assert len(centre.recordings) == 0
+    assert not centre.recordings._watches
+
+
+async def test_on_hold_there_is_silence(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    await centre.actions.hold("agent-ana", contact.id)
+    await centre.settle()
+    assert centre.media.taps[contact.id]["paused"]
+    assert centre.recordings.state(contact) == "silent"
+    await centre.actions.unhold("agent-ana", contact.id)
+    await centre.settle()
+    assert centre.media.taps[contact.id]["pauses"] == [True, False]
+
+
+async def test_what_an_agent_says_to_a_colleague_is_silence_and_the_colleague_has_a_recording_of_their_own(
+    tmp_path: Path,
+) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    await centre.agent("ben")
+    await centre.actions.consult("agent-ana", contact.id, "agent:agent-ben")
+    await centre.settle()
+    assert centre.media.taps[contact.id]["paused"]
+    centre.phone.rung[-1].pick_up()
+    await centre.settle()
+    assert centre.media.taps[contact.id]["paused"]
+    await centre.actions.complete("agent-ana", contact.id)
+    await centre.settle()
+    assert [row[:2] for row in await rows(centre)] == [("agent-ana", "kept"), ("agent-ben", "running")]
+    assert centre.media.taps[contact.id]["paused"] is False
+    assert [party for party, _, _ in consents(centre, contact)] == ["customer", "agent", "agent"]
+
+
+async def test_a_transfer_that_nobody_takes_goes_on_in_the_same_recording(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    await centre.agent("ben")
+    await centre.actions.transfer("agent-ana", contact.id, "agent:agent-ben")
+    await centre.settle()
+    assert centre.media.taps[contact.id]["paused"]
+    centre.phone.rung[-1].refuse(603)
+    await centre.settle()
+    assert centre.media.taps[contact.id]["pauses"] == [True, False]
+    assert len(centre.media.tapped) == 1
+
+
+async def test_a_page_that_was_loaded_again_is_recorded_on_from_there(tmp_path: Path) -> None:
+    centre = await opened(Recording.ANNOUNCE, tmp_path)
+    contact = await talking(centre)
+    await centre.calls_in(contact)
+    await centre.settle()
+    assert [tap["left"] for tap in centre.media.tapped] == ["customer-1", "customer-2"]
+    assert [row[1] for row in await rows(centre)] == ["kept", "running"]
+
+
+async def test_a_chat_is_never_asked_about(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await centre.asks(channel="chat", text="hello")
+    assert centre.recordings.view(contact) is None
+
+
+# Pauses
+
+
+async def test_when_pause_returns_the_file_is_silent_and_it_goes_on_by_itself(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    await centre.recordings.pause("agent-ana", contact.id)
+    assert centre.media.taps[contact.id]["paused"]
+    assert centre.recordings.state(contact) == "paused"
+    await centre.passes(299)
+    assert centre.media.taps[contact.id]["paused"]
+    await centre.passes(2)
+    assert not centre.media.taps[contact.id]["paused"]
+    (resumed,) = centre.events("contact.recording_resumed")
+    assert resumed.facts["why"] == "timer"
+
+
+async def test_a_pause_outlasts_a_hold_and_ends_by_the_agents_word(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    await centre.recordings.pause("agent-ana", contact.id)
+    await centre.actions.hold("agent-ana", contact.id)
+    await centre.actions.unhold("agent-ana", contact.id)
+    await centre.settle()
+    assert centre.media.taps[contact.id]["pauses"] == [True]
+    await centre.recordings.unpause("agent-ana", contact.id)
+    assert centre.media.taps[contact.id]["pauses"] == [True, False]
+    await centre.passes(400)
+    assert centre.media.taps[contact.id]["pauses"] == [True, False]
+
+
+async def test_a_page_loaded_again_in_a_pause_is_not_recorded_before_the_agent_says_so(
+    tmp_path: Path,
+) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    await centre.recordings.pause("agent-ana", contact.id)
+    await centre.calls_in(contact)
+    await centre.settle()
+    assert not centre.media.taps
+    assert centre.recordings.state(contact) == "paused"
+    await centre.recordings.unpause("agent-ana", contact.id)
+    assert centre.media.taps[contact.id]["left"] == "customer-2"
+
+
+async def test_a_pause_that_cannot_be_made_sure_ends_the_recording_and_says_so(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+
+    async def fails(call: str, paused: bool) -> bool:
+        raise OurError("The media process is gone.", 503)
+
+    centre.media.pause_tap = fails  # type: ignore[method-assign]
+    with pytest.raises(OurError, match="ended instead"):
+        await centre.recordings.pause("agent-ana", contact.id)
+    assert not centre.media.taps
+    assert centre.recordings.state(contact) in ("failed", "paused")
+
+
+async def test_only_the_agent_who_has_the_contact_pauses_it(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    for who, what in (("agent-ben", contact.id), ("agent-ana", "c_none")):
+        with pytest.raises(TheirError) as refused:
+            await centre.recordings.pause(who, what)
+        assert refused.value.status == 404
+    with pytest.raises(TheirError) as refused:
+        await centre.recordings.unpause("agent-ana", contact.id)
+    assert refused.value.status == 409
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(("why", "state"), [("failed", "cut"), ("limit", "kept")])
+async def test_one_that_ends_by_itself_is_kept_and_only_a_full_one_goes_on(
+    tmp_path: Path, why: str, state: str
+) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    centre.media.ends_tap(contact.id, why)
+    await centre.settle()
+    found = await rows(centre)
+    assert found[0] == ("agent-ana", state, 4.0)
+    assert len(found) == (2 if why == "limit" else 1)
+    assert contact.open
+
+
+async def test_a_call_whose_recording_cannot_begin_goes_on_without(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+
+    async def fails(*given: Any, **more: Any) -> None:
+        raise OurError("there is no space left")
+
+    centre.media.tap = fails  # type: ignore[method-assign]
+    contact = await talking(centre)
+    assert contact.open
+    assert centre.recordings.state(contact) == "failed"
+    assert await rows(centre) == []
+    (failed,) = centre.events("contact.recording_failed")
+    assert failed.facts["reason"] == "there is no space left"
+
+
+async def test_a_recording_without_a_sound_leaves_nothing(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    await talking(centre)
+    centre.media.recorded_s = 0.1
+    centre.phone.rung[0].hang_up()
+    await centre.settle()
+    assert await rows(centre) == []
+
+
+async def test_what_a_dead_process_recorded_is_as_long_as_its_file(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    write_wav(Path(centre.media.taps[contact.id]["path"]), seconds=3)
+    again = await centre.again()
+    assert await rows(again) == [("agent-ana", "cut", 3.0)]
+    assert [event.facts["why"] for event in again.events("contact.recording_ended")] == ["server died"]
+
+
+async def test_what_a_dead_process_had_not_begun_leaves_nothing(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    await talking(centre)
+    assert await rows(await centre.again()) == []
+
+
+async def test_a_word_said_before_a_crash_holds_after_it(tmp_path: Path) -> None:
+    centre = await opened(Recording.ASK, tmp_path)
+    contact = await centre.asks()
+    await centre.recordings.allow(contact, True)
+    again = await centre.again()
+    left = again.contacts.get(contact.id)
+    assert left is not None
+    assert again.consents.given(left) is True
+
+
+async def test_sealed_by_the_first_key(tmp_path: Path) -> None:
+    class Sealed(Centre):
+        recording_keys = Keys((KEY, bytes(32)))
+
+    centre = await Sealed.open(folder=tmp_path, queues=[QueueSettings(DEFAULT, recording=Recording.ALWAYS)])
+    await talking(centre)
+    assert centre.media.tapped[0]["key"] == KEY
+    (row,) = await centre.recording_store.latest(None, limit=5)
+    assert row.sealed == key_name(KEY)
+    assert row.state is TapeState.RUNNING

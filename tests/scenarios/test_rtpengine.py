@@ -1,0 +1,114 @@
+"""The main stories with rtpengine: every packet of a customer and an agent is carried by it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.peers.people import BOILER_ARTICLE, Reader, has_colours, make_ready, phone, phone_hears
+from tests.peers.process import free_sip_port, until
+from tests.peers.rtpengine import Rtpengine
+from tests.peers.warmline import Warmline
+from tests.scenarios.test_phone_network import caller
+
+
+def served_by(folder: Path, engine: Rtpengine, **settings: object) -> Warmline:
+    return Warmline(folder, media="rtpengine", rtpengine=engine.setting, **settings)
+
+
+async def all_free(engine: Rtpengine) -> bool:
+    return await engine.used_ports() == 0
+
+
+async def test_a_customer_with_a_browser_and_an_agent_see_and_hear_each_other(tmp_path: Path) -> None:
+    async with (
+        Rtpengine(tmp_path) as engine,
+        served_by(tmp_path, engine) as server,
+        phone(tmp_path, server, "ana") as ana,
+    ):
+        await make_ready(server, ana)
+        async with Reader(tmp_path, server, BOILER_ARTICLE, loopback=False) as maria:
+            await maria.ask_for("video")
+            await ana.event("CALL_INCOMING")
+            await until(maria.hears_anything, "the music while she waits")
+            await ana.accept()
+            await server.event("contact.connected")
+            await maria.reaches("connected")
+            await until(lambda: maria.hears_tone(880), "the agent's tone in the browser")
+            await until(maria.sees_moving_pictures, "the agent's moving picture in the browser")
+            await until(lambda: phone_hears(ana, 620), "the customer's tone in the phone")
+            assert has_colours(await ana.picture())
+            assert await engine.used_ports() > 0
+
+            await ana.command("hold")
+            await until(lambda: is_rid_of(maria, 880), "the agent's tone to be gone while she is on hold")
+            await ana.command("resume")
+            await until(lambda: maria.hears_tone(880), "the agent's tone after the hold")
+            await until(maria.sees_moving_pictures, "the agent's moving picture after the hold")
+
+            await maria.hang_up()
+            ended = await server.event("contact.ended")
+            assert ended["facts"]["disposition"] == "customer_hung_up"
+            await until(lambda: all_free(engine), "all ports to be free")
+
+
+async def is_rid_of(reader: Reader, frequency: int) -> bool:
+    return not await reader.hears_tone(frequency)
+
+
+async def test_a_caller_from_a_trunk_talks_to_an_agent(tmp_path: Path) -> None:
+    async with (
+        Rtpengine(tmp_path) as engine,
+        served_by(tmp_path, engine) as server,
+        phone(tmp_path, server, "ana", audio_codecs="pcmu/8000/1") as ana,
+    ):
+        await make_ready(server, ana)
+        async with caller(tmp_path, server, "caller_waits_for_bye") as sipp:
+            await ana.event("CALL_INCOMING")
+            await ana.accept()
+            await server.event("contact.connected")
+            # sipp echoes: the phone's own tone comes back when both directions carry.
+            await until(lambda: phone_hears(ana, 880), "the echo of the agent's own tone")
+            await ana.hang_up()
+            await sipp.finished()
+            ended = await server.event("contact.ended")
+            assert ended["facts"]["disposition"] == "agent_hung_up"
+            await until(lambda: all_free(engine), "all ports to be free")
+
+
+async def test_a_call_ends_when_rtpengine_is_started_anew_and_the_next_is_taken(tmp_path: Path) -> None:
+    port, other_port = free_sip_port(), free_sip_port()
+    trunks = json.dumps([{"name": "carrier", "peers": [f"127.0.0.1:{each}" for each in (port, other_port)]}])
+    async with (
+        Rtpengine(tmp_path) as engine,
+        served_by(tmp_path, engine, trunks=trunks, wrap_up_s=1) as server,
+        phone(tmp_path, server, "ana", audio_codecs="pcmu/8000/1") as ana,
+    ):
+        await make_ready(server, ana)
+        async with caller(tmp_path, server, "caller_waits_for_bye", port=port) as sipp:
+            await ana.event("CALL_INCOMING")
+            await ana.accept()
+            await until(lambda: phone_hears(ana, 880), "the echo of the agent's own tone")
+            await engine.kill()
+            async with caller(tmp_path, server, "caller_gets_503", port=other_port) as refused:
+                await refused.finished(20)
+            await engine.start()
+            ended = await server.event("contact.ended")
+            assert ended["facts"]["disposition"] == "media_failed"
+            await sipp.finished()
+        await server.agent_is("agent-ana", "Ready", seconds=20)
+        async with caller(tmp_path / "again", server, "caller_waits_for_bye", port=port) as sipp:
+            await ana.event("CALL_INCOMING", count=2)
+            await ana.accept()
+            await server.event("contact.connected", count=2)
+            await ana.hang_up()
+            await sipp.finished()
+
+
+async def test_without_rtpengine_the_server_does_not_start_and_says_why(tmp_path: Path) -> None:
+    engine = Rtpengine(tmp_path)
+    server = served_by(tmp_path, engine)
+    await server.process.start()
+    assert await server.process.wait(30) != 0
+    assert f"rtpengine does not answer at {engine.setting}" in server.process.output()
+    assert "Traceback" not in server.process.output()
