@@ -305,6 +305,8 @@ def _by_outbound(request: Request) -> bool:
 
 def _check_text(request: Request) -> None:
     # What is no UTF-8 cannot be stored, and would keep whatever is stored in one go with it from being stored too.
+    if "".join(request.headers.lines).isascii():
+        return
     for key, line in zip(request.headers.keys, request.headers.lines, strict=True):
         if key in _STORED and not line.isascii():
             try:

@@ -3,8 +3,8 @@
     python -m bench.relay [--only relay|rtpengine] [--quick]
 
 Voice is 50 packets a second each way, G.711. A video call is one with a browser (DTLS-SRTP): 50 of voice and 100 of
-pictures each way. All of it is counted over all packets that arrive, whichever way they went, and the CPU time of
-whatever carries them, less what it takes when nobody speaks.
+pictures each way. A packet's price is the CPU time of whatever carries them, less what it takes when nobody speaks,
+over all that arrive, whichever way they went. What the load itself cannot keep up with counts against the server.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 from bench.figure import Figure, children_of, cpu_seconds
 from bench.rtp_load import HOST, OPUS, PCMU, VP8, Browser, Counted, Load, Phone
+from media.prompts import NAMES, Prompts
 from media.rtpengine import Rtpengine
 from media.watched import WatchedMedia
 from tests.peers import rtpengine
@@ -29,14 +30,13 @@ from tests.peers import rtpengine
 PORTS = (10000, 16999)
 ENGINE_PORTS = 3600
 CALLS = 200
-BROWSER_CALLS = 100
 SECONDS = 8.0
 CPU_STEP_S = 3.0
 VOICE_STEPS = range(250, 651, 50)
 VIDEO_STEPS = range(40, 201, 20)
 STEP_S = 5.0
 BETWEEN_S = 0.5
-ANSWERED = 100
+BROWSER_CALLS = 100
 DELAY_GOAL_MS = 5.0
 BEGIN_GOAL_MS = 150.0
 
@@ -153,11 +153,11 @@ async def _carrying(media: WatchedMedia | Rtpengine) -> AsyncIterator[House]:
 async def begin_ms(house: House) -> float:
     """How long after the answer a browser and a phone hear each other, ICE and DTLS included; 95th percentile."""
     took = []
-    for _ in range(ANSWERED):
+    for _ in range(BROWSER_CALLS):
         pair, joined = await house.call(browser_voice)
         await asyncio.to_thread(house.load.until_heard, pair)
         took.append(time.monotonic() - joined)
-    return sorted(took)[ANSWERED * 95 // 100] * 1000
+    return sorted(took)[BROWSER_CALLS * 95 // 100] * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +177,8 @@ async def measure(folder: Path) -> list[Figure]:
 
 
 async def measure_one(kind: Kind, folder: Path, *, quick: bool = False) -> list[Figure]:
+    # Or they would be made while we measure.
+    await asyncio.to_thread(Prompts(folder / "prompts").make, NAMES)
     ours = kind.name == "relay"
 
     def figure(name: str, value: float, unit: str, goal: float) -> Figure:

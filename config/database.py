@@ -24,6 +24,7 @@ from sqlalchemy.sql.util import find_tables
 
 from config.bridge import spawn
 from config.errors import OurError
+from config.prepared import prepared
 
 # Names for constraints, so that a migration can name what it drops, on either database.
 metadata = sa.MetaData(
@@ -320,12 +321,20 @@ class _Sqlite:
             except (SQLAlchemyError, sqlite3.Error) as error:
                 raise _AllFailed(error) from error
             for statement, parameters in _merged(calls):
-                connection.execute(statement, _arguments(parameters))
+                self._say(connection, statement, parameters)
             try:
                 connection.commit()
             except SQLAlchemyError as error:
                 connection.invalidate()
                 raise _judged(error) from error
+
+    @staticmethod
+    def _say(connection: Connection, statement: sa.Executable, parameters: list[Parameters] | None) -> None:
+        known = prepared(statement, tuple(parameters[0]), connection.dialect) if parameters else None
+        if known is None or parameters is None:
+            connection.execute(statement, _arguments(parameters))
+        else:
+            connection.exec_driver_sql(known.text, known.rows(parameters))
 
     async def create_all(self) -> None:
         def work() -> None:

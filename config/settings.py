@@ -112,6 +112,9 @@ class Settings:
         120.0, "seconds till whoever did not answer a call back is called again"
     )
     chats_per_agent: int = _setting(2, "chats one agent can have at a time")
+    media_silence_s: float = _setting(
+        60.0, "seconds without a packet from a phone after which its call is ended, on hold excepted; 0 = never"
+    )
     drain_s: float = _setting(10.0, "seconds that ending calls may take when the server stops")
 
     recording_key: Keys = _setting(  # noqa: RUF009 (a field, and Keys is frozen)
@@ -152,7 +155,7 @@ class Settings:
     trunks: tuple[TrunkSettings, ...] = _setting(
         (TrunkSettings("sample-carrier", ("127.0.0.1:5070",)),),
         "trunks whose calls are let in: [[trunks]] with name and peers, and to call out through one dial (prefixes as "
-        "+49), via, username, password, options_s, caller_id; register = true registers with it (register_as: the "
+        "+49, with ! what may not be called as !+49900), via, username, password, options_s, caller_id; register = true registers with it (register_as: the "
         "address, where it is not the username's; register_s: for how long); extensions = true lets its callers dial "
         "agents' user names (as a variable: JSON)",
     )
@@ -197,15 +200,17 @@ class Settings:
 
     @property
     def media_host(self) -> str:
-        """The address media listens on: IPv4 whatever SIP speaks."""
-        return {"::": "0.0.0.0", "::1": "127.0.0.1"}.get(self.host, self.host)  # noqa: S104
+        """The address media listens on; :: is both families by one socket."""
+        return self.host
 
     @property
     def media_public_host(self) -> str:
-        """The address media is sent to."""
-        if ":" not in self.public_host:
+        """The address media is sent to; after a comma that of the other family, where both are listened on."""
+        if self.host != "::":
             return self.public_host
-        return "127.0.0.1" if self.public_host == "::1" else own_address()
+        if ":" in self.public_host:
+            return f"{own_address()},{self.public_host}"
+        return f"{self.public_host},{self.public_host6}" if self.public_host6 else self.public_host
 
     @classmethod
     def load(cls, environ: Mapping[str, str], toml_path: Path | None = None) -> Settings:
@@ -432,6 +437,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "chat_idle_s": value_of.seconds,
     "call_back_again_s": value_of.seconds,
     "chats_per_agent": _whole(1, 20),
+    "media_silence_s": value_of.seconds,
     "drain_s": value_of.seconds,
     "recording_key": recording_settings.keys,
     "recording_days": recording_settings.retention,

@@ -20,7 +20,8 @@ class TrunkSettings:
     """A carrier or an existing PBX whose calls are let in, from these peers (``address`` or ``address:port``) only, and
     which may be called through.
 
-    dial: prefixes of the numbers (E.164) that may be called through it; none: no number may.
+    dial: prefixes of the numbers (E.164) that may be called through it, those of numbers that may not with a ! before
+    them; the longest prefix of a number decides, and where there is none it may not be called.
     via: where calls out go, ``host``, ``host:port`` or either with ``;transport=udp``, ``tcp`` or ``tls``; a host alone
     is looked up with SRV; empty: the first peer. username, password: for its digest challenges. options_s: seconds
     between the OPTIONS by which it is known to be up; 0: none are sent, and it counts as up. caller_id: the number
@@ -116,10 +117,11 @@ def _peer(name: str, raw: Any) -> str:
 
 def _dial(raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list) or not all(
-        isinstance(each, str) and re.fullmatch(r"\+[0-9]{0,15}", each) for each in raw
+        isinstance(each, str) and re.fullmatch(r"!?\+[0-9]{0,15}", each) for each in raw
     ):
         raise ValueError(
-            f"dial {raw!r} should be a list of prefixes of numbers, as +49 (+ alone: every number)"
+            f"dial {raw!r} should be a list of prefixes of numbers, as +49 (+ alone: every number), with ! before those "
+            "that may not be called, as !+49900"
         )
     return tuple(raw)
 

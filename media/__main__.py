@@ -22,8 +22,8 @@ from typing import Any
 from config.errors import OurError, TheirError, WarmlineError
 from media.control import Framed
 from media.prompts import NAMES, Prompts
-from media.relay import MIXER, SILENCE_S, Relay
-from media.server import Profile
+from media.relay import MIXER, Relay
+from media.server import SILENCE_S, Profile
 
 # By then whoever starts a server has seen it work, and those it was started for are not yet many.
 REST_S = 30.0
@@ -38,8 +38,10 @@ class Control(Framed):
         self._methods: dict[str, Callable[..., Any]] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
         self._held: list[list[Any]] | None = None
+        self._take_packets: Callable[[], None] = lambda: None
 
     def serve(self, relay: Relay) -> None:
+        self._take_packets = relay.take_packets
         self._methods = {
             "answer": relay.answer,
             "answer_joined": relay.answer_joined,
@@ -53,6 +55,7 @@ class Control(Framed):
             "stop": relay.stop,
             "keys": relay.keys,
             "join": relay.join,
+            "join_alike": relay.join_alike,
             "confer": relay.confer,
             "record": relay.record,
             "stop_recording": relay.stop_recording,
@@ -89,6 +92,7 @@ class Control(Framed):
                 work.add_done_callback(partial(self._done, number))
             else:
                 self.say([number, "ok", result])
+        self._take_packets()
 
     def _loaded(self, loading: asyncio.Future[Any]) -> None:
         """What was asked meanwhile is done in the order it came."""
@@ -143,7 +147,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--ports", required=True, help="FIRST-LAST; the first serves all browsers")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--public", default="", help="the address to announce")
+    parser.add_argument("--public", default="", help="the address to announce, or one of each family after a comma")
     parser.add_argument("--silence", type=float, default=SILENCE_S, help="seconds; 0 = for ever")
     parser.add_argument("--prompts", type=Path, required=True)
     return parser.parse_args(argv)
@@ -158,6 +162,10 @@ def make_rest(prompts: Prompts) -> None:
             sys.stderr.write(f"media: {error}\n")
 
 
+def _address(name: str) -> str:
+    return name if ":" in name else socket.gethostbyname(name)
+
+
 async def serve(options: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
@@ -170,7 +178,7 @@ async def serve(options: argparse.Namespace) -> None:
             loop,
             host=options.host,
             # ICE candidates and c= lines are addresses, whatever the settings call the machine.
-            public=socket.gethostbyname(options.public or options.host),
+            public=",".join(map(_address, (options.public or options.host).split(","))),
             ports=(int(first), int(last)),
             prompts=prompts,
             on_gone=control.gone,

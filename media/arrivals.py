@@ -35,7 +35,7 @@ class Arrivals:
         self._readers: list[Reader | None] = []  # by descriptor
         self._since = now()
         self._taken = self._wakes = 0
-        self._due = 0.0
+        self._looked_at = self._due = 0.0
         self._next: asyncio.Handle | None = None
         self.beating = False
         loop.add_reader(self._epoll.fileno(), self._woken)
@@ -54,6 +54,12 @@ class Arrivals:
         if 0 <= descriptor < len(self._readers) and self._readers[descriptor] is not None:
             self._readers[descriptor] = None
             self._epoll.unregister(descriptor)
+
+    def take_due(self) -> None:
+        """To be called between pieces of other work, so that packets wait for one of them at most."""
+        now = self._now()
+        if now - self._looked_at >= BEAT_S:
+            self._take(now)
 
     def close(self) -> None:
         if self._next is not None:
@@ -96,6 +102,7 @@ class Arrivals:
         """Everything that has come; True if time was up before."""
         poll, readers = self._epoll.poll, self._readers
         end = now + TURN_S
+        self._looked_at = now
         while ready := poll(0, BATCH):
             for descriptor, _ in ready:
                 reader = readers[descriptor]

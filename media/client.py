@@ -18,8 +18,9 @@ log = Logger()
 
 # Every request is a matter of microseconds there: a process that leaves one unanswered this long has stuck.
 ANSWER_S = 10.0
-# Nobody waits until these are done: they go out with whatever is asked next.
-_PATIENT = frozenset(("delete", "drop"))
+# Nobody waits until these are done: they go out with whatever is asked next. What is played to somebody new goes with
+# the offer to whoever is rung for them.
+_PATIENT = frozenset(("delete", "drop", "play"))
 
 
 def _nobody(call: str, branch: str, why: str) -> None:
@@ -82,6 +83,7 @@ class RemoteMedia(ABC):
         kinds: frozenset[str] | None = None,
         telephone: bool = False,
         wide: bool = False,
+        ipv6: bool = False,
     ) -> asyncio.Future[bytes]:
         return self._ask(
             "offer",
@@ -92,6 +94,7 @@ class RemoteMedia(ABC):
             kinds=kinds,
             telephone=telephone,
             wide=wide,
+            ipv6=ipv6,
         )
 
     def accept(self, call: str, branch: str, answer: bytes) -> asyncio.Future[None]:
@@ -122,6 +125,9 @@ class RemoteMedia(ABC):
 
     def join(self, call: str, a: str, b: str) -> asyncio.Future[None]:
         return self._ask("join", call, a, b)
+
+    def join_alike(self, call: str, a: str, b: str) -> asyncio.Future[bool]:
+        return self._ask("join_alike", call, a, b)
 
     def confer(
         self, call: str, branches: Sequence[str], *, hears: Mapping[str, Sequence[str]] | None = None

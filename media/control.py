@@ -18,7 +18,7 @@ import struct
 from typing import Any, cast
 
 MAX_MESSAGE = 1 << 20
-PATIENCE_S = 0.02
+PATIENCE_S = 0.05
 """How long what nobody waits for may wait for others to share its piece."""
 _LENGTH = struct.Struct("!I")
 

@@ -27,7 +27,7 @@ OFFERED: dict[Profile, dict[str, Any]] = {
     Profile.DTLS: {
         "transport_protocol": "UDP/TLS/RTP/SAVP",
         "ICE": "remove",
-        "rtcp_mux": ("offer",),
+        "rtcp_mux": ("demux",),
         "SDES": ("off",),
     },
     Profile.WEBRTC: {

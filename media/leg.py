@@ -55,6 +55,7 @@ class Leg:
         self.heard_keys = HeardKeys(lambda key: on_key(self, key))
         self.heard_at = 0.0
         self.agreed_at = 0.0
+        self.six = False  # its peer is reached by IPv6
         self.seen_at = ""  # where its signalling comes from, if that may be where its packets do
         self.judge = Judge()
         self.gone = False
@@ -81,6 +82,7 @@ class Leg:
         self.gone = False
         for stream in self.carried:
             stream.ssrc = secrets.randbits(32) or 1
+            stream.measured.begun_anew()
 
     def first(self, kind: str) -> tuple[Stream, Line] | None:
         for stream, line in zip(self.streams, self.lines, strict=False):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from config.errors import TheirError
 from media import sdes
 from media.sdes import Crypto
-from media.sdp import NOWHERE, Direction, Fingerprint, Media, Origin, Payload, SessionDescription
+from media.sdp import NOWHERES, Direction, Fingerprint, Media, Origin, Payload, SessionDescription
 from media.server import Profile
 
 # (name, clock, channels) of what is carried, as RFC 7587, RFC 3551, RFC 4733, RFC 7741 and RFC 6184 name them.
@@ -188,7 +188,7 @@ def read_offer(offer: SessionDescription, kinds: Iterable[str]) -> tuple[Profile
             lines.append(line)
             continue
         profile = offered
-        held = offered is not Profile.WEBRTC and media.address == NOWHERE
+        held = offered is not Profile.WEBRTC and media.address in NOWHERES
         lines.append(
             replace(
                 line,
@@ -235,7 +235,7 @@ def read_answer(offered: Sequence[Line], answer: SessionDescription, profile: Pr
             raise TheirError("the answer lacks what its packets are to be read with", 488)
         if profile is Profile.WEBRTC and media.setup == "passive":
             raise TheirError("an active DTLS role is needed", 488)
-        held = profile is not Profile.WEBRTC and media.address == NOWHERE
+        held = profile is not Profile.WEBRTC and media.address in NOWHERES
         lines.append(
             replace(
                 line,

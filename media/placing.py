@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from media.leg import Leg
 from media.offer_answer import Line, Local
-from media.plain import PlainEndpoint, destination
+from media.plain import PlainEndpoint, PortRange
 from media.rtp import Stream
 from media.sdp import Fingerprint, Media
 from media.secure import SecureEndpoint
@@ -14,9 +14,10 @@ from media.webrtc import BrowserPort
 
 
 def place(
-    leg: Leg, stream: Stream, line: Line, browsers: BrowserPort, address: str, *, answering: bool
+    leg: Leg, stream: Stream, line: Line, browsers: BrowserPort, public: Sequence[str], *, answering: bool
 ) -> Local:
-    """`line` as it is agreed or offered; `address` is the one to announce."""
+    """`line` as it is agreed or offered; `public` are our addresses, at most one of each family."""
+    address = announced(public, six=leg.six)
     if leg.transport is not None:
         return Local(
             address=address,
@@ -25,7 +26,11 @@ def place(
             ice_pwd=leg.transport.pwd,
             fingerprint=browsers.certificate.fingerprint,
             setup="passive" if answering else "actpass",
-            candidates=(f"1 1 udp 2130706431 {address} {browsers.port} typ host",),
+            candidates=tuple(
+                # RFC 8421 section 4: IPv6 first, by its local preference.
+                f"1 1 udp {2130706431 - index} {each} {browsers.port} typ host"
+                for index, each in enumerate(sorted(public, key=lambda each: ":" not in each))
+            ),
             ssrc=stream.ssrc,
         )
     endpoint = leg.endpoints[stream]
@@ -46,14 +51,19 @@ def place(
     )
 
 
-def check(leg: Leg, lines: Sequence[Line], media: Sequence[Media]) -> None:
+def announced(public: Sequence[str], *, six: bool) -> str:
+    """Of our addresses the one of that family; the other where there is none."""
+    return next((each for each in public if (":" in each) is six), public[0])
+
+
+def check(ports: PortRange, leg: Leg, lines: Sequence[Line], media: Sequence[Media]) -> None:
     """Before anything changes: whether we can send to where this says. Raises TheirError(488)."""
     if leg.transport is None:
         for line, each in zip(lines, media, strict=True):
             if line.accepted:
-                destination(each.address, each.port)
+                ports.destination(each.address, each.port)
                 if each.rtcp_address:
-                    destination(each.rtcp_address, each.rtcp_port or 0)
+                    ports.destination(each.rtcp_address, each.rtcp_port or 0)
 
 
 def reach(endpoint: PlainEndpoint | SecureEndpoint, line: Line, media: Media) -> None:

@@ -5,23 +5,31 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from config.errors import OurError, TheirError
 from media.arrivals import Arrivals
 from media.rtp import MAX_PACKET, Packet, Stream, is_rtcp, nowhere
-from media.sdp import LONGEST_IP, NOWHERE
+from media.sdp import LONGEST_IP, NOWHERE, NOWHERES
 
-Address = tuple[str, int]
+HIGHEST_PORT = 65535
+
+Address = tuple[str, int] | tuple[str, int, int, int]
+"""As sockets name it: of IPv6 with flow and scope."""
 
 
 class PortRange:
-    """Even ports with the odd one above them (RFC 3550 section 11), used again as late as possible."""
+    """Even ports with the odd one above them (RFC 3550 section 11), used again as late as possible.
 
-    def __init__(self, host: str, first: int, last: int) -> None:
+    `announced` are the addresses that peers are told to send to.
+    """
+
+    def __init__(self, host: str, first: int, last: int, announced: Sequence[str] = ()) -> None:
         self.host = host
+        self._announced = announced
         self.anywhere = ipaddress.ip_address(host).is_unspecified
+        self._six = ":" in host
         self._free = deque(range(first + first % 2, last, 2))
 
     def __len__(self) -> int:
@@ -43,15 +51,51 @@ class PortRange:
                 self._free.append(port)
         raise OurError("No media ports are free", 503)
 
+    def may_connect(self, peer: Address) -> bool:
+        """Whether a socket that is connected to this peer still hears what comes to the address we announced.
+
+        One that listens on every address of the machine is narrowed to that by which the kernel routes to the peer.
+        """
+        if not self.anywhere:
+            return True
+        with socket.socket(socket.AF_INET6 if self._six else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(peer)
+            except OSError:
+                return False
+            ours: str = probe.getsockname()[0]
+        return ours.removeprefix("::ffff:") in self._announced
+
     def give_back(self, port: int) -> None:
         self._free.append(port)
+
+    def destination(self, address: str, port: int) -> Address:
+        """Where a description says its writer is, as these sockets name it. TheirError(488) for what they cannot reach.
+
+        A socket for both families sees IPv4 peers by mapped addresses (RFC 4291 section 2.5.5.2).
+        """
+        if address in NOWHERES:
+            return NOWHERE, port
+        ip = _ip(address) if len(address) <= LONGEST_IP else None
+        if (
+            ip is None
+            or (ip.version == 6) > self._six
+            or (ip.version == 4 and self._six and not self.anywhere)
+        ):
+            raise TheirError(f"The media address {address[:LONGEST_IP]} cannot be reached from here", 488)
+        if not self._six:
+            return address, port
+        return f"::ffff:{ip}" if ip.version == 4 else str(ip), port, 0, 0
 
 
 def bind(host: str, port: int, receive_buffer: int = 0) -> socket.socket:
     """A UDP socket that never blocks."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    six = ":" in host
+    sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
+        if six:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, receive_buffer)
@@ -62,20 +106,14 @@ def bind(host: str, port: int, receive_buffer: int = 0) -> socket.socket:
     return sock
 
 
-def destination(address: str, port: int) -> Address:
-    """Where a description says its writer is. Raises TheirError(488) for what we cannot send to."""
-    if len(address) > LONGEST_IP or not _is_one_we_send_to(address):
-        raise TheirError("The media address must be an IPv4 address", 488)
-    return address, port
-
-
 @lru_cache(4096)
-def _is_one_we_send_to(address: str) -> bool:
+def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """None for what is none, or not one peer's."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
-        return False
-    return ip.version == 4 and not ip.is_multicast and (not ip.is_unspecified or address == NOWHERE)
+        return None
+    return None if ip.is_multicast or ip.is_unspecified or "%" in address else ip
 
 
 class PlainEndpoint:
@@ -83,9 +121,8 @@ class PlainEndpoint:
 
     Only the signalled address may speak. Its first packet fixes the port, which behind a NAT is not the signalled
     one; from the signalled port itself, the sockets are connected, so that the kernel keeps everyone else out and
-    spares us addresses. A new description starts this anew. A socket that listens on every address of the machine is
-    not connected: that would narrow it to the one by which the kernel routes to the peer, and what the peer sends to
-    the address we announced would be lost. `seen_at` is as good as the signalled address: that of the peer's NAT.
+    spares us addresses, where it may (`PortRange.may_connect`). A new description starts this anew. `seen_at` is as
+    good as the signalled address: that of the peer's NAT.
 
     Where we listen on loopback only, every peer is on this machine, and a phone that names its LAN address still
     sends to us from 127.0.0.1: there, that address stands for any.
@@ -118,20 +155,23 @@ class PlainEndpoint:
         self._mux = False
         self._closed = False
         self._local = ports.host.startswith("127.")
-        self._may_connect = not ports.anywhere
+        self._may_connect = False
         self._read()
         arrivals.watch(self._rtcp.fileno(), self._rtcp_arrived)
 
-    def reach(self, rtp: Address, rtcp: Address | None, *, mux: bool) -> None:
+    def reach(self, rtp: tuple[str, int], rtcp: tuple[str, int] | None, *, mux: bool) -> None:
         """The peer is at `rtp`, says its description; `rtcp` is None for the port above (RFC 3550 section 11)."""
         self._mux = mux
-        self._rtcp_target = None if mux else (rtcp or (rtp[0], rtp[1] + 1))
-        if rtp != self._signalled:
+        above = rtp[0], min(rtp[1] + 1, HIGHEST_PORT)
+        self._rtcp_target = None if mux else self._ports.destination(*(rtcp or above))
+        place = self._ports.destination(*rtp)
+        if place != self._signalled:
             if self._connected:
                 self._rebind()
             self._latched = None
-            self._signalled = rtp if rtp[1] else None
-        silent = self._signalled is None or rtp[0] == NOWHERE
+            self._signalled = place if place[1] else None
+            self._may_connect = self._signalled is not None and self._ports.may_connect(self._signalled)
+        silent = self._signalled is None or place[0] == NOWHERE
         self._stream.send = nowhere if silent else (self._send_connected if self._connected else self._send)
         self._stream.send_rtcp = nowhere if silent else self._send_rtcp
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from config.errors import OurError
 from media.client import EmbeddedMedia
+from media.server import SILENCE_S
 
 # The first start makes the prompts, which takes seconds on a slow machine.
 START_S = 60.0
@@ -68,16 +69,18 @@ class MediaProcess:
         public: str,
         ports: tuple[int, int],
         prompts: Path,
+        silence_s: float = SILENCE_S,
         on_died: Callable[[], None] = lambda: None,
     ) -> MediaProcess:
-        """Returns when it serves. `ports`: the first serves all browsers, the others plain RTP.
+        """Returns when it serves. `ports`: the first serves all browsers, the others plain RTP. `public` is the address
+        to announce, or one of each family after a comma; `silence_s` after how much of it a phone is gone, 0 for never.
 
         Raises OurError(503) when it does not come up: a port in use, prompts that cannot be made. `on_died` is called
         once if it ends later without `stop`.
         """
         process, sock = _spawn(
             *("--ports", f"{ports[0]}-{ports[1]}", "--host", host, "--public", public),
-            *("--prompts", str(prompts)),
+            *("--prompts", str(prompts), "--silence", str(silence_s)),
         )
         media = await EmbeddedMedia.over(sock)
         started = cls(process, media)

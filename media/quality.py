@@ -80,6 +80,7 @@ class Block(NamedTuple):
     highest: int
     last_report: bytes
     since_report: int
+    jitter: int = 0
 
 
 class Share:
@@ -112,8 +113,8 @@ class Measured:
     """What is known of one stream, both ways."""
 
     __slots__ = (
-        "_begun",
         "_count",
+        "_first",
         "_jitters",
         "_reported",
         "_reports",
@@ -122,12 +123,14 @@ class Measured:
         "_ssrc",
         "_stamp",
         "_stamped_at",
+        "_their_report",
         "began_at",
         "inward",
         "jitter",
         "outward",
         "passed_over",
         "round_trip",
+        "sweeps",
     )
 
     def __init__(self) -> None:
@@ -136,15 +139,21 @@ class Measured:
         self.jitter: float | None = None
         self.round_trip: float | None = None
         self.began_at: float | None = None
+        self.sweeps = 0
         self.passed_over = 0  # packets of types that nobody agreed on: not wanted, and yet not lost
         self._ssrc: int | None = None
-        self._seq = self._count = 0
+        self._seq = self._count = self._first = 0
         self._stamp: int | None = None
         self._stamped_at = 0.0
         self._jitters = (0, 0.0)
         self._rounds = (0, 0.0)
         self._reported: tuple[int, int, int] | None = None  # highest, lost, and what we had sent up to there
         self._reports: deque[tuple[bytes, float]] = deque(maxlen=_REPORTS)
+        self._their_report: tuple[bytes, float] | None = None
+
+    def begun_anew(self) -> None:
+        """What was sent since the last packet went another way: it is not lost."""
+        self._ssrc = self._reported = None
 
     # Each sixteenth packet
 
@@ -159,6 +168,7 @@ class Measured:
             self.inward.lost += moved - (count - self._count)
         else:
             self._ssrc, self._stamp = ssrc, None
+            self._first = seq - self.inward.sent
         self._seq, self._count = seq, count
         if clock:
             self._timed(timestamp, clock, now)
@@ -180,6 +190,25 @@ class Measured:
         """A sender report was passed on to the peer, which may say when that came (LSR, DLSR) by its `name`, the
         middle of its NTP time. That is of the clock of whoever made the report; when we passed it on is of ours."""
         self._reports.append((name, now))
+
+    def hears_report(self, name: bytes, now: float) -> None:
+        """A sender report of the peer's has come."""
+        self._their_report = name, now
+
+    def ours(self, clock: int, now: float) -> Block | None:
+        """What we say of what the peer sends; None before it has sent enough. Read by `clock` ticks a second."""
+        if self._ssrc is None or self.jitter is None:
+            return None
+        name, at = self._their_report or (bytes(4), now)
+        return Block(
+            self._ssrc,
+            int(self.inward.lately * 255),
+            max(0, min(self.inward.lost, 0x7FFFFF)),
+            (self._first + self.inward.sent) & 0xFFFFFFFF,
+            name,
+            int(min(now - at, 60000.0) * 65536),
+            int(self.jitter * clock),
+        )
 
     def told(self, block: Block, sent: int, seq: int, now: float) -> None:
         """The peer's report on what we send it: `sent` packets by now, the last of them numbered `seq`.

@@ -42,7 +42,7 @@ from media.stereo_file import (
 from media.voice import Voice
 
 # What may still come in its place: packets that overtake each other, are sent again, or wait on a bad way.
-LATE_S = 0.5
+LATE_S = 0.4
 # Made at once, after the media process was held up.
 STEP_S = 1.0
 PICTURES = ("vp8", "h264")

@@ -19,7 +19,7 @@ from media.arrivals import Arrivals
 from media.keys import Keys
 from media.leg import Leg, ask_key_frames, link, unlink
 from media.offer_answer import Line, Local
-from media.placing import check, place, reach
+from media.placing import announced, check, place, reach
 from media.plain import PlainEndpoint, PortRange
 from media.playing import Player
 from media.prompts import Prompts
@@ -28,7 +28,7 @@ from media.resending import Recent
 from media.rtp import Packet, Stream
 from media.sdp import Media, Origin
 from media.secure import SecureEndpoint
-from media.server import ALL_KINDS, MOST_IN_CONFERENCE, Profile
+from media.server import ALL_KINDS, MOST_IN_CONFERENCE, SILENCE_S, Profile
 from media.tap import Taps
 from media.transcoding import Transcodings
 from media.webrtc import BrowserPort, BrowserTransport
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from media.conference import Conference
 
 SWEEP_S = 1.0
-SILENCE_S = 60.0
 # Imported when there is a conference: it brings the codecs.
 MIXER = "media.conference"
 # Packets of all calls wait while one of them is mixed: at most so much of the time, and however quick it is.
@@ -67,7 +66,7 @@ class Relay:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._loop = loop
-        self._public = public
+        self._public = tuple(public.split(","))
         self._on_gone = on_gone
         self._on_keys = on_keys
         self._on_quality = on_quality
@@ -76,7 +75,7 @@ class Relay:
         self._packet = Packet()
         self._arrivals = Arrivals(loop, now)
         self._browsers = BrowserPort(loop, self._arrivals, host, ports[0], self._packet, now)
-        self._ports = PortRange(host, ports[0] + 1, ports[1])
+        self._ports = PortRange(host, ports[0] + 1, ports[1], self._public)
         self._calls: dict[str, dict[str, Leg]] = {}
         self._threads = ThreadPoolExecutor(DISK_THREADS, "disk")
         self._player = Player(loop, prompts, self._threads, now)
@@ -113,7 +112,7 @@ class Relay:
         elif leg.profile is not profile:
             raise TheirError("A call cannot change between plain RTP, SRTP and WebRTC", 488)
         try:
-            check(leg, lines, description.media)
+            check(self._ports, leg, lines, description.media)
             if leg.transport is not None:
                 chosen = _first_accepted(lines, description.media)
                 if leg.transport.restarted(chosen.ice_ufrag):
@@ -137,6 +136,7 @@ class Relay:
         kinds: frozenset[str] | None = None,
         telephone: bool = False,
         wide: bool = False,
+        ipv6: bool = False,
     ) -> bytes:
         model = self._leg(call, like).lines if like is not None else None
         leg = self._calls.get(call, {}).get(branch)
@@ -145,6 +145,7 @@ class Relay:
             return self._describe(leg, leg.offered, answering=False)
         lines = offer_answer.offer_lines(profile, model, kinds, telephone=telephone, wide=wide)
         leg = self._new_leg(call, branch, profile)
+        leg.six = ipv6
         try:
             self._open(leg, lines)
         except Exception:
@@ -159,7 +160,7 @@ class Relay:
             raise TheirError("an answer came without an offer", 488)
         description = sdp.parse(answer)
         lines = offer_answer.read_answer(leg.offered, description, leg.profile)
-        check(leg, lines, description.media)
+        check(self._ports, leg, lines, description.media)
         self._agreed(leg, lines, description.media)
 
     def answer_joined(self, call: str, branch: str, offer: bytes, *, peer: str, answer: bytes) -> bytes:
@@ -170,7 +171,7 @@ class Relay:
 
     def seen_at(self, call: str, branch: str, address: str) -> None:
         leg = self._leg(call, branch)
-        leg.seen_at = address
+        leg.seen_at = address = self._ports.destination(address, 0)[0]
         for endpoint in leg.endpoints.values():
             endpoint.seen_at = address
 
@@ -239,6 +240,12 @@ class Relay:
         self._transcodings.settle(first, second, self._mixing())
         ask_key_frames(first)
         ask_key_frames(second)
+
+    def join_alike(self, call: str, a: str, b: str) -> bool:
+        alike = self.compatible(call, a, b)
+        if alike:
+            self.join(call, a, b)
+        return alike
 
     def confer(
         self, call: str, branches: Sequence[str], *, hears: Mapping[str, Sequence[str]] | None = None
@@ -372,6 +379,10 @@ class Relay:
         """
         self._leg(call, branch).behind(self._now(), waits=waits)
 
+    def take_packets(self) -> None:
+        """Those that are due by now: for whoever has one request after the other, which they need not wait for."""
+        self._arrivals.take_due()
+
     async def finish_recordings(self) -> None:
         """Their files are complete when it returns."""
         await asyncio.gather(self._recordings.finish(), self._taps.finish())
@@ -436,6 +447,7 @@ class Relay:
         leg.lines = lines
         leg.gone = False  # it has just spoken, whatever was said of it before
         leg.agreed_at = self._now()
+        leg.six = any(":" in each.address for each, line in zip(media, lines, strict=True) if line.accepted)
         if leg.heard_at or any(stream.last_in for stream in leg.carried):
             # Silence counts from here on: after a long hold nothing has come for as long, and that is no fault.
             leg.heard_at = self._now()
@@ -489,7 +501,7 @@ class Relay:
 
     def _describe(self, leg: Leg, lines: tuple[Line, ...], *, answering: bool) -> bytes:
         leg.version += 1
-        origin = Origin("-", leg.session_id, leg.version, self._public)
+        origin = Origin("-", leg.session_id, leg.version, announced(self._public, six=leg.six))
         local: list[Local | None] = [
             place(leg, stream, line, self._browsers, self._public, answering=answering)
             if line.accepted and stream is not None
@@ -539,7 +551,7 @@ class Relay:
                     leg.transport.sweep(now)
                 elif silence.is_gone(leg, now, self._silence_s):
                     self._lost(leg, f"nothing was received for {self._silence_s:.0f} s")
-                if news := reports.swept(leg, now):
+                if news := reports.swept(leg, now, time.time()):
                     self._on_quality(leg.call, leg.branch, news, reports.kept(leg, time.time() - now))
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
 

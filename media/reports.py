@@ -11,7 +11,10 @@ from media.leg import Leg
 from media.quality import POOR_S, Block
 from media.rtp import Stream
 
-_BLOCK = struct.Struct("!IB3sI4x4sI")
+_BLOCK = struct.Struct("!IB3sII4sI")
+REPORT_S = 5
+"""How often we say ourselves how it goes; what others say is passed on as it comes."""
+_NTP_EPOCH = 2208988800
 # RFC 3550 section 6.4.1: the middle 32 bits of the NTP time in a sender report, by which it is answered.
 _NAME = slice(10, 14)
 
@@ -23,12 +26,18 @@ def blocks(compound: bytes) -> Iterator[Block]:
             continue
         start = 24 if kind == rtcp.SR else 4
         for at in range(start, min(start + count * 24, len(body) - 23), 24):
-            ssrc, fraction, lost, highest, last_report, since = _BLOCK.unpack_from(body, at)
-            yield Block(ssrc, fraction, int.from_bytes(lost, "big", signed=True), highest, last_report, since)
+            ssrc, fraction, lost, highest, jitter, last, since = _BLOCK.unpack_from(body, at)
+            yield Block(
+                ssrc, fraction, int.from_bytes(lost, "big", signed=True), highest, last, since, jitter
+            )
 
 
 def heard(streams: Sequence[Stream], compound: bytes, now: float) -> None:
     """The peer of these streams has sent it."""
+    if len(compound) >= 28 and compound[1] == rtcp.SR:
+        for stream in streams:
+            if stream.ssrc_in == int.from_bytes(compound[4:8], "big"):
+                stream.measured.hears_report(compound[_NAME], now)
     for block in blocks(compound):
         for stream in streams:
             if stream.ssrc == block.ssrc:
@@ -41,7 +50,34 @@ def sent(stream: Stream, compound: bytes, now: float) -> None:
         stream.measured.reported(compound[_NAME], now)
 
 
-def swept(leg: Leg, now: float) -> str:
+def own(stream: Stream, clock: int, now: float, wall: float) -> bytes:
+    """Our own report, of sound that is ours (music, a mix) and of what the peer sends (RFC 3550 section 6.4)."""
+    block = stream.measured.ours(clock, now)
+    said = b""
+    if block is not None:
+        lost = block.lost.to_bytes(3, "big")
+        said = _BLOCK.pack(
+            *(
+                block.ssrc,
+                block.fraction,
+                lost,
+                block.highest,
+                block.jitter,
+                block.last_report,
+                block.since_report,
+            )
+        )
+    count = 1 if said else 0
+    if not stream.at:
+        return rtcp.compound(stream, rtcp.write(rtcp.RR, count, struct.pack("!I", stream.ssrc) + said))
+    ntp = int((wall + _NTP_EPOCH) * (1 << 32))
+    stamp = (stream.timestamp + int((now - stream.at) * clock)) & 0xFFFFFFFF
+    octets = (stream.bytes_out - 12 * stream.packets_out) & 0xFFFFFFFF
+    head = struct.pack("!IQIII", stream.ssrc, ntp, stamp, stream.packets_out & 0xFFFFFFFF, octets)
+    return rtcp.compound(stream, rtcp.write(rtcp.SR, count, head + said))
+
+
+def swept(leg: Leg, now: float, wall: float) -> str:
     """A second has passed: what there is to tell of the leg's voice, see `media.quality.Judge`."""
     speech = leg.speech()
     if speech is None:
@@ -50,6 +86,13 @@ def swept(leg: Leg, now: float) -> str:
     measured = stream.measured
     measured.inward.swept()
     measured.outward.swept()
+    measured.sweeps += 1
+    # Where another's packets pass, that one's reports pass, too; and where none pass, there is nothing to report.
+    speaks = stream.source is None and now - max(stream.at, stream.last_in) < REPORT_S
+    if speaks and leg.ready and measured.sweeps % REPORT_S == 0:
+        report = own(stream, payload.clock, now, wall)
+        sent(stream, report, now)
+        stream.send_rtcp(report)
     if now - stream.last_in > POOR_S / 2:
         return ""  # on hold, or muted: there is no judging what nobody says
     return leg.judge.judge(measured.now_worth(payload.name.lower()), now)

@@ -30,7 +30,7 @@ from media.client import RemoteMedia
 from media.engine_dialogue import Dialogue, kinds_in, last_packet_at
 from media.ng import Ng
 from media.server import ALL_KINDS, Profile
-from media.shortcut import Agreed, for_rtpengine, shortcut, with_protocols
+from media.shortcut import Agreed, for_rtpengine, shortcut, with_protocols, with_roles
 from media.watched import WatchedMedia
 
 log = Logger()
@@ -100,6 +100,7 @@ class Rtpengine(RemoteMedia):
             "answer_joined": self._answer_joined,
             "play": self._play,
             "join": self._join,
+            "join_alike": self._join_alike,
             "part": self._part,
             "drop": self._drop,
             "delete": self._delete,
@@ -188,7 +189,7 @@ class Rtpengine(RemoteMedia):
         except WarmlineError:
             await self._take_back(call, each, new=new)
             raise
-        await self._settle(call, each, Agreed(profile, True, theirs, ours))
+        await self._settle(call, each, Agreed(profile, True, with_roles(theirs, outer), ours))
         return with_protocols(outer, [m.protocol for m in description.media])
 
     async def _offer(
@@ -241,6 +242,12 @@ class Rtpengine(RemoteMedia):
             await self._take_shortcut(call, first)
         # It asks for key frames too, on the way that they will take.
         await self.studio.join(call, a, b)
+
+    async def _join_alike(self, call: str, a: str, b: str) -> bool:
+        alike = await self.studio.compatible(call, a, b)
+        if alike:
+            await self._join(call, a, b)
+        return alike
 
     async def _part(self, call: str, a: str, b: str) -> None:
         first, second = self._known(call, a), self._known(call, b)

@@ -32,6 +32,7 @@ STATIC_PAYLOADS = {
 }
 # What stands in c= for "nowhere": hold, as RFC 2543 had it, and a browser's placeholder.
 NOWHERE = str(ipaddress.IPv4Address(0))
+NOWHERES = (NOWHERE, "::")
 FINGERPRINT_BYTES = {"sha-1": 20, "sha-224": 28, "sha-256": 32, "sha-384": 48, "sha-512": 64}
 SETUPS = ("active", "passive", "actpass", "holdconn")
 

@@ -15,7 +15,7 @@ from functools import partial
 from media import sdes
 from media.arrivals import Arrivals
 from media.dtls import PROFILES, Certificate, Dtls, DtlsFailed, Srtp
-from media.plain import Address, PortRange
+from media.plain import HIGHEST_PORT, Address, PortRange
 from media.rtp import MAX_PACKET, Packet, Stream, is_rtcp, nowhere
 from media.sdes import Crypto
 from media.sdp import NOWHERE, Fingerprint
@@ -133,11 +133,12 @@ class SecureEndpoint:
             # To "actpass" we are the server: behind a NAT the peer can reach us, and not we the peer.
             self._server = setup != "passive"
 
-    def reach(self, rtp: Address, rtcp: Address | None, *, mux: bool) -> None:
+    def reach(self, rtp: tuple[str, int], rtcp: tuple[str, int] | None, *, mux: bool) -> None:
         """The peer is at `rtp`, says its description; `rtcp` is None for the port above (RFC 3550 section 11)."""
         self._mux = mux
-        places = (self._rtp, rtp), (self._rtcp, rtcp or (rtp[0], rtp[1] + 1))
-        for port, place in places:
+        above = rtp[0], min(rtp[1] + 1, HIGHEST_PORT)
+        for port, said in ((self._rtp, rtp), (self._rtcp, rtcp or above)):
+            place = self._ports.destination(*said)
             signalled = place if place[1] and place[0] != NOWHERE else None
             if signalled != port.signalled:
                 port.signalled = signalled

@@ -11,6 +11,8 @@ ALL_KINDS = frozenset({"audio", "video"})
 FILE = "file:"
 """Before the path of a recording that is to be played."""
 MOST_IN_CONFERENCE = 5
+SILENCE_S = 60.0
+"""A phone that sends neither RTP nor RTCP so long is gone."""
 
 
 class Profile(Enum):
@@ -88,12 +90,14 @@ class MediaServer(Protocol):
         kinds: frozenset[str] | None = None,
         telephone: bool = False,
         wide: bool = False,
+        ipv6: bool = False,
     ) -> Awaitable[bytes]:
         """Our offer to a peer, in the codecs and media of branch `like` (only `kinds` of them, if given).
 
         Without `like` our own audio codecs are offered; with `telephone` only those that every telephone network
         carries (G.711), for a peer who is to be joined with somebody there. With `wide` our own audio codecs stand
-        behind those of `like`, to be transcoded if the peer has no other. On a branch that is there it is a re-offer
+        behind those of `like`, to be transcoded if the peer has no other. A peer that is reached by `ipv6` is told an
+        address of that family, if there is one. On a branch that is there it is a re-offer
         of what is agreed, narrowed to what `like` has; `profile` then changes nothing.
         """
 
@@ -142,6 +146,9 @@ class MediaServer(Protocol):
         Packets pass as they are; the sound of two that share no audio codec is transcoded, which `on_transcoding` is
         told: OurError(503) when that takes too much of the process already.
         """
+
+    def join_alike(self, call: str, a: str, b: str) -> Awaitable[bool]:
+        """`join` if they are `compatible`, in one step. False: they are not, and nothing has changed."""
 
     def confer(
         self, call: str, branches: Sequence[str], *, hears: Mapping[str, Sequence[str]] | None = None

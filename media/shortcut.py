@@ -12,6 +12,8 @@ from media.offer_answer import is_event, same_codec
 from media.sdp import NOWHERE, Direction, Media, Payload, SessionDescription
 from media.server import Profile
 
+_OTHER_ROLE = {"active": "passive", "passive": "active"}
+
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
@@ -35,6 +37,16 @@ def for_rtpengine(description: SessionDescription) -> SessionDescription:
             raise TheirError("The media address must be an IP address", 488)
         media.append(replace(each, protocol=protocol, address=address))
     return replace(description, media=tuple(media))
+
+
+def with_roles(theirs: SessionDescription, answer: bytes) -> SessionDescription:
+    """A peer's offer as it would say it now that it was answered: who begins DTLS is settled (RFC 5763 section 5). Were
+    it left open, rtpengine would shake hands anew."""
+    media = tuple(
+        replace(each, setup=_OTHER_ROLE.get(told.setup, each.setup)) if each.setup else each
+        for each, told in zip(theirs.media, sdp.parse(answer).media, strict=True)
+    )
+    return replace(theirs, media=media)
 
 
 def _is_one_we_send_to(address: str) -> bool:

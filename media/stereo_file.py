@@ -29,7 +29,7 @@ SOUND_HEAD, PICTURES_HEAD = 512, 4096
 MOST_SETUP = 1000
 # Opus frames this long cost two thirds of what 20 ms cost; a file has no loss that would make them regretted.
 _OPUS_FRAME_S = 0.060
-_OPUS = {"application": "audio", "frame_duration": "60", "compression_level": "5"}
+_OPUS = {"application": "audio", "frame_duration": "60", "compression_level": "3"}
 _OPUS_BITS = 48000
 _NAMES = {"vp8": "V_VP8", "h264": "V_MPEG4/ISO/AVC"}
 _CUE_EACH_MS = 2000

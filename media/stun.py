@@ -9,6 +9,8 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+Address = tuple[str, int] | tuple[str, int, int, int]
+
 MAGIC = 0x2112A442
 _MAGIC_BYTES = struct.pack("!I", MAGIC)
 BINDING_REQUEST = 0x0001
@@ -73,7 +75,7 @@ def parse_request(data: bytes) -> BindingRequest | None:
     return BindingRequest(data[8:20], username, nominates, controlled, data, integrity_at)
 
 
-def success(request: BindingRequest, address: tuple[str, int], password: str) -> bytes:
+def success(request: BindingRequest, address: Address, password: str) -> bytes:
     return _signed(BINDING_SUCCESS, request.transaction, _xor_address(address, request.transaction), password)
 
 
@@ -114,8 +116,10 @@ def _fingerprint(before: bytes, total: int) -> bytes:
     return struct.pack("!I", zlib.crc32(covered) ^ 0x5354554E)
 
 
-def _xor_address(address: tuple[str, int], transaction: bytes) -> bytes:
-    ip = ipaddress.ip_address(address[0]).packed
+def _xor_address(address: Address, transaction: bytes) -> bytes:
+    seen = ipaddress.ip_address(address[0])
+    # A socket for both families shows an IPv4 peer by a mapped address; it would not know itself by that.
+    ip = (getattr(seen, "ipv4_mapped", None) or seen).packed
     mask = (_MAGIC_BYTES + transaction)[: len(ip)]
     family = 1 if len(ip) == 4 else 2
     xored = bytes(a ^ b for a, b in zip(ip, mask, strict=True))

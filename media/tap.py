@@ -25,6 +25,8 @@ from media.server import ALL_KINDS, AUDIO_ONLY
 FLUSH_S = 0.3
 # A disk that takes longer has failed: whoever asked is not left waiting for it.
 DISK_S = 5.0
+# The first recording waits for the process to start; less than whoever asked waits for an answer.
+START_S = 8.0
 # Put aside at once: 20 s of two voices, which is far longer than the recording process takes to start. What comes
 # beyond this is lost to the recording.
 MOST_PACKETS = 2000
@@ -140,11 +142,12 @@ class Tap:
         elapsed = 0.0
         recorder: Recorder | None = None
         try:
-            recorder = await asyncio.wait_for(self._recorder(), DISK_S)
-            recorder.taps[self._number] = self
-            recorder.say([self._number, "open", *self._open])
-            self._open = []
-            await asyncio.wait_for(asyncio.shield(self.opened), DISK_S)
+            async with asyncio.timeout(START_S):
+                recorder = await self._recorder()
+                recorder.taps[self._number] = self
+                recorder.say([self._number, "open", *self._open])
+                self._open = []
+                await asyncio.shield(self.opened)
             over = False
             while not over:
                 await self._pause(min(FLUSH_S, self._limit_s - elapsed))

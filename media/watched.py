@@ -13,6 +13,7 @@ from config.bridge import spawn
 from config.errors import OurError, WarmlineError
 from media.client import RemoteMedia
 from media.process import MediaProcess
+from media.server import SILENCE_S
 
 log = Logger()
 
@@ -25,8 +26,9 @@ class WatchedMedia(RemoteMedia):
     `on_died` is called when a process has ended by itself: every call it carried is dead.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, silence_s: float = SILENCE_S) -> None:
         super().__init__()
+        self._silence_s = silence_s
         self.on_died: Callable[[], None] = lambda: None
         self._process: MediaProcess | None = None
         self._options: dict[str, Any] = {}
@@ -40,6 +42,7 @@ class WatchedMedia(RemoteMedia):
     async def start(self, *, host: str, public: str, ports: tuple[int, int], prompts: Path) -> None:
         """Returns when it serves; see `MediaProcess.start`."""
         self._options = {"host": host, "public": public, "ports": ports, "prompts": prompts}
+        self._options["silence_s"] = self._silence_s
         await self._start()
 
     async def end(self) -> None:

@@ -29,13 +29,13 @@ class Bridge:
         """
         customer, agent = self.customer.branch, self.agent.branch
         try:
-            if not await self._media.compatible(self._media_call, customer, agent):
+            if not await self._media.join_alike(self._media_call, customer, agent):
                 if not self._whole:
                     return False
                 await self._agree(like=agent)
-            if not self._whole:
-                return False
-            await self._media.join(self._media_call, customer, agent)
+                if not self._whole:
+                    return False
+                await self._media.join(self._media_call, customer, agent)
         except WarmlineError:
             if self._whole:
                 raise

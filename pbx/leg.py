@@ -164,7 +164,8 @@ class Leg:
         """Hang up, in whatever state the call is; the media branch goes with it. The reason is told (RFC 3326)."""
         if self._gone is None:
             self._gone = Gone("us", reason)
-            self._let_go()
+            self._stop()
+            self._tidy()
             self.call.hangup(reason=_as_reason(reason) if reason else None)
             self._forget()
 
@@ -182,7 +183,8 @@ class Leg:
         assert isinstance(self.call, sip.IncomingCall)
         if self._gone is None:
             self._gone = Gone("us", reason or "")
-            self._let_go()
+            self._stop()
+            self._tidy()
             self.call.refuse(status, reason)
             self._forget()
 
@@ -347,25 +349,30 @@ class Leg:
         if self._gone is not None:
             return
         self._gone = gone
+        self._stop()
         told = self._on_event is not None
-        self._let_go()
-        self._tell(gone)
-        if told:
-            self._forget()
+        try:
+            self._tell(gone)
+        finally:
+            self._tidy()  # after it was told: whoever heard it may have put away the whole media call
+            if told:
+                self._forget()
 
-    def _let_go(self) -> None:
+    def _stop(self) -> None:
         self._agreed(481)
         self._unwatch_flow()
         if self._ask_next is not None:
             self._ask_next.cancel()
-        if self.tidies:
-            self.drop()
 
     def _forget(self) -> None:
         """Nothing more is told. A call that is over is kept for half a minute, should its peer repeat itself: whoever
         listened, and all they hold, must not be kept with it."""
         self._on_event = self.on_transfer = self.on_keys = None
         self.call.on_event = _unheard
+
+    def _tidy(self) -> None:
+        if self.tidies:
+            self.drop()
 
     def drop(self) -> None:
         """Put the branch away: for whoever owns the media call of a leg that does not tidy."""

@@ -54,13 +54,24 @@ def is_encrypted(target: Target) -> bool:
     """Whether what is said to this phone is for its next hop's eyes only."""
     if target.flow is not None:
         return target.flow.transport in _ENCRYPTED
+    uri = _uri(target)
+    return uri is not None and (uri.scheme == "sips" or (uri.transport or "").upper() in _ENCRYPTED)
+
+
+def is_ipv6(target: Target) -> bool:
+    """Whether this phone is reached by IPv6, and so its packets too."""
+    if target.flow is not None:
+        return ":" in target.flow.peer[0]
+    uri = _uri(target)
+    return uri is not None and ":" in uri.host
+
+
+def _uri(target: Target) -> SipUri | None:
     try:
         uri = parse_uri(target.uri) if isinstance(target.uri, str) else target.uri
     except BadMessage:
-        return False
-    if not isinstance(uri, SipUri):
-        return False
-    return uri.scheme == "sips" or (uri.transport or "").upper() in _ENCRYPTED
+        return None
+    return uri if isinstance(uri, SipUri) else None
 
 
 def behind_nat(body: bytes, flow: Flow | None) -> str | None:

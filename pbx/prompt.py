@@ -31,7 +31,7 @@ from config.bridge import spawn
 from config.errors import TheirError, WarmlineError
 from media.server import MediaServer
 from pbx.leg import Leg, tidy
-from pbx.phone_media import REFUSALS, Terms, next_terms
+from pbx.phone_media import REFUSALS, Terms, is_ipv6, next_terms
 from pbx.staffing import Phone
 from sip_trunk import user_agent as sip
 from sip_trunk.deadlines import Deadline, Deadlines
@@ -256,6 +256,7 @@ class Prompt:
                 kinds=invitation.kinds,
                 telephone=invitation.telephone,
                 wide=device.terms.wide,
+                ipv6=is_ipv6(device.phone.target),
             )
         except WarmlineError as error:
             self._over(device, error.reason, error.status)

@@ -63,6 +63,17 @@ class Qualities:
                 mos_lately=audio.get("mos_lately"),
             )
 
+    def transcoded(self, call: str, branch: str, other: str) -> None:
+        """For `MediaServer.on_transcoding`."""
+        contact = self._contacts.known(call)
+        self._events.write(
+            "media.transcoding",
+            contact=contact.id if contact is not None else None,
+            agent=contact.agent_id if contact is not None else None,
+            call=call,
+            branches=[branch, other],
+        )
+
     def _ended(self, call: str, branch: str, qualities: Mapping[str, Mapping[str, Any]]) -> None:
         party = party_of(branch)
         for kind, facts in qualities.items():

@@ -14,6 +14,7 @@ is said to somebody outside to whom the customer was passed on is not recorded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +78,7 @@ class _Watch:
     paused_by: str = ""  # the agent who has paused it
     tape: _Tape | None = None
     failed: set[Sides] = field(default_factory=set)
+    legs: set[str] = field(default_factory=set)  # calls of agents whose consent is written down
     timer: IDelayedCall | None = None
     work: asyncio.Task[None] | None = None
 
@@ -133,13 +135,15 @@ class Recordings:
         if self._consents.mode(contact) is Mode.OFF:
             return ""
         watch = self._watches.get(contact.id)
-        if watch is not None and _paused(watch) and (watch.tape is None or watch.tape.quiet):
-            return "paused"
         if watch is not None and watch.tape is not None:
-            return "silent" if watch.tape.quiet else "recording"
+            if not watch.tape.quiet:
+                return "recording"
+            return "paused" if _paused(watch) else "silent"
         if not self._consents.allows(contact):
             return "asked" if self._consents.given(contact) is None else "refused"
-        return "failed" if watch is not None and self._sides(contact) in watch.failed else "on"
+        if watch is not None and self._sides(contact) in watch.failed:
+            return "failed"
+        return "paused" if watch is not None and _paused(watch) else "on"
 
     def view(self, contact: Contact) -> dict[str, Any] | None:
         """As the customer is shown it; None where calls like this are not recorded."""
@@ -286,10 +290,10 @@ class Recordings:
     async def _begin(self, watch: _Watch, sides: Sides) -> None:
         contact, (agent_id, customer, agent) = watch.contact, sides
         row = self._row(contact, agent_id)
-        leg = self._calls.agent_leg(contact)
         try:
-            agreed = self._consents.joined(contact, agent_id, leg.call.id if leg is not None else "")
-            await asyncio.gather(agreed, self._consents.durable(contact), self._store.add(row))
+            await asyncio.gather(
+                self._agreed(watch, agent_id), self._consents.durable(contact), self._store.add(row)
+            )
             # Whoever has thought better of it while this was stored is not recorded for a moment.
             if self._wish(watch) == sides and not self._silent(watch):
                 await self._media.tap(
@@ -300,12 +304,25 @@ class Recordings:
         except Exception as error:
             self._failed(watch, sides, error)
         if watch.tape is None:
-            await self._store.remove(row.id)
+            await self._forget(contact, row)
             return
         self._events.write(
             "contact.recording_started", contact=contact.id, agent=agent_id, recording=row.id, kinds=row.kinds,
             sealed=bool(row.sealed), delete_after=row.delete_after,
         )  # fmt: skip
+
+    async def _agreed(self, watch: _Watch, agent_id: str) -> None:
+        leg = self._calls.agent_leg(watch.contact)
+        if leg is not None and leg.call.id not in watch.legs:
+            await self._consents.joined(watch.contact, agent_id, leg.call.id)
+            watch.legs.add(leg.call.id)
+
+    async def _forget(self, contact: Contact, row: Recording) -> None:
+        """Nothing is recorded there, or is to be: also where the media process did not get to answer."""
+        with contextlib.suppress(WarmlineError):
+            await self._media.end_tap(contact.id)
+        await self._in_thread((self._folder / row.file).unlink, missing_ok=True)
+        await self._store.remove(row.id)
 
     def _row(self, contact: Contact, agent_id: str) -> Recording:
         recording_id, now = new_id("r"), self._now()
@@ -360,8 +377,8 @@ class Recordings:
         if tape.over is not None:  # it may have told so while we asked
             seconds = seconds or tape.over[1]
         watch.tape = None
-        # Whoever has the customer next decides for themselves.
-        if not contact.open or contact.agent_id != row.agent_id:
+        # Whoever has the customer next decides for themselves; so it is when the customer agrees anew.
+        if not contact.open or contact.agent_id != row.agent_id or not self._consents.allows(contact):
             _unpaused(watch)
         await self._file(row, seconds or None, state, why)
 

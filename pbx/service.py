@@ -167,7 +167,8 @@ class Service:
         )
 
         # Upstairs.
-        self.media = Rtpengine(s.rtpengine_address) if s.media == "rtpengine" else WatchedMedia()
+        embedded = WatchedMedia(silence_s=s.media_silence_s)
+        self.media = Rtpengine(s.rtpengine_address) if s.media == "rtpengine" else embedded
         self._pbx_store = PbxStore(self.database)
         self._contacts = OpenContacts(self._pbx_store, self.events, now)
         self._staffing = Staffing(
@@ -316,6 +317,7 @@ class Service:
         self.media.on_tapped = self._recordings.ended_by_itself
         self._qualities = Qualities(self._contacts, QualityStore(self.database), self.media, self.events)
         self.media.on_quality = self._qualities.told
+        self.media.on_transcoding = self._qualities.transcoded
         self._seeing = Seeing(
             s,
             Parts(

@@ -34,8 +34,9 @@ class Account:
 class Trunk:
     """One carrier or exchange. Peers are numeric addresses; one without a port may send from any.
 
-    dial: prefixes of the numbers that may be called through it; via: where those calls go, as a sip: URI without a
-    user; credentials: user name and password for its digest challenges; caller_id: the number our calls come from;
+    dial: prefixes of the numbers that may be called through it, and with a ! before them of those that may not; via:
+    where those calls go, as a sip: URI without a user; credentials: user name and password for its digest challenges;
+    caller_id: the number our calls come from;
     options_s: seconds between our OPTIONS; extensions: its callers may dial our agents' user names. answers: it has
     answered lately, or has not been asked yet. account: what we register there; `registered`, `flow` (the way we
     registered by) and `service_route` (RFC 3608) are then what came of it.
@@ -59,6 +60,14 @@ class Trunk:
     def up(self) -> bool:
         """Whether calls can be made through it."""
         return self.answers and (self.account is None or self.registered)
+
+    def covers(self, number: str) -> int:
+        """How long the prefix is that lets this number be called through it; 0: none does, or one as long or longer
+        forbids it (as !+49900)."""
+        said = [each for each in self.dial if number.startswith(each.removeprefix("!"))]
+        allowed = max((len(each) for each in said if each[0] != "!"), default=0)
+        forbidden = max((len(each) - 1 for each in said if each[0] == "!"), default=0)
+        return allowed if allowed > forbidden else 0
 
     def target(self, number: str) -> Target:
         """Where a call to this number (E.164) goes."""
@@ -115,7 +124,7 @@ class TrunkTable:
             return None
         best: tuple[int, Trunk] | None = None
         for trunk in self.trunks.values():
-            length = max((len(prefix) for prefix in trunk.dial if number.startswith(prefix)), default=0)
+            length = trunk.covers(number)
             if trunk.up and length and (best is None or length > best[0]):
                 best = length, trunk
         return best[1] if best is not None else None

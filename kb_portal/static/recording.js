@@ -22,6 +22,6 @@ export function show(contact) {
   const asked = told?.state === "asked" && told.mode === "ask";
   byId("recording-yes").hidden = !told?.may_choose || !asked;
   byId("recording-no").hidden = !told?.may_choose || !(asked || mayRefuse);
-  byId("recording-no").textContent = asked ? "No, don’t" : told?.state === "recording" ? "Stop recording" : "Don’t record";
+  byId("recording-no").textContent = asked ? "No" : told?.state === "recording" ? "Stop recording" : "Don’t record";
   keepFocus();
 }

@@ -33,7 +33,12 @@ FRESH_S = 1.5
 """How long what media has said of a call is good for all who look."""
 NOT_FOUND = "There is no such contact, or it is of a provider you do not serve."
 _PARTIES = {"customer": "Customer", "agent": "Agent", "supervisor": "Supervisor", "other": "Colleague"}
-_DOES = {Mode.LISTEN: "listens", Mode.WHISPER: "speaks to the agent", Mode.BARGE: "is in the call"}
+_YOU = {
+    Mode.LISTEN: "You listen. Nobody hears you.",
+    Mode.WHISPER: "The agent hears you, the customer does not.",
+    Mode.BARGE: "You are in the call: all hear you.",
+}
+_DOES = {Mode.LISTEN: "listens.", Mode.WHISPER: "speaks to the agent.", Mode.BARGE: "is in the call."}
 
 
 class CallPages(StaffPages):
@@ -160,8 +165,11 @@ class CallPages(StaffPages):
         mine = supervision is not None and supervision.supervisor.id == agent.id
         by = ""
         if supervision is not None:
-            who = "You" if mine else supervision.supervisor.name
-            by = f"{who}: {_DOES[supervision.mode]}" if supervision.there else f"{who}: the phone rings"
+            mode, who = supervision.mode, supervision.supervisor.name
+            if supervision.there:
+                by = _YOU[mode] if mine else f"{who} {_DOES[mode]}"
+            else:
+                by = "Your phone rings: answer it to hear them." if mine else f"{who} is about to listen."
         has = self._roster.agent(contact.agent_id) if contact.agent_id is not None else None
         return {
             "id": contact.id,

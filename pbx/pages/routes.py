@@ -78,7 +78,8 @@ NOT_YOURS = (
 
 
 class AgentPages(StaffPages):
-    """The agent's pages over roster, states, location and FrontDesk. `now` is wall time in epoch seconds."""
+    """The agent's pages over roster, states, location and FrontDesk. `now` is wall time in epoch seconds.
+    `hears_recordings`: whether every agent has recordings to listen to."""
 
     app = staff_app()
 
@@ -95,6 +96,7 @@ class AgentPages(StaffPages):
         now: Callable[[], float],
         setup: SoftphoneSetup,
         actions: PageActions,
+        hears_recordings: bool = False,
     ) -> None:
         super().__init__(roster, logins, clock, burst=40, per_s=4)
         self._desk = desk
@@ -103,6 +105,7 @@ class AgentPages(StaffPages):
         self._now = now
         self._setup = setup
         self._actions = actions
+        self._hears_recordings = hears_recordings
         self._searches = RateLimit(60, 6, clock.seconds)
         self.news = AgentNews(states=states, location=location, roster=roster, events=events)
         self.streams = StreamCount(MAX_STREAMS)
@@ -180,6 +183,7 @@ class AgentPages(StaffPages):
                 devices=devices,
                 any_registered=any(device["bindings"] for device in devices),
                 messages_left=await self._actions.messages(agent),
+                hears_recordings=self._hears_recordings,
                 **await self._contacts(agent),
             )
 

@@ -26,9 +26,9 @@ ALGORITHMS = ("SHA-256", "MD5")
 """Best first (RFC 8760 s2.3); a name is written as it stands here."""
 
 _PART = re.compile(r'\s*([A-Za-z0-9*_-]+)\s*=\s*("[^"\\]*(?:\\.[^"\\]*)*"|[^\s,"]+)\s*(?:,|$)', re.DOTALL)
-# As phones and proxies write them: no escapes, one space at most.
-_PLAIN_PARTS = re.compile(r'(?:(?:[A-Za-z0-9*_-]+)=(?:"[^"\\]*"|[^\s,"]+)(?:, ?|$))+')
-_PLAIN_PART = re.compile(r'([A-Za-z0-9*_-]+)=(?:"([^"\\]*)"|([^\s,"]+))')
+_PLAIN_NAMES = frozenset(
+    "username realm nonce uri response algorithm opaque qop nc cnonce stale domain".split()  # noqa: SIM905
+)
 _SCHEME = re.compile(r"\s*([A-Za-z0-9_-]+)\s+")
 _NC = re.compile(r"[0-9a-fA-F]{8}")
 
@@ -220,14 +220,11 @@ def _parts(text: str) -> dict[str, str]:
         raise BadMessage("Bad credentials")
     if match[1].lower() != "digest":
         raise BadMessage("Unsupported authentication scheme")
-    parts: dict[str, str] = {}
     at = match.end()
-    if _PLAIN_PARTS.fullmatch(text, at):
-        found = _PLAIN_PART.findall(text, at)
-        parts = {name.lower(): quoted or value for name, quoted, value in found}
-        if len(parts) != len(found):
-            raise BadMessage("Bad credentials")
-        return parts
+    plain = _plain_parts(text[at:])
+    if plain is not None:
+        return plain
+    parts: dict[str, str] = {}
     # Match by match, not `findall`, which would start again at each character of what does not match.
     while at < len(text):
         match = _PART.match(text, at)
@@ -240,6 +237,26 @@ def _parts(text: str) -> dict[str, str]:
             raise BadMessage("Bad credentials")
         parts[name] = unquote_string(value)
         at = match.end()
+    return parts
+
+
+def _plain_parts(text: str) -> dict[str, str] | None:
+    """The same, where they are as phones and proxies write them: names we know, no escape, no comma in a value."""
+    parts: dict[str, str] = {}
+    if "\\" in text:
+        return None
+    for item in text.split(","):
+        name, _, value = item.partition("=")
+        name = name.lstrip(" ")
+        if name not in _PLAIN_NAMES or name in parts:
+            return None
+        if value[:1] == '"':
+            if value[-1] != '"' or value.count('"') != 2:
+                return None
+            value = value[1:-1]
+        elif not value.isalnum() and value != "SHA-256":
+            return None
+        parts[name] = value
     return parts
 
 

@@ -455,3 +455,43 @@ def _fails(*_: Any, **__: Any) -> Any:
     failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     failed.set_exception(OSError("disk full"))
     return failed
+
+
+def plain(*more: str, uri: str = f"sip:{DOMAIN}", body: str = "") -> Request:
+    lines = [
+        f"REGISTER {uri} SIP/2.0",
+        "Via: SIP/2.0/UDP 192.0.2.7:5062;branch=z9hG4bK1",
+        f"From: <{AOR}>;tag=1",
+        f"To: <{AOR}>",
+        "Call-ID: c",
+        "CSeq: 1 REGISTER",
+        *more,
+        f"Content-Length: {len(body)}",
+        "",
+        body,
+    ]
+    message = parse("\r\n".join(lines).encode())
+    assert isinstance(message, Request)
+    return message
+
+
+def test_who_brings_no_proof_is_asked_at_once_as_on_register_would_ask(desk: Desk) -> None:
+    headers = desk.registrar.challenge(plain(), UDP)
+    assert headers is not None
+    asked: Any = Asked(plain(), UDP)
+    desk.registrar.on_register(asked)
+    assert asked.answers[0].status == 401
+    assert [("WWW-Authenticate", asked.answers[0].headers.get("WWW-Authenticate"))] == list(headers)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        plain(uri="sip:elsewhere.example"),
+        plain("Require: teleport"),
+        plain("Replaces: a;to-tag=b;from-tag=c"),
+        plain("Content-Encoding: gzip", body="x"),
+    ],
+)
+def test_what_is_to_be_refused_for_something_else_is_not_challenged(desk: Desk, request_: Request) -> None:
+    assert desk.registrar.challenge(request_, UDP) is None

@@ -68,6 +68,9 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         ),
         ({"WARMLINE_DATABASE_URL": "mysql://root:secret@db/x"}, "sqlite:///path"),
         ({"WARMLINE_REDIS_URL": "localhost"}, "redis://"),
+        ({"WARMLINE_MEDIA": "asterisk"}, "embedded or rtpengine"),
+        ({"WARMLINE_RTPENGINE": "127.0.0.1"}, "host:port"),
+        ({"WARMLINE_RTPENGINE": "127.0.0.1:70000"}, "host:port"),
         ({"WARMLINE_ROBOT_AGENT": "maybe"}, "on or off"),
         ({"WARMLINE_PUBLIC_HOST": "0.0.0.0"}, "no address"),
         ({"WARMLINE_HOST": "1.2.3"}, "neither an address nor a name"),
@@ -199,6 +202,7 @@ def test_a_trunks_password_is_never_shown() -> None:
         ("dail", ["+49"], "unknown keys dail"),
         ("dial", "+49", "list of prefixes"),
         ("dial", ["0049"], "list of prefixes"),
+        ("dial", ["+49", "!900"], "list of prefixes"),
         ("via", "host:0", "host:port;transport=tcp"),
         ("via", "host:5060;transport=sctp", "host:port;transport=tcp"),
         ("via", "[x]:5060", "host:port;transport=tcp"),
@@ -219,16 +223,16 @@ def test_a_wrong_trunk_says_what_is_wrong_and_no_secret(key: str, value: object,
     assert "s3cret" not in fault
 
 
-def test_both_families_are_listened_on_and_media_stays_ipv4(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_families_are_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "own_address", lambda: "192.0.2.9")
     monkeypatch.setattr(module, "own_address6", lambda: "2001:db8::9")
     both = Settings.load({"WARMLINE_HOST": "::"})
     assert (both.sip_hosts, both.anywhere) == (("0.0.0.0", "::"), True)
     assert (both.public_host, both.public_host6) == ("192.0.2.9", "2001:db8::9")
-    assert (both.media_host, both.media_public_host) == ("0.0.0.0", "192.0.2.9")
+    assert (both.media_host, both.media_public_host) == ("::", "192.0.2.9,2001:db8::9")
     six = Settings.load({"WARMLINE_HOST": "::1"})
     assert (six.sip_hosts, six.public_host, six.media_host, six.media_public_host) == (
-        ("::1",), "::1", "127.0.0.1", "127.0.0.1",
+        ("::1",), "::1", "::1", "::1",
     )  # fmt: skip
     four = Settings.load({})
     assert (four.sip_hosts, four.media_host, four.public_host6) == (("127.0.0.1",), "127.0.0.1", "")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import socket
+import struct
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import av
 import numpy
+
+from media.sdp import parse
+from media.speech import Encoder
 
 SIZE = (160, 120)
 RATE = 15
@@ -85,3 +92,68 @@ def _h264(data: bytes) -> list[bytes]:
             flags = (0x80 if n == 0 else 0) | (0x40 if n == len(pieces) - 1 else 0)
             payloads.append(bytes((unit[0] & 0xE0 | 28, flags | unit[0] & 0x1F)) + piece)
     return payloads
+
+
+@functools.cache
+def _without_first_key_frame(seconds: int) -> list[Sent]:
+    sent = shown("vp8", RATE * seconds, keys=tuple(range(0, RATE * seconds, RATE)), at=0.0)
+    return [packet for packet in sent if packet.timestamp]
+
+
+class PicturePhone:
+    """A plain RTP phone that says a tone (PCMU) and shows a bar that moves (VP8), both made beforehand: a machine that
+    is busy with other things does not hold it up. Its first key frame is lost; others come every second."""
+
+    HOST = "127.0.0.1"
+    MOST_S = 12
+
+    def __init__(self, tone: float) -> None:
+        size = 160
+        at = numpy.arange(8000 * self.MOST_S) / 8000
+        samples = (8000 * numpy.sin(2 * numpy.pi * tone * at)).astype(numpy.int16)
+        encoder = Encoder("pcmu", 8000)
+        self._sound = [encoder.encode(samples[n : n + size]) for n in range(0, len(samples), size)]
+        self._pictures = _without_first_key_frame(self.MOST_S)
+        self._sockets = {
+            kind: socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for kind in ("audio", "video")
+        }
+        for sock in self._sockets.values():
+            sock.bind((self.HOST, 0))
+            sock.setblocking(False)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        for sock in self._sockets.values():
+            sock.close()
+
+    def offer(self) -> bytes:
+        ports = {kind: sock.getsockname()[1] for kind, sock in self._sockets.items()}
+        return (
+            f"v=0\r\no=- 1 1 IN IP4 {self.HOST}\r\ns=-\r\nc=IN IP4 {self.HOST}\r\nt=0 0\r\n"
+            f"m=audio {ports['audio']} RTP/AVP 0\r\na=rtcp-mux\r\n"
+            f"m=video {ports['video']} RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\na=rtcp-mux\r\n"
+        ).encode()
+
+    def start(self, answer: bytes) -> None:
+        to = {media.kind: (self.HOST, media.port) for media in parse(answer).media}
+        self._task = asyncio.get_running_loop().create_task(self._show(to))
+
+    async def _show(self, to: dict[str, tuple[str, int]]) -> None:
+        clock = asyncio.get_running_loop().time
+        began, shown = clock(), 0
+        for n, frame in enumerate(self._sound):
+            head = struct.pack("!BBHII", 0x80, 0, n, n * 160, 7)
+            self._sockets["audio"].sendto(head + frame, to["audio"])
+            while shown < len(self._pictures) and self._pictures[shown].at <= n * 0.02:
+                each = self._pictures[shown]
+                second = 96 | 0x80 * each.marker
+                head = struct.pack("!BBHII", 0x80, second, each.seq, each.timestamp, each.ssrc)
+                self._sockets["video"].sendto(head + each.payload, to["video"])
+                shown += 1
+            await asyncio.sleep(max(0.0, began + (n + 1) * 0.02 - clock()))

@@ -177,6 +177,20 @@ def test_a_flood_lets_the_loop_have_its_turn_before_there_is_a_beat(house: House
     assert len(house.heard) == 4
 
 
+def test_other_work_in_pieces_keeps_packets_waiting_for_no_longer_than_one(house: House) -> None:
+    near, far = house.line()
+    house.hear(far)
+    house.become_busy(near)
+    house.beat()
+    house.heard.clear()
+    near.send(b"x")
+    house.arrivals.take_due()
+    assert not house.heard, "a beat has not passed"
+    house.loop.time += 1.1 * BEAT_S
+    house.arrivals.take_due()
+    assert [data for data, _ in house.heard] == [b"x"]
+
+
 def test_a_packet_that_shows_a_defect_ends_nothing_for_the_others(house: House) -> None:
     lines = [house.line() for _ in range(2)]
     house.hear(lines[1][1])

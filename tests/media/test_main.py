@@ -19,6 +19,7 @@ class Relay:
     def __init__(self) -> None:
         self.slow: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self.asked: list[tuple[Any, ...]] = []
+        self.taken = 0
 
     def __getattr__(self, name: str) -> Any:
         def method(*arguments: Any, **keywords: Any) -> Any:
@@ -32,6 +33,9 @@ class Relay:
 
     def stats(self, call: str) -> Awaitable[float]:
         raise TheirError("no", 404)
+
+    def take_packets(self) -> None:
+        self.taken += 1
 
     def part(self, *_: str) -> None:
         raise RuntimeError("a defect")
@@ -58,6 +62,13 @@ async def test_what_takes_a_while_keeps_nobody_else_waiting() -> None:
     assert control.said == [[2, "ok", "join"]]
     control.relay.slow.set_result(1.5)
     await until(lambda: control.said[1:] == [[1, "ok", 1.5]], "the late answer", seconds=2)
+
+
+async def test_packets_that_are_due_are_taken_after_each_of_many_requests() -> None:
+    control = Control()
+    for number, method in enumerate(("join", "part", "drop"), 1):
+        control.message([number, method, ["c", "a", "b"], {}])
+        assert control.relay.taken == number
 
 
 @pytest.mark.parametrize(

@@ -514,6 +514,31 @@ async def test_a_browser_can_be_called(opened: Open, tmp_path: Path) -> None:
 
 
 @pytest.mark.interop
+async def test_two_browsers_see_and_hear_each_other(opened: Open, tmp_path: Path) -> None:
+    async with (
+        opened() as house,
+        chromium(tmp_path, loopback=False) as customer,
+        chromium(tmp_path, loopback=False) as agent,
+    ):
+        media = house.media
+        answer = await media.answer("c", "customer", await call(customer))
+        await customer.evaluate(ANSWERED, answer.decode())
+        await media.play("c", "customer", "music", repeat=True)
+        await until(lambda: hears_anything(customer), "the music")
+        await agent.evaluate(PREPARE, True)
+        offer = await media.offer("c", "agent", profile=Profile.WEBRTC, like="customer")
+        await media.accept("c", "agent", (await agent.evaluate(OFFERED, offer.decode())).encode())
+        for _ in range(2):
+            pages = [(page, (await statistics(page))["framesDecoded"]) for page in (customer, agent)]
+            await media.join("c", "customer", "agent")
+            for page, seen in pages:
+                await until(partial(hears, page, MICROPHONE), "the other's tone")
+                await until(partial(frames, page, seen + 15), "the other's picture")
+            await media.play("c", "customer", "music", repeat=True)
+            await until(lambda: hears_other_than(customer, MICROPHONE), "the music, and nothing else")
+
+
+@pytest.mark.interop
 @only_embedded("rtpengine does not tell that DTLS was closed: after 60 s of silence the studio does")
 async def test_a_browser_that_closes_is_told_of_at_once(opened: Open, tmp_path: Path) -> None:
     async with opened() as house, chromium(tmp_path, loopback=False) as page:

@@ -209,3 +209,35 @@ def test_a_poor_voice_is_told_once_and_once_when_it_is_fair_again() -> None:
 def test_a_moment_is_not_poor() -> None:
     judge = Judge()
     assert not any(judge.judge(1.0 if second % 9 else 4.0, second) for second in range(100))
+
+
+def test_our_own_report_says_what_we_sent_and_what_came() -> None:
+    voice = stream()
+    for number in range(1000):
+        if number % 10:
+            comes(voice, number + 65000, number * 0.02)
+    theirs = struct.pack("!IIIIII", SSRC, 0x1234ABCD, 0x56780000, 0, 9, 9)
+    reports.heard((voice,), rtcp.write(rtcp.SR, 0, theirs), 20.0)
+    voice.send_frame(b"\xff" * 160, 0, 160, 20.0, first=True)
+    for _ in range(3):
+        voice.measured.inward.swept()
+    report = reports.own(voice, 8000, 21.5, wall=1_000_000_000.5)
+    kind, count, body = rtcp.packets(report)[0]
+    assert (kind, count) == (rtcp.SR, 1)
+    ssrc, seconds, fraction, stamp, packets, octets = struct.unpack_from("!IIIIII", body)
+    assert (ssrc, seconds, fraction) == (voice.ssrc, 1_000_000_000 + 2208988800, 1 << 31)
+    assert (stamp - voice.timestamp) & 0xFFFFFFFF == 12000, "1.5 s after what was sent last"
+    assert (packets, octets) == (1, 160)
+    (said,) = reports.blocks(report)
+    assert said.ssrc == SSRC
+    assert said.fraction == pytest.approx(25, abs=2)
+    assert said.lost == pytest.approx(100, abs=5)
+    assert 65000 + 970 < said.highest <= 65000 + 999, "counted on past where the numbers wrap around"
+    assert said.last_report == bytes.fromhex("abcd5678")
+    assert said.since_report == 1.5 * 65536
+    assert [each for each, _, _ in rtcp.packets(report)] == [rtcp.SR, rtcp.SDES]
+
+
+def test_who_has_heard_nothing_of_us_gets_no_report_on_sending() -> None:
+    (kind, count, _), *_ = rtcp.packets(reports.own(stream(), 8000, 5.0, wall=1e9))
+    assert (kind, count) == (rtcp.RR, 0)

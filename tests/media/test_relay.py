@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from config.errors import OurError, TheirError
-from media import relay as relay_module
 from media import rtcp, stun, webrtc
 from media.arrivals import Arrivals
 from media.dtls import Certificate, Dtls, Srtp
@@ -20,7 +19,7 @@ from media.prompts import NAMES, TICKS, Prompts, encoded_path, pack
 from media.relay import Relay
 from media.rtp import Packet, Stream
 from media.sdp import Media, parse
-from media.server import AUDIO_ONLY, Profile
+from media.server import AUDIO_ONLY, SILENCE_S, Profile
 from tests.media.descriptions import CHROMIUM, plain
 from tests.peers.process import free_range, until
 
@@ -279,7 +278,7 @@ async def test_a_phone_that_falls_silent_is_reported_but_not_while_on_hold(house
         phone.say(b"here")
         await other.hears()
     house.relay.answer("c", "b", plain(b.port, direction="inactive"))
-    house.later = relay_module.SILENCE_S + 1
+    house.later = SILENCE_S + 1
     house.relay._sweep()
     assert house.gone == [("c", "a", "nothing was received for 60 s")]
 
@@ -290,11 +289,11 @@ async def test_a_phone_that_resumes_after_a_long_hold_is_not_taken_for_gone(hous
     b.say(b"here")
     await a.hears()
     house.relay.answer("c", "b", plain(b.port, direction="inactive"))
-    house.later = relay_module.SILENCE_S + 1
+    house.later = SILENCE_S + 1
     house.relay.answer("c", "b", plain(b.port))
     house.relay._sweep()
     assert house.gone == []
-    house.later += relay_module.SILENCE_S + 1
+    house.later += SILENCE_S + 1
     house.relay._sweep()
     assert [branch for _, branch, _ in house.gone] == ["a", "b"], "nothing passes either way any more"
 
@@ -303,17 +302,17 @@ async def test_one_who_was_never_heard_is_gone_only_when_the_other_is_silent_too
     a, b = house.called("a"), house.called("b")
     house.relay.join("c", "a", "b")
     for _ in range(3):
-        house.later += relay_module.SILENCE_S / 2
+        house.later += SILENCE_S / 2
         b.say(b"can you hear me?")
         await a.hears()
         house.relay._sweep()
     assert house.gone == []
     house.relay.answer("c", "b", plain(b.port, direction="inactive"))
-    house.later += relay_module.SILENCE_S + 1
+    house.later += SILENCE_S + 1
     house.relay._sweep()
     assert house.gone == [], "on hold"
     house.relay.answer("c", "b", plain(b.port))
-    house.later += relay_module.SILENCE_S + 1
+    house.later += SILENCE_S + 1
     house.relay._sweep()
     assert [branch for _, branch, _ in house.gone] == ["a", "b"]
 
@@ -343,7 +342,7 @@ async def test_one_who_was_gone_came_back_and_goes_again_is_reported_again(house
     phone.say(b"here")
     await asyncio.sleep(0.05)
     for times in (1, 2):
-        house.later += relay_module.SILENCE_S + 1
+        house.later += SILENCE_S + 1
         house.relay._sweep()
         assert len(house.gone) == times
         house.relay.answer("c", "a", plain(phone.port))
@@ -584,6 +583,7 @@ async def test_video_of_an_offer_can_be_left_out(house: House) -> None:
 async def test_only_the_signalled_host_is_believed_and_here_its_loopback_too(house: House) -> None:
     house.called("a")
     (endpoint,) = house.relay._leg("c", "a").endpoints.values()
+    assert isinstance(endpoint, PlainEndpoint)
     endpoint.reach(("192.0.2.2", 4000), None, mux=False)
     assert not endpoint._believed(("203.0.113.9", 4000))
     assert endpoint._believed(("127.0.0.1", 4000)), "a phone on this machine that names its LAN address"
@@ -608,8 +608,11 @@ async def test_deleted_calls_leave_nothing_behind(house: House) -> None:
     assert len(house.relay._ports) == 15
 
 
-async def test_a_socket_on_every_address_still_hears_what_comes_to_the_announced_one() -> None:
-    """A peer on this machine sends from 127.0.0.1 to the address we announced, here 127.0.0.2."""
+@pytest.mark.parametrize(("announced", "connected"), [(HOST, True), ("127.0.0.2", False)])
+async def test_a_socket_on_every_address_hears_what_comes_to_the_announced_one(
+    announced: str, connected: bool
+) -> None:
+    """It is not connected where it would then only hear what comes to 127.0.0.1, as peers on this machine do."""
     heard: list[int] = []
 
     class Heard(Stream):
@@ -617,16 +620,18 @@ async def test_a_socket_on_every_address_still_hears_what_comes_to_the_announced
             heard.append(size)
 
     loop, packet = asyncio.get_running_loop(), Packet()
-    ports = PortRange("0.0.0.0", *free_range(4))
+    ports = PortRange("0.0.0.0", *free_range(4), [announced])
     arrivals = Arrivals(loop, loop.time)
-    endpoint = PlainEndpoint(
-        arrivals, ports, packet, Heard("audio", packet), lambda stream, data: None
-    )
+    stream = Heard("audio", packet)
+    endpoint = PlainEndpoint(arrivals, ports, packet, stream, lambda stream, data: None)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind((HOST, 0))
         endpoint.reach((HOST, peer.getsockname()[1]), None, mux=False)
         for sent in range(1, 4):
-            peer.sendto(b"\x80\x00" + bytes(20), ("127.0.0.2", endpoint.port))
+            peer.sendto(b"\x80\x00" + bytes(20), (announced, endpoint.port))
             await until(lambda: len(heard) >= sent, f"packet {sent}", seconds=2)  # noqa: B023
+        assert endpoint._connected is connected
+        stream.send(22)
+        assert await asyncio.to_thread(peer.recv, 100) == bytes(packet.view[:22])
     endpoint.close()
     arrivals.close()

@@ -86,9 +86,8 @@ async def test_the_first_suite_that_can_be_done_is_taken_and_others_are_passed_o
         b"a=crypto:", b"".join(b"a=%s\r\n" % line.encode() for line in lines) + b"a=crypto:"
     )
     answer = parse(house.relay.answer("c", "a", offer)).media[0]
-    assert [value for name, value in answer.attributes if name == "crypto" and value][0].startswith(
-        "7 AES_CM"
-    )
+    (chosen,) = [value for name, value in answer.attributes if name == "crypto" and value]
+    assert chosen.startswith("7 AES_CM")
 
 
 @pytest.mark.parametrize("crypto", [b"", b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:short\r\n"])
@@ -180,9 +179,8 @@ async def test_a_certificate_other_than_the_one_named_ends_it(house: House) -> N
     )
     answer = house.relay.answer("c", "a", offer)
     secure.take(answer)
-    with pytest.raises(TimeoutError):
-        await secure.shake(answer)
-        await secure.hear_raw()
+    await secure.shake(answer)  # the client is done before the server has looked at its certificate
+    await until(lambda: house.gone, "the news")
     assert house.gone == [("c", "a", "DTLS: the certificate is not the one named in the SDP")]
     assert not house.relay.stats("c")["a"]["ready"]
 

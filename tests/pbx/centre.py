@@ -164,6 +164,12 @@ class FakeMedia:
             self.playing.pop((call, branch), None)
             self._leaves(call, branch)
 
+    async def join_alike(self, call: str, a: str, b: str) -> bool:
+        alike = await self.compatible(call, a, b)
+        if alike:
+            await self.join(call, a, b)
+        return alike
+
     async def confer(
         self, call: str, branches: Sequence[str], *, hears: Mapping[str, Sequence[str]] | None = None
     ) -> None:

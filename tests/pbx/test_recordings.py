@@ -327,6 +327,18 @@ async def test_a_page_loaded_again_in_a_pause_is_not_recorded_before_the_agent_s
     assert centre.media.taps[contact.id]["left"] == "customer-2"
 
 
+async def test_who_objects_in_a_pause_is_not_recorded_and_is_told_so(tmp_path: Path) -> None:
+    centre = await opened(Recording.ANNOUNCE, tmp_path)
+    contact = await talking(centre)
+    await centre.recordings.pause("agent-ana", contact.id)
+    await centre.recordings.allow(contact, False)
+    assert not centre.media.taps
+    assert centre.recordings.state(contact) == "refused"
+    await centre.recordings.allow(contact, True)
+    assert centre.recordings.state(contact) == "recording"
+    assert centre.media.taps[contact.id]["pauses"] == []
+
+
 async def test_a_pause_that_cannot_be_made_sure_ends_the_recording_and_says_so(tmp_path: Path) -> None:
     centre = await opened(Recording.ALWAYS, tmp_path)
     contact = await talking(centre)
@@ -338,7 +350,7 @@ async def test_a_pause_that_cannot_be_made_sure_ends_the_recording_and_says_so(t
     with pytest.raises(OurError, match="ended instead"):
         await centre.recordings.pause("agent-ana", contact.id)
     assert not centre.media.taps
-    assert centre.recordings.state(contact) in ("failed", "paused")
+    assert centre.recordings.state(contact) == "failed"
 
 
 async def test_only_the_agent_who_has_the_contact_pauses_it(tmp_path: Path) -> None:

@@ -20,14 +20,8 @@ class Rtpengine:
         self._process = Process(
             "rtpengine",
             [
-                *(
-                    "rtpengine",
-                    "--foreground",
-                    "--log-stderr",
-                    "--log-level=6",
-                    "--table=-1",
-                    f"--interface={host}",
-                ),
+                *("rtpengine", "--config-file=none", "--foreground", "--log-stderr", "--log-level=6"),
+                *("--table=-1", f"--interface={host}", "--timeout=60"),
                 *(f"--listen-ng={host}:{self.address[1]}", "--num-threads=2"),
                 *(f"--port-min={self.ports[0]}", f"--port-max={self.ports[1]}"),
             ],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.people import make_ready, phone, phone_hears
+from tests.peers.people import BOILER_ARTICLE, Reader, make_ready, phone, phone_hears
 from tests.peers.process import until
 from tests.peers.telephone_network import TelephoneNetwork
 from tests.peers.warmline import Warmline
@@ -48,6 +48,30 @@ async def test_of_a_call_on_a_clear_line_a_good_voice_is_kept(tmp_path: Path) ->
             assert leg["seconds"] > 8
         _, metrics = await server.get("/metrics")
         assert 'warmline_media_mos_count{party="agent"} 1' in metrics
+
+
+async def test_of_a_browser_too_sound_and_pictures_are_measured(tmp_path: Path) -> None:
+    async with Warmline(tmp_path) as server, phone(tmp_path, server, "ana") as ana:
+        await make_ready(server, ana)
+        async with Reader(tmp_path, server, BOILER_ARTICLE, loopback=False) as maria:
+            await maria.ask_for("video")
+            await ana.event("CALL_INCOMING")
+            await ana.accept()
+            contact = (await server.event("contact.connected"))["contact_id"]
+            await until(maria.sees_moving_pictures, "the agent's moving picture in the browser")
+            await asyncio.sleep(12)
+            await maria.hang_up()
+            await server.event("contact.ended", contact_id=contact)
+        query = "SELECT * FROM contact_quality WHERE contact_id = ? AND party = 'customer' ORDER BY kind"
+        await until(lambda: server.rows(query, contact), "the customer's leg to be kept")
+        sound, pictures = server.rows(query, contact)
+        assert (sound["kind"], pictures["kind"]) == ("audio", "video")
+        assert sound["mos"] > 3.5
+        assert pictures["mos"] is None
+        for each in (sound, pictures):
+            assert each["loss_in"] == pytest.approx(0.0, abs=0.02)
+            assert each["loss_out"] == pytest.approx(0.0, abs=0.05)
+            assert 0 <= each["round_trip_ms"] < 200
 
 
 async def test_of_a_caller_half_of_whose_voice_is_lost_it_is_told(tmp_path: Path) -> None:

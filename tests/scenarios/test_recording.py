@@ -13,10 +13,14 @@ from typing import Any
 
 import av
 import numpy
+from playwright.async_api import expect
 
 from tests.peers.agent_page import AgentPage
 from tests.peers.baresip import Baresip
 from tests.peers.people import (
+    BOILER_ARTICLE,
+    Reader,
+    make_ready,
     make_ready_by_page,
     phone,
     phone_hears,
@@ -182,3 +186,50 @@ async def test_kill_9_in_the_middle_leaves_what_was_said_up_to_then(tmp_path: Pa
         halves = sides(server.folder / "data" / "recordings" / row["file"], tmp_path)
         assert all(both_speak(half) for half in halves[2:-1]), halves
         assert len(halves) >= 6, halves
+
+
+async def test_a_video_call_is_told_of_recorded_stopped_and_played_in_a_browser(tmp_path: Path) -> None:
+    server = recording_server(tmp_path, "announce", recording_key=KEY)
+    async with (
+        server,
+        phone(tmp_path, server, "ana", tone=ANA) as ana,
+        Reader(tmp_path, server, BOILER_ARTICLE) as maria,
+    ):
+        await make_ready(server, ana)
+        await maria.ask_for("video")
+        told = maria.page.locator("#recording-words")
+        await expect(told).to_have_text("This call will be recorded.")
+        await ana.event("CALL_INCOMING", seconds=30)
+        await ana.accept()
+        await maria.reaches("connected")
+        await expect(told).to_have_text("Recorded")
+        await until(maria.sees_moving_pictures, "the agent's moving picture in the browser")
+        await server.event("contact.recording_started")
+        await until(lambda: _seconds_since(server, "contact.recording_started") > 5, "five seconds of both")
+        await maria.page.click("#recording-no")
+        await expect(told).to_have_text("This call is not recorded.")
+        ended = await server.event("contact.recording_ended")
+        assert ended["facts"]["why"] == "consent withdrawn"
+        assert await maria.in_state("connected")
+        await maria.hang_up()
+
+        page = await maria.page.context.new_page()
+        await page.goto(f"{server.portal}/agent/login")
+        await page.fill("[name=login]", "carla")
+        await page.fill("[name=password]", "carla-agent")
+        await page.click("button[type=submit]")
+        await page.goto(f"{server.portal}/agent/recordings")
+        player = page.locator("video")
+        await player.evaluate("video => { video.muted = true; return video.play(); }")
+        await until(lambda: player.evaluate("video => video.currentTime > 1"), "a second of it to be played")
+        shown = await player.evaluate(
+            "video => ({width: video.videoWidth, seconds: video.duration, fault: video.error?.message ?? null})"
+        )
+        assert shown["fault"] is None
+        assert shown["width"] > 0
+        assert 4 < shown["seconds"] < 30, shown
+        await player.evaluate("video => { video.currentTime = 3; }")
+        await until(lambda: player.evaluate("video => video.currentTime > 3.2"), "it to be played from there")
+        assert [row["agent_id"] for row in server.events() if row["kind"] == "recording.played"] == [
+            "agent-carla"
+        ]

@@ -55,6 +55,13 @@ async def test_listen_whisper_join_in_and_leave(tmp_path: Path) -> None:
         await page.post(f"/agent/calls/{contact}/barge", {})
         await hears(caller, ANA, CARLA)
 
+        async def reports() -> bool:
+            _, shown = await page.get(f"/agent/calls/{contact}/quality")
+            return shown.count("There and back") > 3 and "–" not in shown.split("<tbody>")[1]
+
+        # To each of the three at least one way is mixed: those reports are our own.
+        await until(reports, "all three to tell how long it takes there and back", seconds=30)
+
         await page.post(f"/agent/calls/{contact}/leave", {})
         await carla.event("CALL_CLOSED")
         await hears(caller, ANA)

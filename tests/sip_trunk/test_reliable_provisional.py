@@ -451,15 +451,7 @@ def test_a_peer_without_update_gets_a_reinvite(pair: Pair) -> None:
 
 def test_a_peer_that_refuses_update_gets_a_reinvite(pair: Pair) -> None:
     call, theirs = pair.talk()
-    heard = theirs.receive
-
-    def receive(transaction: object, request: Request, dialog: object) -> None:
-        if request.method == "UPDATE":
-            theirs.respond(transaction, 501)  # type: ignore[arg-type]
-        else:
-            heard(transaction, request, dialog)  # type: ignore[arg-type]
-
-    theirs.receive = receive  # type: ignore[method-assign]
+    pair.bob.agent.screen = lambda request, flow: (501, "No") if request.method == "UPDATE" else None
     call.update(b"v=0 a")
     pair.wait()
     assert pair.bob.events[theirs][-1] == Reoffered(b"v=0 a")

@@ -416,3 +416,29 @@ def test_stopping_forgets_everything(layer: Layer) -> None:
     layer.layer.stop()
     assert len(layer.layer) == 0
     assert not layer.clock.getDelayedCalls()
+
+
+def test_what_brings_no_proof_is_challenged_without_anything_kept(layer: Layer) -> None:
+    layer.layer.challenges["REGISTER"] = lambda request, flow: [("WWW-Authenticate", "Digest nonce")]
+    layer.come(their("REGISTER"))
+    layer.come(their("REGISTER"))
+    assert layer.sent() == ["401", "401"]
+    assert layer.network.seen[0][2] == layer.network.seen[1][2]
+    assert layer.network.seen[0][2].headers.get("WWW-Authenticate") == "Digest nonce"
+    assert layer.requests == []
+    assert len(layer.layer) == 0
+
+
+def test_what_brings_a_proof_or_is_not_challenged_is_taken(layer: Layer) -> None:
+    asked: list[Request] = []
+
+    def challenge(request: Request, flow: object) -> None:
+        asked.append(request)
+
+    layer.layer.challenges.update({"REGISTER": challenge, "MESSAGE": challenge})
+    layer.come(their("REGISTER", "z9hG4bK1", ("Authorization", "Digest x")))
+    assert asked == []
+    layer.come(their("MESSAGE", "z9hG4bK2"))
+    layer.come(their("OPTIONS", "z9hG4bK3"))
+    assert [request.method for request in asked] == ["MESSAGE"]
+    assert len(layer.requests) == 3

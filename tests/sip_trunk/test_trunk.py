@@ -107,6 +107,28 @@ def test_the_longest_prefix_chooses_the_trunk(number: str, name: str | None) -> 
     assert (trunk.name if trunk else None) == name
 
 
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        ("+49301234567", "dear"),
+        ("+49900123456", None),
+        ("+49900555123", "dear"),
+        ("+4913712345", "cheap"),
+        ("+15550100999", "cheap"),
+        ("+15559123456", None),
+    ],
+)
+def test_what_is_excepted_may_not_be_called_through_that_trunk(number: str, name: str | None) -> None:
+    table = TrunkTable(
+        [
+            TrunkSettings("dear", ("10.0.0.1",), dial=("+49", "!+49900", "+49900555", "!+49137")),
+            TrunkSettings("cheap", ("10.0.0.2",), dial=("+", "!+1555912", "!+49900")),
+        ]
+    )
+    trunk = table.for_number(number)
+    assert (trunk.name if trunk else None) == name
+
+
 @pytest.mark.usefixtures("all_up")
 def test_a_trunk_that_is_down_is_never_chosen() -> None:
     OUT.trunks["carrier"].answers = False

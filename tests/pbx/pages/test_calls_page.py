@@ -119,10 +119,10 @@ async def test_the_button_rings_the_supervisors_own_phone(rig: Rig) -> None:
     assert (reply.status, reply.headers["location"]) == (303, "/agent/calls")
     phone = rig.centre.phone.rung[-1]
     assert "carla" in phone.to
-    assert "You: the phone rings" in words(await rig.carla.get("/agent/calls/now"))
+    assert "Your phone rings" in words(await rig.carla.get("/agent/calls/now"))
     phone.pick_up()
     await rig.centre.settle()
-    assert "You: listens" in words(await rig.carla.get("/agent/calls/now"))
+    assert "You listen. Nobody hears you." in words(await rig.carla.get("/agent/calls/now"))
     await rig.presses(rig.carla, "whisper")
     assert 'aria-pressed="true">Whisper' in (await rig.carla.get("/agent/calls/now")).body
     await rig.presses(rig.carla, "leave")

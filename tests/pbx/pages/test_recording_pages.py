@@ -124,7 +124,7 @@ async def test_a_recording_is_held_and_let_go_by_a_supervisor_with_their_token(r
     assert (reply.status, reply.headers["location"]) == (
         303, f"/agent/recordings?contact={recording.contact_id}",
     )  # fmt: skip
-    assert "Held: it is not deleted." in words(await carla.get("/agent/recordings"))
+    assert "On legal hold: it is not deleted." in words(await carla.get("/agent/recordings"))
     await carla.submit(path, {"held": "no"})
     assert "Kept until" in words(await carla.get("/agent/recordings"))
 

@@ -188,6 +188,30 @@ def test_no_text_raises_anything_else(text: str) -> None:
         assert Nonces(SECRET).check(authorization.nonce, 1.0) is NonceState.INVALID
 
 
+def read(text: str) -> object:
+    try:
+        return parse_authorization(text)
+    except BadMessage as error:
+        return error.reason
+
+
+part = st.tuples(
+    st.sampled_from(["username", "realm", "nonce", "uri", "response", "qop", "nc", "cnonce", "x-other"]),
+    st.sampled_from(['"{}"', "{}", '"{}', "'{}'", "{}=", '"{}""']),
+    st.sampled_from(["", "a", "00000001", "auth", "SHA-256", "sip:h", "é", "a b"]),
+)
+
+
+@given(st.lists(part, max_size=9), st.sampled_from([",", ", "]))
+def test_how_it_is_spaced_does_not_change_what_is_read(
+    parts: list[tuple[str, str, str]], between: str
+) -> None:
+    written = ['username="a"', 'realm="r"', 'nonce="n"', 'uri="u"', 'response="r"']
+    written = [name + "=" + form.format(value) for name, form, value in parts] + written
+    # White space before a comma is read part by part.
+    assert read("Digest " + between.join(written)) == read("Digest " + " ,".join(written))
+
+
 def test_a_secret_is_not_shown() -> None:
     assert ANA.md5 not in repr(ANA)
 
