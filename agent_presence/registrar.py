@@ -145,7 +145,7 @@ class Registrar:
     def _check_ours(self, request: Request) -> None:
         if not self._is_ours(request.uri):
             raise Refusal(404, "Not a domain of ours")
-        if "Require" in request.headers:
+        if "require" in request.headers.keys:
             unknown = [tag for tag in request.headers.all("Require") if tag.lower() not in _SUPPORTED]
             if unknown:
                 raise Refusal(420, headers=[("Unsupported", ", ".join(unknown))])
@@ -253,11 +253,11 @@ class Registrar:
         now = self._now()
         bindings = self._location.bindings(aor, now)
         headers: Headers = [("Contact", _listed(binding, now)) for binding in bindings]
-        if "Path" in incoming.message.headers:  # RFC 3327 s5.3: what was recorded is said
-            headers += [("Path", path) for path in incoming.message.headers.all("Path")]
+        path = _path(incoming.message)
+        headers += [("Path", each) for each in path]  # RFC 3327 s5.3: what was recorded is said
         if outbound:
             headers.append(("Require", "outbound"))  # RFC 5626 s6
-            if "Path" not in incoming.message.headers:
+            if not path:
                 headers.append(("Flow-Timer", str(FLOW_TIMER_S[incoming.flow.reliable])))
         incoming.respond(200, headers=headers)
 

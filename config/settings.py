@@ -155,7 +155,8 @@ class Settings:
     trunks: tuple[TrunkSettings, ...] = _setting(
         (TrunkSettings("sample-carrier", ("127.0.0.1:5070",)),),
         "trunks whose calls are let in: [[trunks]] with name and peers, and to call out through one dial (prefixes as "
-        "+49, with ! what may not be called as !+49900), via, username, password, options_s, caller_id; register = true registers with it (register_as: the "
+        "+49, with ! what may not be called as !+49900), via, "
+        "username, password, options_s, caller_id; register = true registers with it (register_as: the "
         "address, where it is not the username's; register_s: for how long); extensions = true lets its callers dial "
         "agents' user names (as a variable: JSON)",
     )

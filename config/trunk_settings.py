@@ -120,8 +120,8 @@ def _dial(raw: Any) -> tuple[str, ...]:
         isinstance(each, str) and re.fullmatch(r"!?\+[0-9]{0,15}", each) for each in raw
     ):
         raise ValueError(
-            f"dial {raw!r} should be a list of prefixes of numbers, as +49 (+ alone: every number), with ! before those "
-            "that may not be called, as !+49900"
+            f"dial {raw!r} should be a list of prefixes of numbers, as +49 (+ alone: every number), with ! before "
+            "those that may not be called, as !+49900"
         )
     return tuple(raw)
 

@@ -84,6 +84,7 @@ class RemoteMedia(ABC):
         telephone: bool = False,
         wide: bool = False,
         ipv6: bool = False,
+        adding: bool = False,
     ) -> asyncio.Future[bytes]:
         return self._ask(
             "offer",
@@ -95,6 +96,7 @@ class RemoteMedia(ABC):
             telephone=telephone,
             wide=wide,
             ipv6=ipv6,
+            adding=adding,
         )
 
     def accept(self, call: str, branch: str, answer: bytes) -> asyncio.Future[None]:

@@ -92,6 +92,8 @@ class Dtls:
 
     def received(self, datagram: bytes) -> None:
         """Raises DtlsFailed."""
+        if not datagram:  # UDP carries those too, and OpenSSL takes nothing for a fault
+            return
         self._connection.bio_write(datagram)
         if self.keys is None:
             self.handshake()

@@ -294,13 +294,14 @@ def offer_lines(
     *,
     telephone: bool = False,
     wide: bool = False,
+    adding: bool = False,
 ) -> tuple[Line, ...]:
     """The m-lines of an offer in the codecs of `like` (or our own audio), each kind once.
 
     `telephone` leaves of our own audio what every telephone network carries; `wide` adds it behind that of `like`.
 
     With `current` this is a re-offer: its m-lines stay in place under their own payload types (RFC 3264 section 8),
-    narrowed to what `like` agreed.
+    narrowed to what `like` agreed; `adding` what it has besides.
     """
     wanted: list[tuple[str, tuple[Payload, ...], int | None]] = []
     if like is None:
@@ -312,30 +313,40 @@ def offer_lines(
                 codecs = _widened(line.ours) if wide and line.kind == "audio" else line.ours
                 wanted.append((line.kind, codecs, line.ptime))
     if current:
-        return tuple(_narrow(line, wanted, like is None) for line in current)
+        kept = [_narrow(line, wanted, like is None) for line in current]
+        return tuple(_added(kept, wanted, profile) if adding else kept)
     if not wanted:
         raise TheirError("No common media", 488)
-    taken_numbers: set[int] = set()
-    lines = []
-    for index, (kind, theirs, ptime) in enumerate(wanted):
+    return tuple(_added([], wanted, profile))
+
+
+def _added(
+    lines: Sequence[Line], wanted: Sequence[tuple[str, tuple[Payload, ...], int | None]], profile: Profile
+) -> list[Line]:
+    """RFC 3264 section 8.1: media that are not there yet, in a place of theirs that was refused, or at the end."""
+    found = list(lines)
+    numbers = {p.number for line in lines if line.accepted for p in line.ours}
+    for kind, theirs, ptime in wanted:
+        at = next((index for index, line in enumerate(found) if line.kind == kind), len(found))
+        if at < len(found) and found[at].accepted:
+            continue
         # RFC 9143 section 9.2: inside a bundle a payload type names one codec.
-        codecs = _distinct(theirs, taken_numbers) if profile is Profile.WEBRTC else theirs
-        formats = tuple(str(p.number) for p in codecs)
-        lines.append(
-            Line(
-                kind,
-                PROTOCOL[profile],
-                formats,
-                mid=str(index),
-                accepted=True,
-                ours=codecs,
-                theirs=codecs,
-                they_send=True,
-                they_receive=True,
-                ptime=ptime,
-            )
+        codecs = _distinct(theirs, numbers) if profile is Profile.WEBRTC else theirs
+        names = {line.mid for line in found}
+        fresh = Line(
+            kind,
+            found[0].protocol if found else PROTOCOL[profile],
+            tuple(str(p.number) for p in codecs),
+            mid=next(name for name in map(str, range(at, at + len(found) + 1)) if name not in names),
+            accepted=True,
+            ours=codecs,
+            theirs=codecs,
+            they_send=True,
+            they_receive=True,
+            ptime=ptime,
         )
-    return tuple(lines)
+        found[at : at + 1] = [fresh]
+    return found
 
 
 def _widened(codecs: Sequence[Payload]) -> tuple[Payload, ...]:

@@ -50,6 +50,8 @@ class Pictures:
     def __init__(self) -> None:
         self.wanting = False
         """A picture came that cannot be shown before there is a key frame. For whoever asks for one to take back."""
+        self.begun = False
+        """A key frame came. For whoever looks to take back."""
         self._timeline = Timeline(CLOCK)
         self._waiting: list[_Arrived] = []  # by number
         self._source: tuple[int, str] | None = None
@@ -123,6 +125,7 @@ class Pictures:
             key = key and bool(setup)
         self._broken = (self._broken and not key) or not data
         self.wanting = self._broken
+        self.begun = self.begun or key
         return [] if self._broken else [Picture(codec, position, key, data, setup)]
 
 

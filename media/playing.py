@@ -43,15 +43,21 @@ class Playing:
 
 
 class Player:
-    """Everything that is playing."""
+    """Everything that is playing. `take_packets` is called after each frame: no packet waits for all who listen."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, prompts: Prompts, threads: Executor, now: Callable[[], float]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        prompts: Prompts,
+        threads: Executor,
+        now: Callable[[], float],
+        take_packets: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop
         self._threads = threads
         self._prompts = prompts
         self._now = now
+        self._take_packets = take_packets
         self.playing: set[Playing] = set()
         self._due = 0.0
         self._timer: asyncio.Handle | None = None
@@ -113,6 +119,7 @@ class Player:
         for playing in list(self.playing):
             if playing.clips is not None:
                 self._play_frame(playing, playing.clips, now)
+                self._take_packets()
         if not self.playing:
             self._timer = None
             return

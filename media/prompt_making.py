@@ -210,9 +210,10 @@ def make(folder: Path, names: Sequence[str] = NAMES) -> None:
     """What of these is missing or out of date."""
     folder.mkdir(parents=True, exist_ok=True)
     stale = {path.stem for path in Prompts(folder).missing(names)}
+    others = [name for name in sorted(stale) if name not in NAMES and (folder / f"{name}.wav").exists()]
     with ThreadPoolExecutor(1 if NICE in os.environ else AT_ONCE) as threads:
         # In their order, so that the longest, the music, is not begun last.
-        list(threads.map(partial(make_one, folder), [name for name in NAMES if name in stale]))
+        list(threads.map(partial(make_one, folder), [name for name in NAMES if name in stale] + others))
 
 
 if __name__ == "__main__":

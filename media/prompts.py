@@ -9,6 +9,7 @@ and whatever is left when the server has been up for a while.
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -36,12 +37,15 @@ SPOKEN = {
     "voicemail-offer": "To leave a message, press two.",
     "voicemail-leave": "Nobody can take your call just now. Please leave a message after the tone. "
     "Press the hash key when you are done.",
+    "menu-wrong": "That is not one of the choices.",
     "voicemail-thanks": "Thank you. Your message has reached us. Goodbye.",
     "recording-notice": "This call will be recorded. If you do not want that, please tell us.",
     "recording-ask": "We would like to record this call. Press one to allow it. Press two if you would rather not.",
     "recording-yes": "Thank you. The call will be recorded.",
     "recording-no": "The call will not be recorded.",
 }
+# What callers of a number are asked: made by `media.spoken`, and known by what it says.
+OWN = re.compile(r"menu-[0-9a-f]{16}")
 LARGEST_NUMBER = 60
 # What is put together when it is played, with no pause between: "You are number" "3" "in line."
 PIECES = {
@@ -122,7 +126,7 @@ class Prompts:
 
     def is_made(self, name: str) -> bool:
         """Whether it can be heard at once. Raises OurError for a prompt there is not."""
-        if name not in NAMES:
+        if not is_prompt(name):
             raise OurError(f"There is no prompt {name}")
         if name not in self._made and not self.missing((name,)):
             self._made.add(name)
@@ -133,7 +137,7 @@ class Prompts:
         codec = codec.lower()
         key = (name, codec)
         if key not in self._frames:
-            if name not in NAMES or codec not in TICKS:
+            if not is_prompt(name) or codec not in TICKS:
                 raise OurError(f"There is no prompt {name} in {codec}")
             try:
                 data = encoded_path(self._folder, name, codec).read_bytes()
@@ -144,6 +148,10 @@ class Prompts:
 
     def seconds(self, name: str) -> float:
         return len(self.frames(name, "pcmu").frames) / FRAMES_A_SECOND
+
+
+def is_prompt(name: str) -> bool:
+    return name in NAMES or OWN.fullmatch(name) is not None
 
 
 def encoded_path(folder: Path, name: str, codec: str) -> Path:

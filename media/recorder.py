@@ -6,7 +6,7 @@ A process of its own, because decoding and disks take time that packets on their
 media process is killed, this one still completes every file. Both ends speak as `media.control` does:
 
     [number, "open", path, rate, video, key]                    -> [number, "opened"]
-    [number, "add", until, packets]                             -> nothing, or [number, "key frame", side]
+    [number, "add", until, packets]                             -> nothing, or [number, "key frame", (side, helped)]
     [number, "close", until]                                    -> [number, "closed", seconds]
 
 and in place of each answer, or at any time, [number, "failed", reason]. Packets are (side 0 or 1, codec, clock, marker,
@@ -73,17 +73,20 @@ class Tape:
     def seconds(self) -> float:
         return self._at / self._rate
 
-    def add(self, packets: list[Any], until: float) -> list[int]:
-        """Of the parties those whose pictures need a key frame. Raises OSError."""
+    def add(self, packets: list[Any], until: float) -> list[tuple[int, bool]]:
+        """Of the parties those whose pictures need a key frame, and whether one came since the last time. Raises
+        OSError."""
         for side, codec, clock, marker, seq, timestamp, ssrc, payload, at in packets:
             if codec in PICTURES:
                 self._pictures[side].put(codec, marker, seq, timestamp, ssrc, payload, at)
             else:
                 self._voices[side].put(codec, clock, ssrc, timestamp, payload, at)
         self._write(until - LATE_S)
-        wanting = [side for side, pictures in enumerate(self._pictures) if pictures.wanting]
-        for side in wanting:
-            self._pictures[side].wanting = False
+        wanting = []
+        for side, pictures in enumerate(self._pictures):
+            if pictures.wanting:
+                wanting.append((side, pictures.begun))
+                pictures.wanting = pictures.begun = False
         return wanting
 
     def close(self, until: float) -> float:
@@ -134,8 +137,8 @@ class Recorder:
             elif what == "add":
                 until, packets = facts
                 self._until[number] = until
-                for side in self._tapes[number].add(packets, until):
-                    self._say([number, "key frame", side])
+                for wish in self._tapes[number].add(packets, until):
+                    self._say([number, "key frame", wish])
             else:
                 seconds = self._tapes[number].close(facts[0])
                 self._forget(number)

@@ -78,7 +78,7 @@ class Relay:
         self._ports = PortRange(host, ports[0] + 1, ports[1], self._public)
         self._calls: dict[str, dict[str, Leg]] = {}
         self._threads = ThreadPoolExecutor(DISK_THREADS, "disk")
-        self._player = Player(loop, prompts, self._threads, now)
+        self._player = Player(loop, prompts, self._threads, now, self._arrivals.take_due)
         self._recordings = Recordings(self._threads, now, on_recorded)
         self._taps = Taps(now, on_tapped)
         self._conferences: set[Conference] = set()
@@ -137,11 +137,14 @@ class Relay:
         telephone: bool = False,
         wide: bool = False,
         ipv6: bool = False,
+        adding: bool = False,
     ) -> bytes:
         model = self._leg(call, like).lines if like is not None else None
         leg = self._calls.get(call, {}).get(branch)
         if leg is not None:
-            leg.offered = offer_answer.offer_lines(leg.profile, model, kinds, leg.lines or leg.offered)
+            current = leg.lines or leg.offered
+            leg.offered = offer_answer.offer_lines(leg.profile, model, kinds, current, adding=adding)
+            self._open(leg, leg.offered)
             return self._describe(leg, leg.offered, answering=False)
         lines = offer_answer.offer_lines(profile, model, kinds, telephone=telephone, wide=wide)
         leg = self._new_leg(call, branch, profile)
@@ -420,6 +423,10 @@ class Relay:
         """A stream, and for plain RTP its ports, for each m-line that may carry something."""
         while len(leg.streams) < len(lines):
             leg.streams.append(None)
+        while len(leg.streams) > len(lines):  # offered in addition, and never agreed
+            if (left := leg.streams[-1]) is not None:
+                self._shut(leg, len(leg.streams) - 1, left)
+            leg.streams.pop()
         for index, line in enumerate(lines):
             if line.accepted and leg.streams[index] is None:
                 stream = Stream(line.kind, self._packet)
@@ -553,6 +560,7 @@ class Relay:
                     self._lost(leg, f"nothing was received for {self._silence_s:.0f} s")
                 if news := reports.swept(leg, now, time.time()):
                     self._on_quality(leg.call, leg.branch, news, reports.kept(leg, time.time() - now))
+            self._arrivals.take_due()  # of many calls, packets wait for one
         self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from media import rtcp
 from media.leg import Leg
-from media.quality import POOR_S, Block
+from media.quality import FAIR_MOS, POOR_S, Block
 from media.rtp import Stream
 
 _BLOCK = struct.Struct("!IB3sII4sI")
@@ -95,7 +95,7 @@ def swept(leg: Leg, now: float, wall: float) -> str:
         stream.send_rtcp(report)
     if now - stream.last_in > POOR_S / 2:
         return ""  # on hold, or muted: there is no judging what nobody says
-    return leg.judge.judge(measured.now_worth(payload.name.lower()), now)
+    return leg.judge.judge(measured.now_worth(payload.name.lower(), at_most=FAIR_MOS), now)
 
 
 def facts(leg: Leg, stream: Stream) -> dict[str, float | None]:

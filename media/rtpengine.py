@@ -240,8 +240,12 @@ class Rtpengine(RemoteMedia):
                 await self._unpair(call, second)
                 first.peer, second.peer = second, first
             await self._take_shortcut(call, first)
-        # It asks for key frames too, on the way that they will take.
-        await self.studio.join(call, a, b)
+        try:
+            # It asks for key frames too, on the way that they will take.
+            await self.studio.join(call, a, b)
+        except WarmlineError:
+            await self._unpair(call, first)
+            raise
 
     async def _join_alike(self, call: str, a: str, b: str) -> bool:
         alike = await self.studio.compatible(call, a, b)

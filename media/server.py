@@ -91,14 +91,15 @@ class MediaServer(Protocol):
         telephone: bool = False,
         wide: bool = False,
         ipv6: bool = False,
+        adding: bool = False,
     ) -> Awaitable[bytes]:
         """Our offer to a peer, in the codecs and media of branch `like` (only `kinds` of them, if given).
 
         Without `like` our own audio codecs are offered; with `telephone` only those that every telephone network
         carries (G.711), for a peer who is to be joined with somebody there. With `wide` our own audio codecs stand
         behind those of `like`, to be transcoded if the peer has no other. A peer that is reached by `ipv6` is told an
-        address of that family, if there is one. On a branch that is there it is a re-offer
-        of what is agreed, narrowed to what `like` has; `profile` then changes nothing.
+        address of that family, if there is one. On a branch that is there it is a re-offer of what is agreed, narrowed
+        to what `like` has, and with `adding` more media of it besides; `profile` then changes nothing.
         """
 
     def accept(self, call: str, branch: str, answer: bytes) -> Awaitable[None]:

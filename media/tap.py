@@ -17,6 +17,7 @@ from typing import Any
 from config.errors import OurError
 from media.control import MAX_MESSAGE, Framed
 from media.leg import Leg, ask_key_frames
+from media.recording import NARROW_CODECS
 from media.rtp import Heard
 from media.sealed_file import KEY_SIZE
 from media.server import ALL_KINDS, AUDIO_ONLY
@@ -35,9 +36,8 @@ MOST_BYTES = MAX_MESSAGE * 3 // 4
 MOST_BEHIND = 16 << 20
 MOST_TAPS = 200
 MOST_S = 12 * 3600.0
-# No more often is a key frame asked for that does not come.
-KEY_FRAME_S = 1.0
-NARROW_CODECS = ("pcma", "pcmu")
+# No more often is a key frame asked for; and as seldom as this if asking does not help.
+KEY_FRAME_S, PATIENCE_S = 1.0, 16.0
 ENDINGS = (".wav", ".mka", ".mkv")
 NARROW, WIDE = 8000, 16000
 HOME = Path(__file__).resolve().parent.parent
@@ -50,6 +50,7 @@ class Side:
         self._tap = tap
         self._number = number
         self._asked_at = float("-inf")
+        self._patience = KEY_FRAME_S
         self.branch = branch
         self.leg: Leg | None = None
 
@@ -59,8 +60,13 @@ class Side:
     def heard(self, codec: str, clock: int, packet: Heard) -> None:
         self._tap.put_aside(self._number, codec, clock, packet)
 
-    def ask_key_frame(self, now: float) -> None:
-        if self.leg is not None and self.hears("video") and now - self._asked_at >= KEY_FRAME_S:
+    def ask_key_frame(self, now: float, *, helped: bool = True) -> None:
+        """`helped`: what was asked for last has come, if anything was."""
+        if helped:
+            self._patience = KEY_FRAME_S
+        if self.leg is not None and self.hears("video") and now - self._asked_at >= self._patience:
+            if not helped:
+                self._patience = min(2 * self._patience, PATIENCE_S)
             self._asked_at = now
             ask_key_frames(self.leg)
 
@@ -127,7 +133,8 @@ class Tap:
     def told(self, what: str, fact: Any = None) -> None:
         """By the recording process."""
         if what == "key frame":
-            self.sides[fact].ask_key_frame(self._now())
+            side, helped = fact
+            self.sides[side].ask_key_frame(self._now(), helped=helped)
         elif what == "failed":
             for waited_for in (self.opened, self._closed):
                 if not waited_for.done():

@@ -12,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from media.speech import Decoder, Samples, silence
+from media.timeline import after
 
 # Packets that overtake each other on their way do so within this time.
 REORDER_S = 0.06
@@ -78,7 +79,7 @@ class VoiceFile:
         for _, group in groupby(self._waiting, key=lambda spoken: spoken.ssrc):
             run = list(group)
             first = run[0].timestamp
-            for spoken in sorted(run, key=lambda spoken: _after(spoken.timestamp, first)):
+            for spoken in sorted(run, key=lambda spoken: after(spoken.timestamp, first)):
                 # Once one is too fresh for others to have been overtaken, so are those behind it.
                 (rest if rest or spoken.at > until - REORDER_S else ready).append(spoken)
         self._waiting = rest
@@ -103,7 +104,7 @@ class VoiceFile:
         """The sound of a packet, after as much silence as lies between it and the one before."""
         clock = spoken.clock
         passed = spoken.at - self._last_at
-        gap = _after(spoken.timestamp, self._expected) / clock
+        gap = after(spoken.timestamp, self._expected) / clock
         source = spoken.ssrc, clock
         if source != self._source:
             # Of the first packet of a source only the time when it came says where it belongs.
@@ -130,11 +131,6 @@ class VoiceFile:
         descriptor = self._file.fileno()
         os.pwrite(descriptor, struct.pack("<I", size), _DATA_SIZE_AT)
         os.pwrite(descriptor, struct.pack("<I", size + _HEADER.size - 8), _RIFF_SIZE_AT)
-
-
-def _after(timestamp: int, other: int) -> int:
-    """How far one timestamp is behind another, in ticks; they wrap around."""
-    return ((timestamp - other + 0x80000000) & 0xFFFFFFFF) - 0x80000000
 
 
 def _has_voice(sound: Samples, window: int) -> bool:

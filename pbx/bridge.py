@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from twisted.logger import Logger
 
+from config.bridge import spawn
 from config.errors import WarmlineError
 from media.server import MediaServer
 from pbx.leg import Leg
 from pbx.phone_media import REFUSALS
 
 log = Logger()
+
+
+def share_pictures(a: Leg, b: Leg) -> None:
+    """From now on, pictures that one of two adds to their call are offered to the other, and taken when they go."""
+    a.on_pictures = partial(_follow, b, a)
+    b.on_pictures = partial(_follow, a, b)
+
+
+def _follow(leg: Leg, other: Leg) -> None:
+    async def follow() -> None:
+        try:
+            if leg.alive and other.alive:
+                await leg.agree(like=other.branch, adding=True)
+        except WarmlineError as error:
+            log.info("{call} has no pictures: {why}", call=leg.call.id, why=error.reason)
+
+    spawn(follow(), f"pictures for {leg.call.id}")
 
 
 class Bridge:
@@ -36,6 +56,7 @@ class Bridge:
                 if not self._whole:
                     return False
                 await self._media.join(self._media_call, customer, agent)
+            share_pictures(self.customer, self.agent)
         except WarmlineError:
             if self._whole:
                 raise

@@ -21,8 +21,9 @@ from pbx.absence import Absences, Patience
 from pbx.bridge import Bridge
 from pbx.contact import Channel, Contact, Disposition, State
 from pbx.leg import Gone, Leg, LegEvent, Plugged, Unplugged, tidy
-from pbx.line import Line, has_video, is_called_back, lost, other_side
+from pbx.line import Line, is_called_back, lost, other_side
 from pbx.open_contacts import OpenContacts
+from pbx.phone_media import has_video
 from pbx.profile import profile_of_call
 from pbx.prompt import Taken
 from pbx.waiting import WaitingRoom

@@ -26,7 +26,7 @@ from config.errors import OurError, TheirError, WarmlineError
 from config.events import EventLog
 from config.ids import new_id
 from media.server import ALL_KINDS, MediaServer
-from pbx.bridge import Bridge
+from pbx.bridge import Bridge, share_pictures
 from pbx.destination import Destination, Destinations
 from pbx.direct_call import Caller, DirectCall, Party
 from pbx.leg import Gone, Leg, LegEvent, tidy
@@ -339,6 +339,7 @@ class DirectCalls:
             device=taken.phone.device_id,
         )
         self._listen(direct, direct.callee)
+        share_pictures(caller, taken.leg)
 
     # What happens in it
 

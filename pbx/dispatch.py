@@ -43,6 +43,7 @@ from pbx.prompt import (
 from pbx.queue import Waiting
 from pbx.reconciliation import Reconciliation
 from pbx.reservation import Reservation
+from pbx.resting import Resting
 from pbx.router import Floor, Pair, choose
 from pbx.staffing import Staffing
 from sip_trunk.deadlines import Deadline, Deadlines
@@ -131,6 +132,7 @@ class Dispatch:
         self._limits = Limits()
         self._deadlines = Deadlines(clock)
         self._reconciliation = Reconciliation(states, contacts, events, self._deadlines, self._accounts_for)
+        self._resting = Resting(self._deadlines, self.agent_changed)
         self._run_soon: IDelayedCall | None = None
         self._look_again: Deadline | None = None
         self._tell_soon: IDelayedCall | None = None
@@ -213,7 +215,8 @@ class Dispatch:
                 offer.prompt.find_busy()  # on one of their phones: the others are to be silent
             self._phones_changed(offer)  # all else is looked at when the offer is over
             return
-        free = self._staffing.free_agent(agent_id)
+        rests = self._resting.lets_be(agent_id, self._staffing.phones_version(agent_id))
+        free = self._staffing.free_agent(agent_id) if not rests else None
         if free is None:
             if self.floor.take(agent_id) is not None:
                 self._events.write("agent.taken_off", agent=agent_id)
@@ -474,6 +477,7 @@ class Dispatch:
         if not kind:
             return
         if isinstance(outcome, Taken):
+            self._resting.reached(agent_id)
             self._events.write(kind, contact=contact.id, agent=agent_id, **facts)
             return
         offer.outcome = kind.removeprefix("contact.")
@@ -485,6 +489,12 @@ class Dispatch:
             kind, contact=contact.id, agent=agent_id, **facts, pause_s=pause, again_at=again_at
         )
         # Before they are let go of, so that nobody else is offered to them first.
+        if isinstance(outcome, Busy | Unreachable | Asleep):
+            rest_s = self._resting.failed(agent_id, self._staffing.phones_version(agent_id))
+            if rest_s:
+                self._events.write("agent.resting", agent=agent_id, seconds=rest_s, outcome=offer.outcome)
+        else:
+            self._resting.reached(agent_id)
         if self._states.missed(agent_id, contact.id, offer.outcome, consequence.not_ready_after):
             self._events.write(
                 "agent.made_not_ready",

@@ -28,6 +28,7 @@ from pbx.contact import Channel, Contact
 from pbx.destination import Destinations
 from pbx.direct_call import Caller
 from pbx.direct_calls import DirectCalls
+from pbx.dossier import highest_levels
 from pbx.feature_codes import FeatureCodes
 from pbx.front_desk import FrontDesk
 from pbx.inbound_menu import InboundMenus
@@ -157,7 +158,8 @@ class Inbound:
             if chosen.choice is not None and chosen.choice.product:
                 product_id = chosen.choice.product
                 contact = await self._contact_from(trunk, ours, caller, product_id, contact.id) or contact
-            contact.needs = chosen.needs(contact.needs)
+            known = highest_levels(self._roster, contact.facts.provider_id)
+            contact.needs = chosen.needs(contact.needs, known)
             greeting = replace(greeting, answered=True)
             await self._desk.take_call(contact, greeting, diverted_from=caller.diverted_from)
         except BaseException:

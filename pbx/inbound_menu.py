@@ -13,8 +13,8 @@ import asyncio
 import hashlib
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Container, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ from twisted.logger import Logger
 from config.errors import OurError, WarmlineError
 from config.events import EventLog
 from config.menu_settings import Choice, MenuSettings
-from media.server import FILE, MediaServer
+from media.server import MediaServer
 from pbx.calls import Greeting
 from pbx.leg import Gone, Leg, LegEvent
 from pbx.skills import Need
 
 log = Logger()
 
-WRONG = "That is not one of the choices."
+WRONG = "menu-wrong"
 WEIGHT = 100.0
 """Of a skill that a caller has said they need, against what else is known of them."""
 _MAKING_S = 30.0
@@ -45,12 +45,16 @@ class Chosen:
     choice: Choice | None
     by: str
 
-    def needs(self, inferred: Iterable[Need]) -> tuple[Need, ...]:
-        """What was inferred, and what was chosen."""
-        skills = self.choice.skills if self.choice is not None else ()
-        reason = f"pressed {self.choice.key} for {self.choice.say}" if self.choice is not None else ""
-        chosen = tuple(Need(skill, WEIGHT, True, (reason,)) for skill in skills)
-        return (*chosen, *(need for need in inferred if need.skill not in skills))
+    def needs(self, inferred: tuple[Need, ...], known: Container[str]) -> tuple[Need, ...]:
+        """What was chosen, before what was inferred. `known`: the skills that somebody has; nobody waits for others."""
+        if self.choice is None or not self.choice.skills:
+            return inferred
+        skills = self.choice.skills
+        reason = f"pressed {self.choice.key} for {self.choice.say}"
+        chosen = (Need(skill, WEIGHT, skill in known, (reason,)) for skill in skills)
+        # It is still good to know, and keeps nobody from taking a call about something else.
+        others = (replace(need, required=False) for need in inferred if need.skill not in skills)
+        return (*chosen, *others)
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +75,7 @@ class _Asking:
 
 
 class InboundMenus:
-    """`folder` is where the sounds are that `prepare` makes; `in_thread` does what blocks."""
+    """`folder` is where media has its prompts, and `prepare` puts more; `in_thread` does what blocks."""
 
     def __init__(
         self,
@@ -89,8 +93,7 @@ class InboundMenus:
         self._clock = clock
         self._folder = folder
         self._in_thread = in_thread
-        self._menus: dict[str, tuple[MenuSettings, Path]] = {}  # by number: those of which there is sound
-        self._wrong = folder / f"{_name(WRONG)}.wav"
+        self._menus: dict[str, tuple[MenuSettings, str]] = {}  # by number, with the prompt there is of it
         self._asking: dict[str, _Asking] = {}  # by media call
         self._stopped = False
 
@@ -98,16 +101,14 @@ class InboundMenus:
         """Have what is to be said made into sound. A menu of which that fails is as if it were not there."""
         for menu in self._settings:
             try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                await self._in_thread(_make, self._wrong, WRONG, "")
-                sound = self._sound(menu)
-                await self._in_thread(_make, sound, menu.spoken, menu.file)
+                prompt = _prompt(menu)
+                await self._in_thread(_make, self._folder, prompt, menu.spoken, menu.file)
             except (OurError, OSError) as error:
                 log.error(
                     "Callers of {number} are not asked anything: {error}", number=menu.number, error=error
                 )
             else:
-                self._menus[menu.number] = menu, sound
+                self._menus[menu.number] = menu, prompt
 
     def of(self, number: str) -> MenuSettings | None:
         found = self._menus.get(number)
@@ -134,7 +135,7 @@ class InboundMenus:
             leg.on_event = leg.on_keys = None
 
     async def _rounds(self, asking: _Asking, menu: MenuSettings) -> tuple[Chosen | None, int]:
-        heard = (f"{FILE}{self._menus[menu.number][1]}",)
+        heard = (self._menus[menu.number][1],)
         prompts: tuple[str, ...] = heard
         for number in range(1, menu.rounds + 1):
             try:
@@ -148,7 +149,7 @@ class InboundMenus:
             choice = menu.choice(key)
             if choice is not None:
                 return Chosen(choice, "key"), number
-            prompts = (f"{FILE}{self._wrong}", *heard) if key and key != _AGAIN else heard
+            prompts = (WRONG, *heard) if key and key != _AGAIN else heard
         return Chosen(menu.choice(menu.default), "default"), menu.rounds
 
     async def _key(self, asking: _Asking, prompts: tuple[str, ...], timeout_s: float) -> str:
@@ -215,24 +216,21 @@ class InboundMenus:
             rounds=rounds,
         )
 
-    def _sound(self, menu: MenuSettings) -> Path:
-        """Another text is another file; so is another state of the file it is made of."""
-        if not menu.file:
-            return self._folder / f"{_name(menu.spoken)}.wav"
-        return self._folder / f"{_name(menu.file)}-{Path(menu.file).stat().st_mtime_ns}.wav"
+
+def _prompt(menu: MenuSettings) -> str:
+    """Another text is another prompt; so is another state of the file it is made of. Raises OSError."""
+    text = f"{menu.file} {Path(menu.file).stat().st_mtime_ns}" if menu.file else menu.spoken
+    return f"menu-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def _name(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _make(path: Path, text: str, file: str) -> None:
+def _make(folder: Path, prompt: str, text: str, file: str) -> None:
     """In a process of its own: codecs and numpy are nothing for this one. Raises OurError."""
-    if path.exists():
+    if (folder / f"{prompt}.wav").exists():
         return
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(
-            [sys.executable, "-m", "media.spoken", str(path), *((file,) if file else ())],
+            [sys.executable, "-m", "media.spoken", str(folder), prompt, *((file,) if file else ())],
             input=text.encode(),
             capture_output=True,
             check=True,

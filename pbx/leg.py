@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from config.bridge import spawn
 from config.errors import WarmlineError
 from media.server import ALL_KINDS, MediaServer, Profile
-from pbx.phone_media import behind_nat
+from pbx.phone_media import behind_nat, has_video
 from sip_trunk import user_agent as sip
 from sip_trunk.deadlines import Deadline, Deadlines
 from sip_trunk.dtmf import keys_of, relay_body
@@ -97,6 +97,9 @@ class Leg:
         self.tidies = tidies
         self.on_transfer: Callable[[Refer], None] | None = None
         self.on_keys: Callable[[str], None] | None = None
+        self.on_pictures: Callable[[], None] | None = None
+        """The peer has added pictures to the call, or dropped them."""
+        self._pictures: bool | None = None
         self._kinds = kinds
         self._media = media
         self._media_call = media_call
@@ -139,11 +142,15 @@ class Leg:
         """Answer the caller (200). `offered` False: the body is our offer, their answer comes in the ACK."""
         assert isinstance(self.call, sip.IncomingCall)
         self._answer_in_ack = not offered
+        self._pictures = has_video(body)
         self.call.accept(body)
 
-    async def agree(self, like: str) -> None:
-        """Re-offer this leg the codecs of branch `like`. Raises the WarmlineError of what went wrong."""
-        offer = await self._media.offer(self._media_call, self.branch, profile=self.profile, like=like)
+    async def agree(self, like: str, *, adding: bool = False) -> None:
+        """Re-offer this leg the codecs of branch `like`, and with `adding` all its media. Raises the WarmlineError of
+        what went wrong."""
+        offer = await self._media.offer(
+            self._media_call, self.branch, profile=self.profile, like=like, adding=adding
+        )
         self._agreeing = asyncio.get_running_loop().create_future()
         try:
             self.call.reinvite(offer)
@@ -153,9 +160,12 @@ class Leg:
         if isinstance(answer, int):
             raise WarmlineError(f"The other side refused the change with {answer}.", answer)
         await self._media.accept(self._media_call, self.branch, answer)
+        self._pictures = has_video(answer)
 
     def seen(self, body: bytes) -> None:
         """Media has taken the peer's description: let it know where a NAT hides the peer."""
+        if self._pictures is None:
+            self._pictures = has_video(body)
         address = behind_nat(body, self.call.flow)
         if address is not None:
             tidy(self._media.seen_at(self._media_call, self.branch, address), f"placing {self.branch}")
@@ -218,10 +228,12 @@ class Leg:
                 pass
 
     async def _reoffered(self, body: bytes) -> None:
+        before = self._pictures
         try:
             if body:
                 answer = await self._media.answer(self._media_call, self.branch, body, kinds=self._kinds)
                 self.seen(body)
+                self._pictures = has_video(answer)
             else:
                 # RFC 3261 s14.2: a re-INVITE without an offer asks for ours.
                 answer = await self._media.offer(self._media_call, self.branch, profile=self.profile)
@@ -233,6 +245,8 @@ class Leg:
             return
         if self.alive:
             self.call.answer_reoffer(answer)
+            if before not in (None, self._pictures) and self.on_pictures is not None:
+                self.on_pictures()
 
     async def _answered_in_ack(self, body: bytes) -> None:
         try:
@@ -367,7 +381,7 @@ class Leg:
     def _forget(self) -> None:
         """Nothing more is told. A call that is over is kept for half a minute, should its peer repeat itself: whoever
         listened, and all they hold, must not be kept with it."""
-        self._on_event = self.on_transfer = self.on_keys = None
+        self._on_event = self.on_transfer = self.on_keys = self.on_pictures = None
         self.call.on_event = _unheard
 
     def _tidy(self) -> None:

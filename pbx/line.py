@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pbx.bridge import Bridge
 from pbx.contact import Contact, Disposition, State
 from pbx.leg import Leg
-
-_VIDEO = re.compile(rb"^m=video (?!0+[ /])", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -46,8 +43,3 @@ def other_side(contact: Contact, *, lost: bool) -> Disposition:
     if contact.agent_id is None:
         return Disposition.OTHER_LOST if lost else Disposition.OTHER_HUNG_UP
     return Disposition.AGENT_LOST if lost else Disposition.AGENT_HUNG_UP
-
-
-def has_video(offer: bytes) -> bool:
-    """Whether an offer that media has taken is for pictures too: one with port 0 is not (RFC 3264 s5.1)."""
-    return _VIDEO.search(offer) is not None

@@ -22,6 +22,7 @@ from sip_trunk.user_agent import Target
 REFUSALS = (488, 606)
 # RFC 8866 s5.7
 _CONNECTION = re.compile(rb"^c=IN IP[46] ([0-9A-Fa-f.:]{2,45})", re.MULTILINE)
+_VIDEO = re.compile(rb"^m=video (?!0+[ /])", re.MULTILINE)
 _ENCRYPTED = ("TLS", "WSS")
 # What is learnt of a device, next to its channels (`Roster.learn`).
 _LEARNT = {"sdes": Profile.SDES, "dtls": Profile.DTLS}
@@ -72,6 +73,11 @@ def _uri(target: Target) -> SipUri | None:
     except BadMessage:
         return None
     return uri if isinstance(uri, SipUri) else None
+
+
+def has_video(offer: bytes) -> bool:
+    """Whether an offer that media has taken is for pictures too: one with port 0 is not (RFC 3264 s5.1)."""
+    return _VIDEO.search(offer) is not None
 
 
 def behind_nat(body: bytes, flow: Flow | None) -> str | None:

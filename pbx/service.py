@@ -75,11 +75,7 @@ from pbx.policies import Policies
 from pbx.prompt import Taken
 from pbx.quality import Qualities
 from pbx.quality_store import QualityStore
-from pbx.reception import Reception
-from pbx.recording_archive import RecordingArchive
-from pbx.recording_consent import Consents
-from pbx.recording_store import RecordingStore
-from pbx.recordings import Recordings
+from pbx.recording_parts import RecordingParts
 from pbx.robot_process import RobotProcess
 from pbx.rules import Rules
 from pbx.staffing import Staffing
@@ -227,19 +223,9 @@ class Service:
             self._contacts, self._calls, self._call_backs, self._voicemails, self.events,
             settings=policies.of,
         )  # fmt: skip
-        self._reception = Reception(self._contacts, self._calls, self.media, reactor)
-        self._consents = Consents(self._contacts, self._calls, self.events, settings=policies.of)
-        self._reception.steps.append(self._consents)
-        recording_store = RecordingStore(self.database)
-        self._recordings = Recordings(
-            self._contacts, self._calls, self._consents, self.media, recording_store, self.events, reactor, now,
-            folder=s.data / "recordings", keys=s.recording_key, retention=s.recording_days,
-            wav=s.recording_format == "wav", pause_s=s.recording_pause_s,
-        )  # fmt: skip
-        self._archive = RecordingArchive(
-            recording_store, self.events, now,
-            folder=s.data / "recordings", keys=s.recording_key, retention=s.recording_days,
-            for_agents=s.recording_for_agents,
+        self._recording = RecordingParts(
+            s, self.database, self._contacts, self._calls, self.media, self.events, reactor, now,
+            queue_settings=policies.of,
         )  # fmt: skip
         self._expected_wait = ExpectedWait(
             self._contacts, self._states, self._staffing, self.roster, self._dispatch.floor, now,
@@ -250,10 +236,10 @@ class Service:
         self.desk = FrontDesk(
             self._contacts, dossiers, self._calls, self._chats, self._dispatch, self._staffing,
             self._pbx_store, self.events, now, domain=s.domain, call_backs=self._call_backs,
-            expected_wait=self._expected_wait.of, recording=self._recordings.view,
+            expected_wait=self._expected_wait.of, recording=self._recording.recordings.view,
         )  # fmt: skip
         self._calling_back.has_page = self.desk.has_page
-        self._consents.has_page = self.desk.has_page
+        self._recording.consents.has_page = self.desk.has_page
         self._direct_calls = DirectCalls(
             destinations, self._staffing, self._states, self._user_agent, self.media, self.events, reactor, now,
             agent_changed=self._dispatch.agent_changed, ring_s=s.ring_s, unreachable_s=s.unreachable_s,
@@ -286,7 +272,7 @@ class Service:
             chat_transfers, destinations, self._staffing, self._states, self.roster, self._wrap_ups,
             self.events, queues=[queue.name for queue in s.queues],
         )  # fmt: skip
-        self._menus = InboundMenus(s.menus, self.media, self.events, reactor, folder=s.data / "menus")
+        self._menus = InboundMenus(s.menus, self.media, self.events, reactor, folder=s.data / "prompts")
         self._inbound = Inbound(
             self.desk, self._contacts, self._calls, feature_codes, self.roster, self._app_credentials,
             self._authenticate, trunks, self.events, domain=s.domain,
@@ -314,7 +300,7 @@ class Service:
         self.media.on_died = self._media_died
         self.media.on_keys = self._keys_heard
         self.media.on_recorded = self._voicemails.recorded
-        self.media.on_tapped = self._recordings.ended_by_itself
+        self.media.on_tapped = self._recording.recordings.ended_by_itself
         self._qualities = Qualities(self._contacts, QualityStore(self.database), self.media, self.events)
         self.media.on_quality = self._qualities.told
         self.media.on_transcoding = self._qualities.transcoded
@@ -348,12 +334,10 @@ class Service:
         await self._wrap_ups.load()
         self._rules.start(self._reactor)
         await self._voicemails.resume()
-        await self._recordings.resume()
         await self.desk.resume()
-        await self._consents.resume()
+        await self._recording.start()
         self._dispatch.start()
         self._expected_wait.start()
-        self._archive.start(self._reactor)
         self._listen_sip()
         self._listen_web()
         await self._seeing.start()
@@ -373,8 +357,7 @@ class Service:
             await asyncio.wait_for(self._calls_over(), self.settings.drain_s)
         except TimeoutError:
             log.warn("Some calls did not end within {seconds} s", seconds=self.settings.drain_s)
-        await self._recordings.close(self.settings.drain_s)
-        self._archive.stop()
+        await self._recording.stop(self.settings.drain_s)
         if self._robot is not None:
             await self._robot.stop()
         for part in (self._api, self._pages, self._recording_pages):
@@ -515,15 +498,16 @@ class Service:
         setup = SoftphoneSetup(s.domain, f"{s.url_host}:{s.sip_port}", ("UDP", "TCP"))
         self._api = Api(
             desk=self.desk, logins=self.logins, credentials=self._app_credentials, clock=self._reactor,
-            allow_recording=self._recordings.allow,
+            allow_recording=self._recording.recordings.allow,
         )  # fmt: skip
         self._pages = AgentPages(
             desk=self.desk, logins=self.logins, roster=self.roster, states=self._states,
             location=self._location, events=self.events, clock=self._reactor, now=self._now, setup=setup,
             actions=PageActions(
-                self._actions, self._voicemails, self.events, contact_of=self.desk.get, recorder=self._recordings,
-                supervised=self._supervisions.told_to_agent,
+                self._actions, self._voicemails, self.events, contact_of=self.desk.get,
+                recorder=self._recording.recordings, supervised=self._supervisions.told_to_agent,
             ),
+            hears_recordings=s.recording_for_agents,
         )  # fmt: skip
         past = Past(self.database, self._pbx_store, self.roster, self._dispatch.policies.strategies)
         supervisor = SupervisorPages(
@@ -534,7 +518,7 @@ class Service:
             self.logins, clock=self._reactor, now=self._now,
         )  # fmt: skip
         self._recording_pages = RecordingPages(
-            self._archive, self.roster, self.logins, clock=self._reactor, now=self._now
+            self._recording.archive, self.roster, self.logins, clock=self._reactor, now=self._now
         )
         calls = CallPages(
             self._contacts, self.desk.get, self._qualities, self._supervisions, self.roster, self.logins,

@@ -11,7 +11,7 @@ def main() -> None:
     import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     name, *arguments = sys.argv[1:]
-    with atheris.instrument_imports(include=["sip_trunk.sip"]):
+    with atheris.instrument_imports(include=["sip_trunk.sip", "media"]):
         target = importlib.import_module(f"tests.fuzz.{name}")
     folders = [Path(argument) for argument in arguments if Path(argument).is_dir()]
     if folders:

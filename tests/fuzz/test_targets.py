@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fuzz import message_bodies, sip_messages
+from tests.fuzz import media_descriptions, media_packets, message_bodies, sip_messages
 
 CASES = [
     pytest.param(target.check, seed, id=f"{target.__name__.rpartition('.')[2]}-{number}")
-    for target in (sip_messages, message_bodies)
+    for target in (sip_messages, message_bodies, media_descriptions, media_packets)
     for number, seed in enumerate(target.seeds())
 ]
 

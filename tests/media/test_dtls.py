@@ -121,3 +121,8 @@ def test_nonsense_does_not_break_the_handshake() -> None:
     pair.server.received(b"\x16\xfe\xfd" + bytes(40))
     pair.run()
     assert pair.server.keys is not None
+
+
+def test_an_empty_datagram_is_nothing() -> None:
+    certificate = Certificate()
+    Dtls(certificate, certificate.fingerprint, lambda datagram: None).received(b"")

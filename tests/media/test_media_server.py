@@ -329,6 +329,69 @@ async def test_three_confer_and_two_go_on(opened: Open) -> None:
         await hear_each_other(a, b)
 
 
+async def test_who_listens_is_not_heard(opened: Open) -> None:
+    async with (
+        opened() as house,
+        TonePhone("pcmu", 440) as a,
+        TonePhone("pcmu", 880) as b,
+        TonePhone("pcmu", 620) as x,
+    ):
+        await house.called("a", a)
+        await house.calls("b", b, like="a")
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+        await house.called("x", x)
+        await house.media.confer("c", ["a", "b", "x"], hears={"a": ["b"], "b": ["a"]})
+        await until(lambda: min(x.hears(a.tone), x.hears(b.tone)) > LEVEL * 0.6, "both of them at the third")
+        await hear_each_other(a, b)
+        assert max(a.hears(x.tone), b.hears(x.tone)) < LEVEL * 0.05
+
+
+async def test_who_are_alike_are_joined_and_others_are_not(opened: Open) -> None:
+    async with (
+        opened() as house,
+        TonePhone("pcmu", 440) as a,
+        TonePhone("pcmu", 880) as b,
+        TonePhone("opus", 620) as x,
+    ):
+        await house.called("a", a)
+        await house.calls("b", b, like="a")
+        await house.called("x", x)
+        assert not await house.media.join_alike("c", "a", "x")
+        assert await silent(a, x)
+        assert await house.media.join_alike("c", "a", "b")
+        await hear_each_other(a, b)
+
+
+async def test_two_who_share_no_codec_hear_each_other_all_the_same(opened: Open) -> None:
+    async with opened() as house, TonePhone("opus", 440) as a, TonePhone("pcma", 880) as b:
+        await house.called("a", a)
+        await house.called("b", b)
+        assert not await house.media.compatible("c", "a", "b")
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+
+
+async def test_a_conversation_is_recorded_each_on_a_side_of_their_own(opened: Open, tmp_path: Path) -> None:
+    path = tmp_path / "calls" / "one.wav"
+    async with opened() as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+        await house.called("a", a)
+        await house.calls("b", b, like="a")
+        await house.media.join("c", "a", "b")
+        await hear_each_other(a, b)
+        await house.media.tap("c", "a", "b", str(path), limit_s=60)
+        await asyncio.sleep(1.5)
+        await hear_each_other(a, b)
+        assert await house.media.end_tap("c") > 1.0
+        with wave.open(str(path), "rb") as file:
+            assert file.getnchannels() == 2
+            sound = numpy.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, 2)
+            for side, (said, heard) in enumerate(((440, 880), (880, 440))):
+                last = sound[-4000:, side]
+                assert level(last, file.getframerate(), said) > LEVEL * 0.6
+                assert level(last, file.getframerate(), heard) < LEVEL * 0.05
+
+
 async def test_what_a_branch_says_is_recorded(opened: Open, tmp_path: Path) -> None:
     path = tmp_path / "messages" / "one.wav"
     async with opened() as house, TonePhone("opus", 440) as a:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media import reports, rtcp
-from media.quality import POOR_S, Block, Judge, Measured, mos
+from media.quality import FAIR_MOS, POOR_S, Block, Judge, Measured, mos
 from media.rtp import HEADER, Packet, Stream
 
 SSRC = 0xCAFE
@@ -193,6 +193,11 @@ def test_it_is_worth_1_to_4_and_a_half_and_less_with_more_loss(
     good = mos("opus", loss=min(loss, more), jitter_ms=jitter_ms, round_trip_ms=round_trip_ms)
     worse = mos("opus", loss=max(loss, more), jitter_ms=jitter_ms, round_trip_ms=round_trip_ms)
     assert 1.0 <= worse <= good + 1e-9 <= 4.5
+
+
+def test_what_is_not_looked_at_closely_is_fair_for_certain() -> None:
+    for codec in ("pcmu", "g722", "opus"):
+        assert mos(codec, loss=0.02, jitter_ms=50, round_trip_ms=300) > FAIR_MOS
 
 
 def test_a_poor_voice_is_told_once_and_once_when_it_is_fair_again() -> None:

@@ -608,6 +608,23 @@ async def test_deleted_calls_leave_nothing_behind(house: House) -> None:
     assert len(house.relay._ports) == 15
 
 
+@pytest.mark.parametrize("work", ["a look after all calls", "music for all who wait"])
+async def test_packets_do_not_wait_for_work_that_is_for_many_calls(house: House, work: str) -> None:
+    a, b = house.called("a"), house.called("b")
+    house.called("waiting", call="other")
+    house.relay.play("other", "waiting", ["music"], repeat=True)
+    house.relay.join("c", "a", "b")
+    a.say(b"first")
+    await b.hears()
+    a.say(b"meanwhile")
+    house.later += 1
+    if work.startswith("music"):
+        house.relay._player._frame()
+    else:
+        house.relay._sweep()
+    assert b.sock.recv(2048)[12:] == b"meanwhile", "before the loop had a turn"
+
+
 @pytest.mark.parametrize(("announced", "connected"), [(HOST, True), ("127.0.0.2", False)])
 async def test_a_socket_on_every_address_hears_what_comes_to_the_announced_one(
     announced: str, connected: bool
@@ -635,3 +652,54 @@ async def test_a_socket_on_every_address_hears_what_comes_to_the_announced_one(
         assert await asyncio.to_thread(peer.recv, 100) == bytes(packet.view[:22])
     endpoint.close()
     arrivals.close()
+
+
+def with_video(offer: bytes, port: int) -> bytes:
+    return offer + b"m=video %d RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n" % port
+
+
+async def test_video_is_added_to_a_call_and_dropped_again(house: House) -> None:
+    a, b, pictures, shown = house.called("a"), house.called("b"), house.phone(), house.phone()
+    house.relay.join("c", "a", "b")
+    answer = parse(house.relay.answer("c", "a", with_video(plain(a.port), pictures.port)))
+    pictures.to = (HOST, answer.media[1].port)
+    offer = parse(house.relay.offer("c", "b", profile=Profile.RTP, like="a", adding=True))
+    assert [(m.kind, m.formats) for m in offer.media] == [("audio", ("0",)), ("video", ("96",))]
+    assert offer.media[0].port == b.to[1], "what there was stays where it is"
+    shown.to = (HOST, offer.media[1].port)
+    house.relay.accept("c", "b", with_video(plain(b.port), shown.port))
+    for _ in range(3):
+        pictures.say(b"picture", kind=96)
+        assert await shown.hears() == b"picture"
+    a.say(b"sound")
+    assert await b.hears() == b"sound"
+    house.relay.answer("c", "a", with_video(plain(a.port), 0))
+    again = parse(house.relay.offer("c", "b", profile=Profile.RTP, like="a", adding=True))
+    assert [m.port > 0 for m in again.media] == [True, False]
+
+
+async def test_video_that_is_offered_in_addition_and_refused_leaves_nothing(house: House) -> None:
+    a, b = house.called("a"), house.called("b")
+    house.relay.join("c", "a", "b")
+    free = len(house.relay._ports)
+    house.relay.answer("c", "a", with_video(plain(a.port), 4002))
+    house.relay.offer("c", "b", profile=Profile.RTP, like="a", adding=True)
+    # The other refuses the whole re-INVITE, and comes with an offer of its own later.
+    assert len(parse(house.relay.answer("c", "b", plain(b.port))).media) == 1
+    assert len(house.relay._ports) == free - 1
+    house.relay.offer("c", "b", profile=Profile.RTP, like="a", adding=True)
+    house.relay.accept("c", "b", with_video(plain(b.port), 0))
+    assert len(house.relay._ports) == free - 1
+    a.say(b"sound")
+    assert await b.hears() == b"sound"
+
+
+async def test_a_browser_is_offered_video_in_addition_in_its_bundle(house: House) -> None:
+    await house.browser("a")
+    b = house.called("b")
+    house.relay.join("c", "a", "b")
+    house.relay.answer("c", "b", with_video(plain(b.port), 4002))
+    offer = parse(house.relay.offer("c", "a", profile=Profile.WEBRTC, like="b", adding=True))
+    assert offer.bundle == ("0", "1")
+    assert [(m.kind, m.mid, m.rtcp_mux) for m in offer.media] == [("audio", "0", True), ("video", "1", True)]
+    assert "nack" in offer.media[1].payloads[0].feedback

@@ -22,7 +22,7 @@ CHOICES = [
 ]
 
 
-async def _is_made(work: Any, path: Path, *what: Any) -> None:
+async def _is_made(work: Any, *what: Any) -> None:
     """What `in_thread` does where nothing goes wrong."""
 
 
@@ -80,7 +80,7 @@ async def test_nobody_is_looked_for_before_they_have_chosen(tmp_path: Path) -> N
     assert centre.phone.rung == []
     (heard,) = centre.media.playing.values()
     assert isinstance(heard, tuple)
-    assert heard[0].startswith("file:")
+    assert heard[0].startswith("menu-")
 
 
 async def test_the_product_of_the_key_is_what_it_is_about(tmp_path: Path) -> None:
@@ -97,12 +97,26 @@ async def test_the_product_of_the_key_is_what_it_is_about(tmp_path: Path) -> Non
 
 async def test_the_skills_of_the_key_are_needed_and_why_is_said(tmp_path: Path) -> None:
     centre = await opened(tmp_path)
+    await centre.agent("ana", heating=3)
+    await centre.agent("deniz", billing=3)
     await asked(centre)
     await presses(centre, "2")
     (contact,) = centre.contacts
     need = contact.needs[0]
     assert (need.skill, need.required, need.reasons) == ("billing", True, ("pressed 2 for a bill",))
-    assert "heating" in {need.skill for need in contact.needs}  # of the number's own product
+    # What the number's own product takes is good to know; of a bill Ana knows nothing.
+    assert {need.skill: need.required for need in contact.needs[1:]}["heating"] is False
+    assert [ringing.to for ringing in centre.phone.rung] == [f"<sip:deniz@{DOMAIN}>"]
+
+
+async def test_nobody_waits_for_a_skill_that_nobody_has(tmp_path: Path) -> None:
+    centre = await opened(tmp_path)
+    await centre.agent("ana", heating=3)
+    await asked(centre)
+    await presses(centre, "2")
+    (contact,) = centre.contacts
+    assert contact.needs[0].skill == "billing"
+    assert len(centre.phone.rung) == 1
 
 
 async def test_a_product_of_another_provider_counts_for_nothing(tmp_path: Path) -> None:
@@ -205,7 +219,7 @@ async def test_who_cannot_be_asked_is_helped_all_the_same(tmp_path: Path) -> Non
     play = centre.media.play
 
     async def no_files(call: str, branch: str, prompt: Any, *, repeat: bool = False) -> float:
-        if str(prompt[0]).startswith("file:"):
+        if str(prompt[0]).startswith("menu-"):
             raise OurError("cannot be read")
         return await play(call, branch, prompt, repeat=repeat)
 

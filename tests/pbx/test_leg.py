@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import Any
 
 import pytest
@@ -180,3 +181,31 @@ async def test_a_leg_that_is_over_is_asked_no_more() -> None:
     leg.end("we hang up")
     await passes(clock, 60)
     assert (call.asked, heard) == (0, [])
+
+
+class Owner:
+    """Whoever listens, and holds much more than the leg does."""
+
+    def __init__(self, leg: Leg) -> None:
+        self.heard: list[LegEvent] = []
+        leg.on_event = self.hear
+        leg.on_keys = self.press
+
+    def hear(self, event: LegEvent) -> None:
+        self.heard.append(event)
+
+    def press(self, keys: str) -> None:
+        self.heard.clear()
+
+
+@pytest.mark.parametrize("by", ["peer", "us"])
+async def test_a_call_that_is_over_holds_nobody_who_listened(by: str) -> None:
+    there, call = leg()
+    kept = weakref.ref(owner := Owner(there))
+    if by == "us":
+        there.end("enough")
+    else:
+        call.tell(Cancelled("gave up"))
+        assert [type(event) for event in owner.heard] == [Gone]
+    del owner
+    assert kept() is None, "counting references is enough: the garbage collector must not have to find it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx.line import has_video
+from pbx.phone_media import has_video
 
 HEAD = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=m=video 9\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
 AUDIO = b"m=audio 4000 RTP/AVP 0\r\n"

@@ -94,6 +94,55 @@ def contact_branch(centre: Centre, contact: Contact) -> str:
     return leg.branch
 
 
+async def test_a_page_loaded_again_in_the_notice_hears_it_anew_and_waits_after_it(tmp_path: Path) -> None:
+    centre = await opened(Recording.ANNOUNCE, tmp_path)
+    await centre.agent()
+    contact = await centre.asks()
+    await centre.calls_in(contact)
+    await centre.passes(2)
+    await centre.calls_in(contact)
+    await centre.passes(2)
+    assert consents(centre, contact) == []
+    assert not centre.phone.rung
+    await received(centre)
+    assert consents(centre, contact) == [("customer", True, "stayed after the notice")]
+    assert [what for branch, what in centre.media.played if branch == "customer-2"][:2] == [
+        "recording-notice", "please-wait",
+    ]  # fmt: skip
+    assert len(centre.phone.rung) == 1
+
+
+async def test_nobody_is_kept_from_the_queue_by_a_notice_that_cannot_be_played(tmp_path: Path) -> None:
+    centre = await opened(Recording.ANNOUNCE, tmp_path)
+    play = centre.media.play
+
+    async def deaf(call: str, branch: str, prompt: Any, **more: Any) -> float:
+        if prompt == "recording-notice":
+            raise OurError("There is no prompt recording-notice")
+        return await play(call, branch, prompt, **more)
+
+    centre.media.play = deaf  # type: ignore[method-assign]
+    contact = await talking(centre)
+    assert consents(centre, contact) == []
+    assert not centre.media.tapped
+
+
+async def test_who_is_called_back_in_their_page_is_told_by_it(tmp_path: Path) -> None:
+    centre = await opened(Recording.ANNOUNCE, tmp_path)
+    await centre.agent()
+    contact = await centre.asks()
+    leave = centre.desk.listen(contact.id, lambda kind, what: None, by="customer")
+    await centre.desk.ask_call_back(contact.id)
+    await centre.settle()
+    centre.phone.rung[-1].pick_up()
+    await centre.settle()
+    await centre.calls_in(contact)
+    assert contact.state.value == "connected"
+    assert consents(centre, contact)[0] == ("customer", True, "shown in the page")
+    assert centre.media.taps
+    leave()
+
+
 async def test_a_caller_who_hangs_up_in_the_notice_has_agreed_to_nothing(tmp_path: Path) -> None:
     centre = await opened(Recording.ANNOUNCE, tmp_path)
     contact, caller = await by_phone(centre)
@@ -395,6 +444,28 @@ async def test_a_call_whose_recording_cannot_begin_goes_on_without(tmp_path: Pat
     assert await rows(centre) == []
     (failed,) = centre.events("contact.recording_failed")
     assert failed.facts["reason"] == "there is no space left"
+
+
+async def test_before_the_server_stops_every_file_is_complete(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    await talking(centre)
+    await centre.desk.drain()
+    await centre.recordings.close(5.0)
+    assert await rows(centre) == [("agent-ana", "kept", 4.0)]
+
+
+async def test_when_the_media_process_dies_what_there_is_is_kept(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    write_wav(Path(centre.media.taps[contact.id]["path"]), seconds=2)
+
+    async def gone(call: str) -> float:
+        raise OurError("The media process is gone.", 503)
+
+    centre.media.end_tap = gone  # type: ignore[method-assign]
+    centre.calls.media_died()
+    await centre.settle()
+    assert await rows(centre) == [("agent-ana", "cut", 2.0)]
 
 
 async def test_a_recording_without_a_sound_leaves_nothing(tmp_path: Path) -> None:
