@@ -1,7 +1,8 @@
-"""queued_call.*: a call from a trunk that waits, is prompted, accepted, joined and hung up a second after its answer.
+"""queued_call.*: a call from a trunk that waits, is prompted, accepted, joined and hung up a while after its answer.
 
 Every event is stored. Each agent has one phone; sipp plays the trunk and the phones. CPU time is measured with 50
-agents, the highest rate with as many as it takes.
+agents, at 20 calls a second of a second each and at 100 of a quarter of one, which is what 50 agents can take; the
+highest rate with as many agents as it takes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from tests.peers.warmline import Warmline
 
 AGENTS = 50
 CALLS = 1000
-RATE = 20
+RATE, TALK_MS = 20, 1000
+FAST_CALLS = 2000
+FAST_RATE, FAST_TALK_MS = 100, 250
 # A call keeps its agent for a second and what ringing takes.
 MOST_AGENTS = 400
 RATES = (200, 150, 100, 75, 50, 25)
@@ -41,21 +44,38 @@ async def cpu(folder: Path) -> list[Figure]:
     async with server:
         phones = free_sip_port()
         async with Sipp(
-            folder, "agents_answer", server_port=server.sip_port, port=phones, calls=CALLS + 100, trace=False
-        ) as agents:
+            folder, "agents_answer", server_port=server.sip_port, port=phones,
+            calls=2 * (CALLS + FAST_CALLS), trace=False,
+        ) as agents:  # fmt: skip
             await register(folder, server, phones)
             await call(folder, server, 50)
-            media = children_of(server.process.pid)
-            before, media_before = cpu_seconds(server.process.pid), sum(map(cpu_seconds, media))
-            await call(folder, server, CALLS)
-            used = cpu_seconds(server.process.pid) - before
-            media_used = sum(map(cpu_seconds, media)) - media_before
-            assert joined(server) == CALLS + 50, f"{joined(server)} of {CALLS + 50} calls were joined"
+            slow, slow_media, all_joined = await used(folder, server, CALLS, RATE, TALK_MS)
+            assert all_joined == CALLS, f"{all_joined} of {CALLS} calls were joined"
+            fast, fast_media, some_joined = await used(folder, server, FAST_CALLS, FAST_RATE, FAST_TALK_MS)
             await agents.stop()
-    return [
-        Figure("queued_call.cpu_ms", used / CALLS * 1000, "ms CPU/call", 2.5),
-        Figure("queued_call.media_cpu_ms", media_used / CALLS * 1000, "ms CPU/call"),
+    figures = [
+        Figure("queued_call.cpu_ms", slow, "ms CPU/call", 2.5),
+        Figure("queued_call.media_cpu_ms", slow_media, "ms CPU/call"),
     ]
+    if some_joined == FAST_CALLS:  # else it is no call's price that was measured
+        figures += [
+            Figure("queued_call.cpu_ms_at_100", fast, "ms CPU/call", 2.5),
+            Figure("queued_call.media_cpu_ms_at_100", fast_media, "ms CPU/call"),
+        ]
+    return figures
+
+
+async def used(
+    folder: Path, server: Warmline, calls: int, rate: int, talk_ms: int
+) -> tuple[float, float, int]:
+    """CPU milliseconds of a call in the server and in its media process, and how many calls were joined."""
+    process, before = server.process.pid, joined(server)
+    media = children_of(process)
+    server_before, media_before = cpu_seconds(process), sum(map(cpu_seconds, media))
+    await call(folder, server, calls, rate, talk_ms)
+    server_used = cpu_seconds(process) - server_before
+    media_used = sum(map(cpu_seconds, media)) - media_before
+    return server_used / calls * 1000, media_used / calls * 1000, joined(server) - before
 
 
 async def most(folder: Path) -> Figure:
@@ -131,10 +151,12 @@ async def register(folder: Path, server: Warmline, phones: int, agents: int = AG
     await until(ready, "all agents to be ready", seconds=20)
 
 
-async def call(folder: Path, server: Warmline, calls: int, rate: int = RATE) -> None:
+async def call(folder: Path, server: Warmline, calls: int, rate: int = RATE, talk_ms: int = TALK_MS) -> None:
+    numbers = folder / "numbers.csv"
+    numbers.write_text(f"SEQUENTIAL\n{BOILER_NUMBER}\n")
     async with Sipp(
-        folder, "caller_talks_briefly", server_port=server.sip_port, port=server.trunk_port, calls=calls,
-        rate=rate, keys={"number": BOILER_NUMBER, "caller": "+15550177"}, trace=False,
+        folder, "direct_caller", server_port=server.sip_port, port=server.trunk_port, calls=calls,
+        rate=rate, users=numbers, trace=False, options=("-d", str(talk_ms)),
     ) as sipp:  # fmt: skip
         await sipp.finished(calls / rate + 30)
     await asyncio.sleep(0.5)

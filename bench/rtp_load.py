@@ -123,55 +123,43 @@ class Phone:
             sock.close()
 
 
-class Browser:
-    """ICE, DTLS-SRTP, everything on one socket."""
+class IcePath:
+    """One socket of a browser: ICE, DTLS, and then SRTP."""
 
     certificate = Certificate()
 
-    def __init__(self, kinds: tuple[Kind, ...], packet: Packet) -> None:
-        self.packet = packet
-        self.voices = [Voice(kind, packet) for kind in kinds]
-        self.sockets = [_socket(timed=False)]
+    def __init__(self, packet: Packet) -> None:
+        self._packet = packet
+        self.sock = _socket(timed=False)
+        self.port: int = self.sock.getsockname()[1]
         self.ufrag, self.pwd = ice_credentials()
-        self._srtp: Srtp | None = None
+        self._request = b""
 
-    def offer(self) -> bytes:
-        names = " ".join(str(number) for number in range(len(self.voices)))
-        lines = ["v=0", f"o=- 1 1 IN IP4 {HOST}", "s=-", "t=0 0", f"a=group:BUNDLE {names}"]
-        port = self.sockets[0].getsockname()[1]
-        for number, voice in enumerate(self.voices):
-            kind = voice.kind
-            lines += [
-                f"m={kind.name} {port} UDP/TLS/RTP/SAVPF {kind.payload}",
-                f"c=IN IP4 {HOST}",
-                f"a=rtpmap:{kind.payload} {kind.rtpmap}",
-                *(f"a=mid:{number}", "a=rtcp-mux", "a=setup:actpass", "a=sendrecv"),
-                *(f"a=ice-ufrag:{self.ufrag}", f"a=ice-pwd:{self.pwd}"),
-                f"a=candidate:1 1 udp 2130706431 {HOST} {port} typ host",
-                f"a=fingerprint:sha-256 {self.certificate.fingerprint.value}",
-            ]
-        return ("\r\n".join(lines) + "\r\n").encode()
+    def describe(self) -> list[str]:
+        return [
+            *(f"a=ice-ufrag:{self.ufrag}", f"a=ice-pwd:{self.pwd}"),
+            f"a=candidate:1 1 udp 2130706431 {HOST} {self.port} typ host",
+            *("a=setup:actpass", f"a=fingerprint:sha-256 {self.certificate.fingerprint.value}"),
+        ]
 
-    def answered(self, answer: bytes) -> None:
-        """Checks the path and shakes hands; TimeoutError if that comes to nothing."""
-        media = parse(answer).media[0]
-        sock = self.sockets[0]
+    def connect(self, media: Media) -> Callable[[int], object]:
+        """What sends through it. TimeoutError if there is no association."""
+        sock = self.sock
         sock.connect((HOST, media.port))
-        sock.setblocking(True)
         sock.settimeout(HANDSHAKE_S)
-        self._connect(sock, media)
+        self._request = stun.request(f"{media.ice_ufrag}:{self.ufrag}", media.ice_pwd, os.urandom(12))
+        self.check()
+        srtp = Srtp(self._packet, self._shaken(media))
         sock.setblocking(False)
-        view, send, protect = self.packet.view, sock.send, self._keyed().protect
-        for voice in self.voices:
-            voice.send = lambda size: send(view[: protect(size)])
+        view, send, protect = self._packet.view, sock.send, srtp.protect
+        return lambda size: send(view[: protect(size)])
 
     def check(self) -> None:
         """Consent to go on (RFC 7675); a run must not outlast it."""
-        self.sockets[0].send(self._request)
+        self.sock.send(self._request)
 
-    def _connect(self, sock: socket.socket, media: Media) -> None:
-        self._request = stun.request(f"{media.ice_ufrag}:{self.ufrag}", media.ice_pwd, os.urandom(12))
-        sock.send(self._request)
+    def _shaken(self, media: Media) -> tuple[int, bytes, bytes]:
+        sock = self.sock
         if media.fingerprint is None:
             raise ValueError("the answer has no fingerprint")
 
@@ -179,7 +167,7 @@ class Browser:
             sock.send(datagram)
 
         dtls = Dtls(self.certificate, media.fingerprint, send, server=media.setup == "active")
-        checked = False
+        begun = media.setup == "active"
         deadline = time.monotonic() + HANDSHAKE_S
         while dtls.keys is None:
             if time.monotonic() > deadline:
@@ -187,17 +175,52 @@ class Browser:
             data = sock.recv(2048)
             if data[0] < 4:
                 if (request := stun.parse_request(data)) is not None:
-                    sock.send(stun.success(request, (HOST, sock.getpeername()[1]), self.pwd))
-                elif not checked and media.setup != "active":
-                    checked = True
+                    sock.send(stun.success(request, (HOST, media.port), self.pwd))
+                elif not begun:
+                    begun = True
                     dtls.handshake()
             elif 19 < data[0] < 64:
                 dtls.received(data)
-        self._srtp = Srtp(self.packet, dtls.keys)
+        return dtls.keys
 
-    def _keyed(self) -> Srtp:
-        assert self._srtp is not None
-        return self._srtp
+
+class Browser:
+    """Everything on one path where the answer bundles it (RFC 9143), else a path for each medium."""
+
+    def __init__(self, kinds: tuple[Kind, ...], packet: Packet) -> None:
+        self.voices = [Voice(kind, packet) for kind in kinds]
+        self._paths = [IcePath(packet) for _ in kinds]
+        self.sockets = [path.sock for path in self._paths]
+
+    def offer(self) -> bytes:
+        names = " ".join(str(number) for number in range(len(self.voices)))
+        lines = ["v=0", f"o=- 1 1 IN IP4 {HOST}", "s=-", "t=0 0", f"a=group:BUNDLE {names}"]
+        for number, (voice, path) in enumerate(zip(self.voices, self._paths, strict=True)):
+            kind = voice.kind
+            lines += [
+                f"m={kind.name} {path.port} UDP/TLS/RTP/SAVPF {kind.payload}",
+                f"c=IN IP4 {HOST}",
+                f"a=rtpmap:{kind.payload} {kind.rtpmap}",
+                *(f"a=mid:{number}", "a=rtcp-mux", "a=sendrecv", f"a=ssrc:{voice.ssrc} cname:load"),
+                *path.describe(),
+            ]
+        return ("\r\n".join(lines) + "\r\n").encode()
+
+    def answered(self, answer: bytes) -> None:
+        """Checks the paths and shakes hands; TimeoutError if that comes to nothing."""
+        description = parse(answer)
+        bundled = description.bundle
+        send: Callable[[int], object] = nowhere
+        for number, (voice, media) in enumerate(zip(self.voices, description.media, strict=True)):
+            if not number or not bundled:
+                send = self._paths[number].connect(media)
+            voice.send = send
+        if bundled:
+            del self._paths[1:]
+
+    def check(self) -> None:
+        for path in self._paths:
+            path.check()
 
     def close(self) -> None:
         for sock in self.sockets:

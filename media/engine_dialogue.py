@@ -114,19 +114,25 @@ class Dialogue:
 def kinds_in(reply: dict[str, Any], tag: str) -> dict[str, dict[str, Any]]:
     """By kind of media, what was received from a tag: {packets_in, bytes_in, last_packet_at}, of a reply to `query`."""
     kinds: dict[str, dict[str, Any]] = {}
-    for media in reply.get("tags", {}).get(tag, {}).get("medias", ()):
-        streams = [each for each in media["streams"] if b"RTP" in each["flags"]]
-        if streams:
-            counted = streams[0]["stats"]
-            kinds[media["type"].decode()] = {
-                "packets_in": counted["packets"],
-                "bytes_in": counted["bytes"],
-                "last_packet_at": streams[0]["last packet"] if counted["packets"] else None,
-            }
+    for media in _medias(reply, tag):
+        for stream in media.get("streams", ()):
+            if b"RTP" in stream.get("flags", ()):
+                counted = stream.get("stats", {})
+                packets = counted.get("packets", 0)
+                kinds[media.get("type", b"").decode()] = {
+                    "packets_in": packets,
+                    "bytes_in": counted.get("bytes", 0),
+                    "last_packet_at": stream.get("last packet") if packets else None,
+                }
     return kinds
 
 
 def last_packet_at(reply: dict[str, Any], tag: str) -> int:
-    """When the last packet of any kind came from a tag, RTP or RTCP, in epoch seconds."""
-    medias = reply.get("tags", {}).get(tag, {}).get("medias", ())
-    return max((int(each["last packet"]) for media in medias for each in media["streams"]), default=0)
+    """When the last packet of any kind came from a tag, RTP or RTCP, in its epoch seconds."""
+    streams = [stream for media in _medias(reply, tag) for stream in media.get("streams", ())]
+    return max((int(stream.get("last packet", 0)) for stream in streams), default=0)
+
+
+def _medias(reply: dict[str, Any], tag: str) -> list[dict[str, Any]]:
+    medias: list[dict[str, Any]] = reply.get("tags", {}).get(tag, {}).get("medias", [])
+    return medias

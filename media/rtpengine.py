@@ -28,7 +28,7 @@ from config.errors import OurError, TheirError, WarmlineError
 from media import offer_answer, sdp
 from media.client import RemoteMedia
 from media.engine_dialogue import Dialogue, kinds_in, last_packet_at
-from media.ng import Ng
+from media.ng import Ng, NgRefused
 from media.server import ALL_KINDS, Profile
 from media.shortcut import Agreed, for_rtpengine, shortcut, with_protocols, with_roles
 from media.watched import WatchedMedia
@@ -216,8 +216,12 @@ class Rtpengine(RemoteMedia):
             return
         profile, ours = each.offered
         theirs = for_rtpengine(sdp.parse(answer))
-        inner = await each.dialogue.peer_answers(theirs.to_bytes())
-        await self.studio.accept(call, branch, inner)
+        try:
+            inner = await each.dialogue.peer_answers(theirs.to_bytes())
+            await self.studio.accept(call, branch, inner)
+        except WarmlineError:
+            await self._take_back(call, each, new=False)
+            raise
         await self._settle(call, each, Agreed(profile, False, theirs, ours))
 
     async def _answer_joined(
@@ -270,7 +274,7 @@ class Rtpengine(RemoteMedia):
             if other is not None:
                 each.peer = other.peer = None
                 each.direct = False
-                await self._through_studio(call, other)
+                await self._forget(self._through_studio(call, other))
         await self.studio.drop(call, branch)
 
     async def _delete(self, call: str) -> None:
@@ -303,8 +307,9 @@ class Rtpengine(RemoteMedia):
     async def _settle(self, call: str, each: _Branch, agreed: Agreed) -> None:
         """Offer and answer are both known."""
         if each.agreed is None:
-            # Nothing that is played to a browser may begin before ICE and DTLS are done, of which we are not told.
-            await self.studio._ask("behind", call, each.name, waits=agreed.profile is Profile.WEBRTC)
+            # What is played must not begin before ICE and DTLS are done, of which we are not told.
+            waits = agreed.profile in (Profile.WEBRTC, Profile.DTLS)
+            await self.studio._ask("behind", call, each.name, waits=waits)
         each.agreed, each.offered = agreed, None
         await self._take_shortcut(call, each)
 
@@ -394,7 +399,8 @@ class Rtpengine(RemoteMedia):
         self._calls.clear()
         for call in calls:
             spawn(self._end_call(call), f"forgetting {call}")
-        self.on_died()
+        # Whatever becomes of that, we go on looking.
+        asyncio.get_running_loop().call_soon(self.on_died)
 
     async def _end_call(self, call: str) -> None:
         await self._forget(self._ng.ask("delete", call_id=self._name(call), delete_delay=0))
@@ -441,14 +447,23 @@ class Rtpengine(RemoteMedia):
         ):
             return
         call.listened_at = now
-        reply = await self._ng.ask("query", call_id=self._name(name))
-        for each in list(call.branches.values()):
+        try:
+            reply = await self._ng.ask("query", call_id=self._name(name))
+        except NgRefused as refused:
+            if self._calls.get(name) is call:
+                for branch in call.branches:
+                    self._tell_gone(name, branch, f"rtpengine has ended it: {refused.why}")
+            return
+        for each in call.branches.values():
             last = last_packet_at(reply, each.dialogue.peer)
             if last != each.last_packet_at:  # by its clock, which need not be ours
                 each.last_packet_at, each.heard_at = last, now
             if each.direct and now - each.heard_at > SILENCE_S:
                 each.heard_at = now
-                self.on_gone(name, each.name, f"nothing was received for {SILENCE_S:.0f} s")
+                self._tell_gone(name, each.name, f"nothing was received for {SILENCE_S:.0f} s")
+
+    def _tell_gone(self, call: str, branch: str, why: str) -> None:
+        asyncio.get_running_loop().call_soon(self.on_gone, call, branch, why)
 
 
 async def _after(previous: asyncio.Task[Any] | None, work: Coroutine[Any, Any, Any]) -> Any:

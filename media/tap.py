@@ -170,8 +170,10 @@ class Tap:
             sys.stderr.write(f"media: a recording failed: {error!r}\n")
             self.why = "failed"
             self.told("failed", "it took too long" if isinstance(error, TimeoutError) else error)
+            if recorder is not None:
+                recorder.say([self._number, "close", elapsed])  # should it be there all the same
         if recorder is not None:
-            del recorder.taps[self._number]
+            recorder.taps.pop(self._number, None)
         self._on_ended(self, elapsed)
         return elapsed
 

@@ -151,7 +151,7 @@ class Recordings:
         if not state:
             return None
         mode = self._consents.mode(contact)
-        return {"mode": mode.value, "state": state, "may_choose": mode is not Mode.ALWAYS and contact.open}
+        return {"mode": mode.value, "state": state, "may_choose": self.may_choose(contact) and contact.open}
 
     def may_choose(self, contact: Contact) -> bool:
         """Whether it is for the customer to say."""
@@ -174,14 +174,14 @@ class Recordings:
         watch = self._watches.get(self._own(agent_id, contact_id).id)
         if watch is None or watch.tape is None:
             raise TheirError("This call is not being recorded.", 409)
-        if _paused(watch):
-            return
-        watch.paused_by = agent_id
-        self._events.write("contact.recording_paused", contact=contact_id, agent=agent_id)
-        if self._pause_s:
-            watch.timer = self._clock.callLater(self._pause_s, self._resume, watch, "timer")
+        if not _paused(watch):
+            _unpaused(watch)
+            watch.paused_by = agent_id
+            self._events.write("contact.recording_paused", contact=contact_id, agent=agent_id)
+            if self._pause_s:
+                watch.timer = self._clock.callLater(self._pause_s, self._resume, watch, "timer")
         await self._settled(contact_id)
-        if watch.tape is None:
+        if self.state(watch.contact) != "paused":
             raise OurError("The recording could not be paused, and was ended instead.", 503)
 
     async def unpause(self, agent_id: str, contact_id: str) -> None:
@@ -279,7 +279,7 @@ class Recordings:
                 self._contacts.tell(contact.id, "state", contact)
         finally:
             watch.work = None
-            if not contact.open and watch.tape is None:
+            if not contact.open:
                 _unpaused(watch)
                 self._watches.pop(contact.id, None)
 
@@ -342,14 +342,11 @@ class Recordings:
 
     def _failed(self, watch: _Watch, sides: Sides, error: Exception) -> None:
         watch.failed.add(sides)
-        ours = isinstance(error, WarmlineError)
-        if not ours:
+        reason = error.reason if isinstance(error, WarmlineError) else "our fault"
+        if not isinstance(error, WarmlineError):
             log.failure("{id} is not recorded", id=watch.contact.id)
         self._events.write(
-            "contact.recording_failed",
-            contact=watch.contact.id,
-            agent=sides[0],
-            reason=error.reason if isinstance(error, WarmlineError) else "our fault",
+            "contact.recording_failed", contact=watch.contact.id, agent=sides[0], reason=reason
         )
 
     async def _hush(self, watch: _Watch, tape: _Tape, quiet: bool) -> None:
@@ -364,23 +361,20 @@ class Recordings:
         self._failed(watch, tape.sides, error)
 
     async def _end(self, watch: _Watch, tape: _Tape) -> None:
-        contact, row = watch.contact, tape.row
-        why, state = self._why(watch, tape), TapeState.KEPT
-        seconds: float | None = None
-        try:
-            seconds = tape.over[1] if tape.over is not None else await self._media.end_tap(contact.id)
-        except WarmlineError as error:
-            log.warn("The recording {id} broke off: {error}", id=row.id, error=error.reason)
-            why = "failed"
-        if why == "failed":
-            state = TapeState.CUT
-        if tape.over is not None:  # it may have told so while we asked
+        contact, row, why, seconds = watch.contact, tape.row, self._why(watch, tape), 0.0
+        if tape.over is None:
+            try:
+                seconds = await self._media.end_tap(contact.id)
+            except WarmlineError as error:
+                log.warn("The recording {id} broke off: {error}", id=row.id, error=error.reason)
+                why = "failed"
+        if tape.over is not None:  # or it has told so while we asked
             seconds = seconds or tape.over[1]
         watch.tape = None
         # Whoever has the customer next decides for themselves; so it is when the customer agrees anew.
         if not contact.open or contact.agent_id != row.agent_id or not self._consents.allows(contact):
             _unpaused(watch)
-        await self._file(row, seconds or None, state, why)
+        await self._file(row, seconds or None, TapeState.CUT if why == "failed" else TapeState.KEPT, why)
 
     def _why(self, watch: _Watch, tape: _Tape) -> str:
         if tape.over is not None and tape.over[0] != "gone":
@@ -391,24 +385,30 @@ class Recordings:
 
     async def _file(self, row: Recording, seconds: float | None, state: TapeState, why: str) -> None:
         """Say of a recording how long it is, and forget one in which there is nothing."""
-        path = self._folder / row.file
         if seconds is None:
             seconds = await self._in_thread(self._length, row)
-        if seconds < SHORTEST_S:
-            await self._store.remove(row.id)
-            await self._in_thread(path.unlink, missing_ok=True)
+        kept = seconds is None or seconds >= SHORTEST_S
+        length_s = round(seconds or 0.0, 2)
+        if kept:
+            await self._store.ended(row.id, length_s, state)
         else:
-            await self._store.ended(row.id, round(seconds, 2), state)
+            await self._in_thread((self._folder / row.file).unlink, missing_ok=True)
+            await self._store.remove(row.id)
         self._events.write(
             "contact.recording_ended", contact=row.contact_id, agent=row.agent_id, recording=row.id,
-            seconds=round(seconds, 2), why=why, kept=seconds >= SHORTEST_S,
+            seconds=length_s, why=why, kept=kept,
         )  # fmt: skip
 
-    def _length(self, row: Recording) -> float:
+    def _length(self, row: Recording) -> float | None:
+        """None: there is a file, and nobody can say how long it is. It is kept: somebody may mend it."""
+        path = self._folder / row.file
         try:
-            return seconds_of(self._folder / row.file, self._keys.by_name(row.sealed))
-        except (OSError, WarmlineError):
+            return seconds_of(path, self._keys.by_name(row.sealed))
+        except FileNotFoundError:
             return 0.0
+        except (OSError, WarmlineError) as error:
+            log.error("The recording {id} cannot be read: {error}", id=row.id, error=error)
+            return None
 
     # Start and stop
 

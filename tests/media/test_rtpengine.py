@@ -97,6 +97,16 @@ async def test_one_of_them_who_falls_silent_is_told_of_once(tmp_path: Path, prom
         assert house.gone == [("c", "a", "nothing was received for 60 s")]
 
 
+async def test_a_call_that_rtpengine_has_ended_is_told_of(tmp_path: Path, prompts: Path) -> None:
+    async with opened(tmp_path, prompts) as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+        await house.joined(a, b)
+        await house.engine.end_all_calls()
+        house.later += rtpengine_module.LISTEN_S
+        await until(lambda: len(house.gone) == 2, "the news", seconds=3 * rtpengine_module.LOOK_S)
+        assert [news[:2] for news in house.gone] == [("c", "a"), ("c", "b")]
+        await house.media.delete("c")
+
+
 async def test_where_nobody_answers_the_start_says_so(prompts: Path) -> None:
     media = Rtpengine((HOST, free_port(socket.SOCK_DGRAM)))
     with pytest.raises(OurError) as absent:

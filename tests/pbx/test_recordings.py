@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,17 @@ async def test_when_pause_returns_the_file_is_silent_and_it_goes_on_by_itself(tm
     assert resumed.facts["why"] == "timer"
 
 
+async def test_who_presses_pause_twice_hears_of_it_when_the_file_is_silent(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    first = asyncio.ensure_future(centre.recordings.pause("agent-ana", contact.id))
+    await asyncio.sleep(0)
+    await centre.recordings.pause("agent-ana", contact.id)
+    assert centre.media.taps[contact.id]["paused"]
+    await first
+    assert len(centre.events("contact.recording_paused")) == 1
+
+
 async def test_a_pause_outlasts_a_hold_and_ends_by_the_agents_word(tmp_path: Path) -> None:
     centre = await opened(Recording.ALWAYS, tmp_path)
     contact = await talking(centre)
@@ -484,6 +496,21 @@ async def test_what_a_dead_process_recorded_is_as_long_as_its_file(tmp_path: Pat
     again = await centre.again()
     assert await rows(again) == [("agent-ana", "cut", 3.0)]
     assert [event.facts["why"] for event in again.events("contact.recording_ended")] == ["server died"]
+
+
+async def test_a_file_that_cannot_be_read_after_a_crash_is_kept_all_the_same(tmp_path: Path) -> None:
+    class Sealed(Centre):
+        recording_keys = Keys((KEY,))
+
+    centre = await Sealed.open(folder=tmp_path, queues=[QueueSettings(DEFAULT, recording=Recording.ALWAYS)])
+    contact = await talking(centre)
+    path = Path(centre.media.taps[contact.id]["path"])
+    path.write_bytes(b"torn by a bad disk")
+    again = await centre.again()
+    again.recordings._keys = Keys((KEY,))
+    await again.recordings.resume()
+    assert await rows(again) == [("agent-ana", "cut", 0.0)]
+    assert path.is_file()
 
 
 async def test_what_a_dead_process_had_not_begun_leaves_nothing(tmp_path: Path) -> None:

@@ -52,6 +52,15 @@ class Rtpengine:
         finally:
             ng.close()
 
+    async def end_all_calls(self) -> None:
+        """As it does with those in which nothing is sent."""
+        ng = await Ng.to(*self.address)
+        try:
+            for call in (await ng.ask("list", limit=1000))["calls"]:
+                await ng.ask("delete", call_id=call, delete_delay=0)
+        finally:
+            ng.close()
+
     async def _answers(self) -> bool:
         ng = await Ng.to(*self.address)
         try:

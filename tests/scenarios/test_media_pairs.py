@@ -98,43 +98,37 @@ def profiles(device: Baresip) -> list[str]:
     ],
     ids=["plain", "SDES over TLS", "DTLS-SRTP", "Opus alone"],
 )
-def test_a_caller_of_the_phone_network_and_an_agent(
+async def test_a_caller_of_the_phone_network_and_an_agent(
     house: House, options: dict[str, Any], offers: list[str]
 ) -> None:
-    async def story() -> None:
-        async with house.ready("ana", video=False, **options) as ana, house.caller() as sipp:
-            await ana.event("CALL_INCOMING")
-            assert profiles(ana) == offers or profiles(ana) == offers[-1:], "it was learnt, or it was tried"
-            await ana.accept()
-            # sipp echoes: the phone's own tone comes back when both directions carry.
-            await until(lambda: phone_hears(ana, 880), "the echo of the agent's own tone")
-            told = [row for row in house.server.events() if row["kind"] == "media.transcoding"]
-            assert bool(told) is (options is OPUS)
-            await ana.hang_up()
-            await sipp.finished()
-
-    run(story())
+    async with house.ready("ana", video=False, **options) as ana, house.caller() as sipp:
+        await ana.event("CALL_INCOMING")
+        assert profiles(ana) == offers or profiles(ana) == offers[-1:], "it was learnt, or it was tried"
+        await ana.accept()
+        # sipp echoes: the phone's own tone comes back when both directions carry.
+        await until(lambda: phone_hears(ana, 880), "the echo of the agent's own tone")
+        told = [row for row in house.server.events() if row["kind"] == "media.transcoding"]
+        assert bool(told) is (options is OPUS)
+        await ana.hang_up()
+        await sipp.finished()
 
 
 @pytest.mark.parametrize("options", [SDES, DTLS], ids=["SDES over TLS", "DTLS-SRTP"])
-def test_a_browser_and_an_agent_see_and_hear_each_other(house: House, options: dict[str, Any]) -> None:
-    async def story() -> None:
-        async with (
-            house.ready("ana", **options) as ana,
-            Reader(house.folder, house.server, BOILER_ARTICLE) as maria,
-        ):
-            await maria.ask_for("video")
-            await ana.event("CALL_INCOMING")
-            await ana.accept()
-            await maria.reaches("connected")
-            await until(lambda: maria.hears_tone(880), "the agent's tone in the browser")
-            await until(maria.sees_moving_pictures, "the agent's moving picture in the browser")
-            await until(lambda: phone_hears(ana, 620), "the customer's tone in the phone")
-            assert has_colours(await ana.picture())
-            await maria.hang_up()
-            await ana.event("CALL_CLOSED", count=len(profiles(ana)) + 1)
-
-    run(story())
+async def test_a_browser_and_an_agent_see_and_hear_each_other(house: House, options: dict[str, Any]) -> None:
+    async with (
+        house.ready("ana", **options) as ana,
+        Reader(house.folder, house.server, BOILER_ARTICLE) as maria,
+    ):
+        await maria.ask_for("video")
+        await ana.event("CALL_INCOMING")
+        await ana.accept()
+        await maria.reaches("connected")
+        await until(lambda: maria.hears_tone(880), "the agent's tone in the browser")
+        await until(maria.sees_moving_pictures, "the agent's moving picture in the browser")
+        await until(lambda: phone_hears(ana, 620), "the customer's tone in the phone")
+        assert has_colours(await ana.picture())
+        await maria.hang_up()
+        await ana.event("CALL_CLOSED", count=len(profiles(ana)) + 1)
 
 
 @pytest.mark.parametrize(
@@ -142,26 +136,23 @@ def test_a_browser_and_an_agent_see_and_hear_each_other(house: House, options: d
     [(PLAIN, SDES), (SDES, DTLS), (DTLS, OPUS), (PCMU, OPUS)],
     ids=["plain-SDES", "SDES-DTLS", "DTLS-Opus alone", "PCMU-Opus alone"],
 )
-def test_two_agents_phones_and_a_hold(house: House, one: dict[str, Any], other: dict[str, Any]) -> None:
-    async def story() -> None:
-        async with (
-            house.phone("ana", video=False, tone=880, **one) as ana,
-            house.phone("bo", video=False, tone=440, **other) as bo,
-        ):
-            await ana.dial("sip:bo@127.0.0.1")
-            await bo.event("CALL_INCOMING")
-            await bo.accept()
-            await ana.event("CALL_ESTABLISHED")
-            await until(lambda: phone_hears(ana, 440), "Bo's tone at Ana's phone")
-            await until(lambda: phone_hears(bo, 880), "Ana's tone at Bo's phone")
-            await ana.command("hold")
-            await until(lambda: "a=sendonly" in _sent(ana), "the hold")
-            await ana.command("resume")
-            await until(lambda: _answers(ana) >= 3, "the resumption to be answered")
-            await ana.hang_up()
-            await bo.event("CALL_CLOSED")
-
-    run(story())
+async def test_two_agents_phones_and_a_hold(house: House, one: dict[str, Any], other: dict[str, Any]) -> None:
+    async with (
+        house.phone("ana", video=False, tone=880, **one) as ana,
+        house.phone("bo", video=False, tone=440, **other) as bo,
+    ):
+        await ana.dial("sip:bo@127.0.0.1")
+        await bo.event("CALL_INCOMING")
+        await bo.accept()
+        await ana.event("CALL_ESTABLISHED")
+        await until(lambda: phone_hears(ana, 440), "Bo's tone at Ana's phone")
+        await until(lambda: phone_hears(bo, 880), "Ana's tone at Bo's phone")
+        await ana.command("hold")
+        await until(lambda: "a=sendonly" in _sent(ana), "the hold")
+        await ana.command("resume")
+        await until(lambda: _answers(ana) >= 3, "the resumption to be answered")
+        await ana.hang_up()
+        await bo.event("CALL_CLOSED")
 
 
 def _sent(device: Baresip) -> str:
