@@ -203,7 +203,8 @@ async def serve(options: argparse.Namespace) -> None:
         # What is there now stays: collections that walk it over and over would delay packets for nothing.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(10_000)
+        # What is new is looked at in small portions: packets wait meanwhile. Calls leave no rings for it to find.
+        gc.set_threshold(2_000, 5, 200)
         rest = loop.call_later(REST_S, loop.run_in_executor, None, make_rest, prompts)
         await over.wait()
     rest.cancel()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Read = tuple[SessionDescription, Profile, tuple[Line, ...]]
 
+_DEAF = HeardKeys(lambda key: None)
+
 
 class Leg:
     """One branch of a call: what was agreed with its peer, and a stream for each m-line that carries something."""
@@ -83,6 +85,14 @@ class Leg:
         for stream in self.carried:
             stream.ssrc = secrets.randbits(32) or 1
             stream.measured.begun_anew()
+
+    def let_go(self) -> None:
+        """The branch is over: what leads from it back to it goes, or it would be the garbage collector's to find, and
+        packets wait while that looks through all the calls there are."""
+        self.endpoints.clear()
+        self.heard_keys = _DEAF
+        for stream in self.carried:
+            stream.listeners = {}
 
     def first(self, kind: str) -> tuple[Stream, Line] | None:
         for stream, line in zip(self.streams, self.lines, strict=False):

@@ -345,6 +345,7 @@ class Relay:
             leg.transport.close()
         for endpoint in leg.endpoints.values():
             endpoint.close()
+        leg.let_go()
 
     def delete(self, call: str) -> None:
         for branch in list(self._calls.get(call, {})):
