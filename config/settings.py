@@ -73,7 +73,8 @@ class Settings:
     sips_port: int = _setting(5061, "TCP port of SIP over TLS; 0 = off")
     rtp_ports: tuple[int, int] = _setting((30000, 30999), "first and last UDP port of media, as 30000-30999")
     media: str = _setting(
-        "embedded", "who carries the packets of calls: embedded, a process of our own, or rtpengine, for many calls"
+        "embedded",
+        "who carries the packets of calls: embedded, a process of our own, or rtpengine, for many calls",
     )
     rtpengine: str = _setting(
         "127.0.0.1:2223", "host:port where rtpengine listens for NG; it must reach this server's rtp_ports"
@@ -113,7 +114,8 @@ class Settings:
     )
     chats_per_agent: int = _setting(2, "chats one agent can have at a time")
     media_silence_s: float = _setting(
-        60.0, "seconds without a packet from a phone after which its call is ended, on hold excepted; 0 = never"
+        60.0,
+        "seconds without a packet from a phone after which its call is ended, on hold excepted; 0 = never",
     )
     drain_s: float = _setting(10.0, "seconds that ending calls may take when the server stops")
 

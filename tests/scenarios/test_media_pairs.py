@@ -89,21 +89,23 @@ def profiles(device: Baresip) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("options", "offers"),
+    ("options", "taken"),
     [
-        (PCMU, ["RTP/AVP"]),
-        (SDES, ["RTP/AVP", "RTP/SAVP"]),
-        ({**DTLS, **PCMU}, ["RTP/AVP", "RTP/AVP", "UDP/TLS/RTP/SAVP"]),
-        (OPUS, ["RTP/AVP", "RTP/AVP"]),
+        (PCMU, "RTP/AVP"),
+        (SDES, "RTP/SAVP"),
+        ({**DTLS, **PCMU}, "UDP/TLS/RTP/SAVP"),
+        (OPUS, "RTP/AVP"),
     ],
     ids=["plain", "SDES over TLS", "DTLS-SRTP", "Opus alone"],
 )
 async def test_a_caller_of_the_phone_network_and_an_agent(
-    house: House, options: dict[str, Any], offers: list[str]
+    house: House, options: dict[str, Any], taken: str
 ) -> None:
+    """Each finds out, by what the phone refuses, what it is to be offered: the one before may have taught the house
+    something else."""
     async with house.ready("ana", video=False, **options) as ana, house.caller() as sipp:
         await ana.event("CALL_INCOMING")
-        assert profiles(ana) == offers or profiles(ana) == offers[-1:], "it was learnt, or it was tried"
+        assert profiles(ana)[-1] == taken
         await ana.accept()
         # sipp echoes: the phone's own tone comes back when both directions carry.
         await until(lambda: phone_hears(ana, 880), "the echo of the agent's own tone")
