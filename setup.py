@@ -14,11 +14,10 @@ PACKAGES = ["config", "sip_trunk", "media", "agent_presence", "kb_portal", "pbx"
 
 # What stands above the protocol. Compiled classes can neither be derived from nor stood in for: those stay as they are.
 DRIVERS = """
-    sip_trunk/answer.py sip_trunk/answered.py sip_trunk/authentication.py sip_trunk/call.py sip_trunk/deadlines.py
-    sip_trunk/exchange.py sip_trunk/guard.py sip_trunk/identity.py sip_trunk/incoming_call.py sip_trunk/locate.py
-    sip_trunk/matching.py sip_trunk/outgoing_call.py sip_trunk/own_network.py sip_trunk/refer.py
-    sip_trunk/reliable_provisional.py sip_trunk/reoffer.py sip_trunk/session_timer.py sip_trunk/trace.py
-    sip_trunk/transactions.py sip_trunk/udp.py sip_trunk/user_agent.py agent_presence/location.py
+    sip_trunk/answer.py sip_trunk/answered.py sip_trunk/authentication.py sip_trunk/deadlines.py sip_trunk/exchange.py
+    sip_trunk/guard.py sip_trunk/identity.py sip_trunk/locate.py sip_trunk/matching.py sip_trunk/own_network.py
+    sip_trunk/refer.py sip_trunk/reliable_provisional.py sip_trunk/reoffer.py sip_trunk/session_timer.py
+    sip_trunk/trace.py sip_trunk/transactions.py sip_trunk/udp.py agent_presence/location.py
     agent_presence/registrar.py
 """.split()  # noqa: SIM905
 

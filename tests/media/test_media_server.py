@@ -3,128 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import wave
-from collections.abc import AsyncIterator, Callable
-from functools import partial
 from pathlib import Path
 
 import numpy
 import pytest
 
 from config.errors import OurError, TheirError, WarmlineError
-from media.rtpengine import Rtpengine
-from media.sdp import parse
 from media.server import AUDIO_ONLY, Profile
-from media.watched import WatchedMedia
 from tests.media.descriptions import CHROMIUM, plain
-from tests.media.phone import HOST, PlainPhone
-from tests.media.test_browser_through_relay import (
-    ANSWERED,
-    MICROPHONE,
-    OFFERED,
-    PHONE,
-    PREPARE,
-    call,
-    chromium,
-    frames,
-    hears,
-    hears_anything,
-    hears_other_than,
-    statistics,
+from tests.media.media_servers import (
+    Open,
+    hear_each_other,
+    only_embedded,
+    ports,
+    silent,
 )
 from tests.media.tone_phone import LEVEL, TonePhone, level
-from tests.peers import rtpengine
-from tests.peers.process import free_range, until
-
-Server = WatchedMedia | Rtpengine
-
-
-@pytest.fixture(scope="module")
-def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("prompts")
-
-
-class House:
-    """A media server of either kind, and the news it gives."""
-
-    def __init__(self, media: Server, engine: rtpengine.Rtpengine | None) -> None:
-        self.media = media
-        self.engine = engine
-        self.gone: list[tuple[str, str, str]] = []
-        self.pressed: list[tuple[str, str, str]] = []
-        self.recorded: list[tuple[str, str, str, float]] = []
-        media.on_gone = lambda *news: self.gone.append(news)
-        media.on_keys = lambda *news: self.pressed.append(news)
-        media.on_recorded = lambda *news: self.recorded.append(news)
-
-    async def called(self, branch: str, phone: TonePhone) -> None:
-        """The phone has offered and been answered."""
-        phone.start(await self.media.answer("c", branch, phone.offer()))
-
-    async def calls(self, branch: str, phone: TonePhone, *, like: str) -> None:
-        """The phone was offered to, and has answered."""
-        offer = await self.media.offer("c", branch, profile=Profile.RTP, like=like)
-        await self.media.accept("c", branch, phone.offer())
-        phone.start(offer)
-
-
-Open = Callable[[], contextlib.AbstractAsyncContextManager[House]]
-
-
-@pytest.fixture(params=["embedded", "rtpengine"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path, prompts: Path) -> Open:
-    @contextlib.asynccontextmanager
-    async def house() -> AsyncIterator[House]:
-        async with contextlib.AsyncExitStack() as stack:
-            engine = None
-            media: Server
-            if request.param == "rtpengine":
-                engine = await stack.enter_async_context(rtpengine.Rtpengine(tmp_path))
-                media = Rtpengine(engine.address)
-            else:
-                media = WatchedMedia()
-            await media.start(host=HOST, public=HOST, ports=free_range(64), prompts=prompts)
-            stack.push_async_callback(media.end)
-            yield House(media, engine)
-
-    return house
-
-
-def ports(description: bytes) -> tuple[int, ...]:
-    return tuple(media.port for media in parse(description).media)
-
-
-def only_embedded(why: str) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """What rtpengine cannot do is known, and found out when it can."""
-
-    def marked(test: Callable[..., object]) -> Callable[..., object]:
-        cases = ["embedded", pytest.param("rtpengine", marks=pytest.mark.xfail(reason=why, strict=True))]
-        parametrized: Callable[..., object] = pytest.mark.parametrize("opened", cases, indirect=True)(test)
-        return parametrized
-
-    return marked
-
-
-def deafen(*phones: TonePhone) -> None:
-    """What they hear from here on counts."""
-    for phone in phones:
-        phone.sound = numpy.zeros(0, numpy.int16)
-        phone.headers.clear()
-
-
-async def hear_each_other(a: TonePhone, b: TonePhone) -> None:
-    deafen(a, b)
-    await until(
-        lambda: a.hears(b.tone) > LEVEL * 0.6 and b.hears(a.tone) > LEVEL * 0.6, "the two to hear each other"
-    )
-
-
-async def silent(*phones: TonePhone) -> bool:
-    await asyncio.sleep(0.1)  # what is on its way
-    deafen(*phones)
-    await asyncio.sleep(0.3)
-    return not any(phone.headers for phone in phones)
+from tests.peers.process import until
 
 
 @pytest.mark.parametrize("codec", ["pcmu", "pcma", "g722", "opus"])
@@ -498,119 +394,3 @@ async def test_ports_are_free_when_calls_are_over(opened: Open) -> None:
                 await media.delete(name)
         if house.engine is not None:
             assert await house.engine.used_ports() == 0
-
-
-def shows(phone: PlainPhone, more_than: int) -> bool:
-    return phone.pictures > more_than
-
-
-@pytest.mark.interop
-async def test_a_browser_hears_music_and_then_has_video_with_a_phone(opened: Open, tmp_path: Path) -> None:
-    async with opened() as house, chromium(tmp_path, loopback=False) as page:
-        media = house.media
-        answer = await media.answer("c", "customer", await call(page))
-        await media.play("c", "customer", "music", repeat=True)
-        await page.evaluate(ANSWERED, answer.decode())
-        await until(lambda: hears_anything(page), "the music to be heard")
-        async with PlainPhone(tone=PHONE) as phone:
-            offer = await media.offer("c", "agent", profile=Profile.RTP, like="customer")
-            await media.accept("c", "agent", phone.answer(offer))
-            assert await media.compatible("c", "customer", "agent")
-            phone.start()
-            for times in range(3):
-                seen, shown = phone.pictures, (await statistics(page))["framesDecoded"]
-                await media.join("c", "customer", "agent")
-                if isinstance(media, Rtpengine):
-                    # A second time Chromium would not listen to the agent's own stream.
-                    assert media._calls["c"].branches["agent"].direct is (times == 0)
-                await until(lambda: hears(page, PHONE), "the customer to hear the agent")
-                await until(lambda: phone.hears(MICROPHONE), "the agent to hear the customer")
-                await until(partial(frames, page, shown + 15), "the customer to see the agent")
-                await until(partial(shows, phone, seen + 15), "the agent to see the customer")
-                await media.play("c", "customer", "music", repeat=True)
-                await until(lambda: hears_other_than(page, PHONE), "the music, and nothing else")
-
-
-@pytest.mark.interop
-async def test_a_prompt_for_a_browser_is_heard_from_its_beginning(opened: Open, tmp_path: Path) -> None:
-    async with opened() as house, chromium(tmp_path, loopback=False) as page:
-        answer = await house.media.answer("c", "customer", await call(page))
-        await house.media.play("c", "customer", "goodbye")
-        await asyncio.sleep(1.0)
-        before = (await house.media.stats("c"))["customer"]
-        assert not before["ready"]
-        assert before["kinds"]["audio"]["packets_out"] == 0
-        await page.evaluate(ANSWERED, answer.decode())
-        await until(lambda: hears_anything(page), "the prompt")
-
-
-@pytest.mark.interop
-async def test_a_browser_is_offered_the_codec_of_the_phone(opened: Open, tmp_path: Path) -> None:
-    async with opened() as house, chromium(tmp_path, loopback=False) as page:
-        media = house.media
-        answer = await media.answer("c", "customer", await call(page))
-        await page.evaluate(ANSWERED, answer.decode())
-        async with PlainPhone(tone=PHONE, codec="PCMU") as phone:
-            offer = await media.offer("c", "agent", profile=Profile.RTP, like="customer")
-            await media.accept("c", "agent", phone.answer(offer))
-            assert not await media.compatible("c", "customer", "agent")
-            again = await media.offer("c", "customer", profile=Profile.WEBRTC, like="agent")
-            await media.accept("c", "customer", (await page.evaluate(OFFERED, again.decode())).encode())
-            phone.start()
-            await media.join("c", "customer", "agent")
-            await until(lambda: hears(page, PHONE), "the customer to hear the agent")
-            await until(lambda: phone.hears(MICROPHONE), "the agent to hear the customer")
-            await until(lambda: frames(page, 15), "the customer to see the agent")
-
-
-@pytest.mark.interop
-async def test_a_browser_can_be_called(opened: Open, tmp_path: Path) -> None:
-    async with opened() as house, chromium(tmp_path, loopback=False) as page:
-        media = house.media
-        async with PlainPhone(tone=PHONE) as phone:
-            offer = await media.offer("c", "phone", profile=Profile.RTP)
-            await media.accept("c", "phone", phone.answer(offer))
-            phone.start()
-            await page.evaluate(PREPARE, False)
-            offer = await media.offer("c", "browser", profile=Profile.WEBRTC, like="phone")
-            await media.accept("c", "browser", (await page.evaluate(OFFERED, offer.decode())).encode())
-            await media.join("c", "phone", "browser")
-            await until(lambda: hears(page, PHONE), "the browser to hear the phone")
-            await until(lambda: phone.hears(MICROPHONE), "the phone to hear the browser")
-
-
-@pytest.mark.interop
-async def test_two_browsers_see_and_hear_each_other(opened: Open, tmp_path: Path) -> None:
-    async with (
-        opened() as house,
-        chromium(tmp_path, loopback=False) as customer,
-        chromium(tmp_path, loopback=False) as agent,
-    ):
-        media = house.media
-        answer = await media.answer("c", "customer", await call(customer))
-        await customer.evaluate(ANSWERED, answer.decode())
-        await media.play("c", "customer", "music", repeat=True)
-        await until(lambda: hears_anything(customer), "the music")
-        await agent.evaluate(PREPARE, True)
-        offer = await media.offer("c", "agent", profile=Profile.WEBRTC, like="customer")
-        await media.accept("c", "agent", (await agent.evaluate(OFFERED, offer.decode())).encode())
-        for _ in range(2):
-            pages = [(page, (await statistics(page))["framesDecoded"]) for page in (customer, agent)]
-            await media.join("c", "customer", "agent")
-            for page, seen in pages:
-                await until(partial(hears, page, MICROPHONE), "the other's tone")
-                await until(partial(frames, page, seen + 15), "the other's picture")
-            await media.play("c", "customer", "music", repeat=True)
-            await until(lambda: hears_other_than(customer, MICROPHONE), "the music, and nothing else")
-
-
-@pytest.mark.interop
-@only_embedded("rtpengine does not tell that DTLS was closed: after 60 s of silence the studio does")
-async def test_a_browser_that_closes_is_told_of_at_once(opened: Open, tmp_path: Path) -> None:
-    async with opened() as house, chromium(tmp_path, loopback=False) as page:
-        answer = await house.media.answer("c", "customer", await call(page))
-        await house.media.play("c", "customer", "music", repeat=True)
-        await page.evaluate(ANSWERED, answer.decode())
-        await until(lambda: hears_anything(page), "the music to be heard")
-        await page.evaluate("window.connection.close()")
-        await until(lambda: [news[:2] for news in house.gone] == [("c", "customer")], "the news", seconds=3)

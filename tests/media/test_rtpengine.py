@@ -18,8 +18,8 @@ from media import rtpengine as rtpengine_module
 from media.rtpengine import Rtpengine
 from media.server import Profile
 from tests.media.descriptions import plain
+from tests.media.media_servers import hear_each_other
 from tests.media.phone import HOST
-from tests.media.test_media_server import hear_each_other
 from tests.media.tone_phone import TonePhone
 from tests.peers import rtpengine
 from tests.peers.process import free_port, free_range, until

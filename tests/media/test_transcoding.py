@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -104,14 +104,15 @@ async def test_nothing_is_left_of_it(house: House, ending: str) -> None:
     relay = house.relay
     relay.join("c", "a", "b")
     assert relay._transcodings._all
-    {
+    endings: dict[str, Callable[[], object]] = {
         "part": lambda: relay.part("c", "a", "b"),
         "drop": lambda: relay.drop("c", "b"),
         "delete": lambda: relay.delete("c"),
         "play": lambda: relay.play("c", "a", ["music"]),
         "join": lambda: relay.join("c", "x", "a"),
         "confer": lambda: relay.confer("c", ["a", "b", "x"]),
-    }[ending]()
+    }
+    endings[ending]()
     assert not relay._transcodings._all
 
 
