@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import hmac
 import secrets
+import struct
 from collections.abc import Callable
 
 from cryptography import x509
@@ -30,6 +31,10 @@ PROFILES = {
 # Those agreed by a handshake, as we like them best. AES-256 guards nothing here that AES-128 does not.
 HANDSHAKE_PROFILES = (b"SRTP_AEAD_AES_128_GCM", b"SRTP_AES128_CM_SHA1_80", b"SRTP_AEAD_AES_256_GCM")
 HASHES = {"sha-256": hashlib.sha256, "sha-384": hashlib.sha384, "sha-512": hashlib.sha512}
+# Each source of an association has a state of its own in libsrtp, found by going through all of them. One that changes
+# its SSRC with every hold does not have so many.
+MOST_SOURCES = 64
+_SSRC, _SSRC_AT, _RTCP_SSRC_AT = struct.Struct("!I").unpack_from, 8, 4
 # Below the smallest MTU a path to a browser is likely to have (IPv6 minimum less headers, as browsers do).
 DATAGRAM = 1200
 
@@ -201,7 +206,7 @@ class Srtp:
     so its sessions are used through the library underneath.
     """
 
-    __slots__ = ("_cdata", "_in", "_length", "_out", "_packet", "_rtcp", "_rtcp_view", "_sessions")
+    __slots__ = ("_cdata", "_in", "_length", "_out", "_packet", "_rtcp", "_rtcp_view", "_sessions", "_sources")
 
     def __init__(self, packet: Packet, keys: tuple[int, bytes, bytes]) -> None:
         profile, ours, theirs = keys
@@ -209,16 +214,23 @@ class Srtp:
         # Forwarded packets come as they are lost, repeated and reordered on the way here.
         outbound.allow_repeat_tx = True
         outbound.window_size = 1024
-        inbound = Policy(theirs, Policy.SSRC_ANY_INBOUND, srtp_profile=profile)
-        inbound.window_size = 1024
-        self._sessions = (Session(outbound), Session(inbound))
+        self._sessions = [Session(outbound)]
         self._out = self._sessions[0]._srtp[0]
-        self._in = self._sessions[1]._srtp[0]
+        self.hear(profile, theirs)
         self._packet = packet
         self._cdata = ffi.from_buffer(packet.data)
         self._length = ffi.new("int *")
         self._rtcp = bytearray(len(packet.data))
         self._rtcp_view = memoryview(self._rtcp)
+
+    def hear(self, profile: int, theirs: bytes) -> None:
+        """From now on the peer sends with this key. What we send goes on under ours: were it counted from the start
+        again, one key stream would hide two packets (RFC 3711 section 9.1)."""
+        inbound = Policy(theirs, Policy.SSRC_ANY_INBOUND, srtp_profile=profile)
+        inbound.window_size = 1024
+        self._sessions[1:] = [Session(inbound)]
+        self._in = self._sessions[1]._srtp[0]
+        self._sources: set[int] = set()
 
     def protect(self, size: int) -> int:
         """The new length of the packet in the buffer; 0 if it cannot be sent."""
@@ -227,17 +239,29 @@ class Srtp:
         return length[0] if lib.srtp_protect(self._out, self._cdata, length) == 0 else 0
 
     def unprotect(self, size: int) -> int:
-        """The new length of the packet in the buffer; 0 for one that is forged or replayed."""
+        """The new length of the packet in the buffer; 0 for one that is forged, replayed or of one source too many."""
+        (ssrc,) = _SSRC(self._packet.data, _SSRC_AT)
+        known = ssrc in self._sources
+        if not known and len(self._sources) >= MOST_SOURCES:
+            return 0
         length = self._length
         length[0] = size
-        return length[0] if lib.srtp_unprotect(self._in, self._cdata, length) == 0 else 0
+        if lib.srtp_unprotect(self._in, self._cdata, length) != 0:
+            return 0
+        if not known:
+            self._sources.add(ssrc)
+        return length[0]
 
     def unprotect_rtcp(self, size: int) -> bytes:
-        """The RTCP packet in the buffer, in clear; empty if it is forged or replayed."""
+        """The RTCP packet in the buffer, in clear; empty if it is forged, replayed or of one source too many."""
+        (ssrc,) = _SSRC(self._packet.data, _RTCP_SSRC_AT)
+        if ssrc not in self._sources and len(self._sources) >= MOST_SOURCES:
+            return b""
         length = self._length
         length[0] = size
         if lib.srtp_unprotect_rtcp(self._in, self._cdata, length) != 0:
             return b""
+        self._sources.add(ssrc)
         return bytes(self._packet.view[: length[0]])
 
     def protect_rtcp(self, data: bytes) -> bytes:

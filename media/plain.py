@@ -121,8 +121,9 @@ class PlainEndpoint:
 
     Only the signalled address may speak. Its first packet fixes the port, which behind a NAT is not the signalled
     one; from the signalled port itself, the sockets are connected, so that the kernel keeps everyone else out and
-    spares us addresses, where it may (`PortRange.may_connect`). A new description starts this anew. `seen_at` is as
-    good as the signalled address: that of the peer's NAT.
+    spares us addresses, where it may (`PortRange.may_connect`). A new description starts this anew, for a NAT forgets
+    during a hold which port was whose; until somebody is heard we go on to send to whom we did. `seen_at` is as good
+    as the signalled address: that of the peer's NAT.
 
     Where we listen on loopback only, every peer is on this machine, and a phone that names its LAN address still
     sends to us from 127.0.0.1: there, that address stands for any.
@@ -151,6 +152,7 @@ class PlainEndpoint:
         self._signalled: Address | None = None
         self._rtcp_target: Address | None = None
         self._latched: Address | None = None
+        self._settled = self._rtcp_settled = False  # whose packets these are, and nobody else's until a description
         self._connected = False
         self._mux = False
         self._closed = False
@@ -162,6 +164,7 @@ class PlainEndpoint:
     def reach(self, rtp: tuple[str, int], rtcp: tuple[str, int] | None, *, mux: bool) -> None:
         """The peer is at `rtp`, says its description; `rtcp` is None for the port above (RFC 3550 section 11)."""
         self._mux = mux
+        self._settled = self._rtcp_settled = False
         above = rtp[0], min(rtp[1] + 1, HIGHEST_PORT)
         self._rtcp_target = None if mux else self._ports.destination(*(rtcp or above))
         place = self._ports.destination(*rtp)
@@ -227,7 +230,8 @@ class PlainEndpoint:
     def _believed(self, address: Address) -> bool:
         if address == self._signalled:
             if not self._may_connect:
-                self._latched = None
+                self._latched = address
+                self._settled = True
                 return True
             try:
                 self._rtp.connect(address)
@@ -240,8 +244,9 @@ class PlainEndpoint:
             return True
         if self._signalled is None or not self._same_host(address[0], self._signalled[0]):
             return False
-        if self._latched is None:
+        if not self._settled:
             self._latched = address
+            self._settled = True
         return address == self._latched
 
     def _same_host(self, address: str, signalled: str) -> bool:
@@ -255,8 +260,11 @@ class PlainEndpoint:
         target = self._rtcp_target
         if target is None or not self._same_host(address[0], target[0]):
             return
+        if self._rtcp_settled and address != target:
+            return
         if len(data) >= 8 and is_rtcp(data[1]):
             self._rtcp_target = address
+            self._rtcp_settled = True
             self._on_rtcp(self._stream, data)
 
     def _send_connected(self, size: int) -> None:

@@ -87,7 +87,8 @@ class SecureEndpoint:
         self._rtp, self._rtcp = _Port(rtp), _Port(rtcp)
         self._mux = self._closed = self._failed = False
         self._own = {crypto.suite: crypto for crypto in sdes.make_all()} if certificate is None else {}
-        self._keys: tuple[Crypto, Crypto] | None = None
+        self._key: tuple[str, bytes] | None = None  # the peer's, and its suite
+        self._srtps: dict[str, Srtp] = {}  # by suite
         self._peer: Fingerprint | None = None
         self._server = True
         self._local = ports.host.startswith("127.")
@@ -119,13 +120,18 @@ class SecureEndpoint:
     def agree(self, crypto: Crypto | None, fingerprint: Fingerprint | None, setup: str) -> None:
         """What the peer's description says of keys; to be told before `reach`."""
         if crypto is not None:
-            keys = self._own[crypto.suite], crypto
+            key = crypto.suite, crypto.key
             # The same keys go on as they are: an association begun anew would count packets from the start
-            # (RFC 4568 section 7.1.4).
-            if keys != self._keys:
-                self._keys = keys
+            # (RFC 4568 section 7.1.4). Ours are the same for the whole call.
+            if key != self._key:
+                self._key = key
                 profile, _, _ = PROFILES[sdes.SUITES[crypto.suite][0]]
-                srtp = Srtp(self._packet, (profile, keys[0].key, crypto.key))
+                srtp = self._srtps.get(crypto.suite)
+                if srtp is None:
+                    keys = profile, self._own[crypto.suite].key, crypto.key
+                    srtp = self._srtps[crypto.suite] = Srtp(self._packet, keys)
+                else:
+                    srtp.hear(profile, crypto.key)
                 self._rtp.srtp = self._rtcp.srtp = srtp
         elif fingerprint is not None and fingerprint != self._peer:
             self._begin_anew()

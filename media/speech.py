@@ -111,6 +111,9 @@ class Decoder:
 
     def decode(self, payload: bytes) -> Samples:
         """Nothing for what cannot be decoded: to whoever listens it is as good as lost."""
+        if not payload:
+            # RFC 6263 section 4.2: some keep the way open so. To a decoder it would be the end of all there is.
+            return np.zeros(0, np.int16)
         if self._law is not None:
             return self._resample(self._law[np.frombuffer(payload, np.uint8)])
         try:

@@ -7,9 +7,11 @@ recording is not there. Whatever is played, held, exported or deleted is an even
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,8 @@ class RecordingArchive:
         self._retention = retention
         self._for_agents = for_agents
         self._in_thread = in_thread
+        # One at a time is held, let go or deleted: what was held a moment ago must not be deleted by an older look.
+        self._changing = asyncio.Lock()
         self._heard: OrderedDict[tuple[str, str, str], float] = OrderedDict()
         self._timer: IDelayedCall | None = None
 
@@ -80,7 +84,12 @@ class RecordingArchive:
         """What this agent may hear, the latest first; of one contact, if it is named. TheirError 404."""
         if not self.may_list(agent):
             raise TheirError("There is nothing at this address.", 404)
-        found = await self._store.latest(agent.provider_ids or None, contact_id=contact_id, limit=MOST_SHOWN)
+        found = await self._store.latest(
+            agent.provider_ids or None,
+            contact_id=contact_id,
+            agent_id=None if agent.supervisor else agent.id,
+            limit=MOST_SHOWN,
+        )
         return [each for each in found if self._may_hear(agent, each)]
 
     def may_list(self, agent: Agent) -> bool:
@@ -143,18 +152,22 @@ class RecordingArchive:
 
     async def hold(self, agent: Agent, recording_id: str, held: bool) -> None:
         """Keep it whatever its day, or no longer; for supervisors. TheirError 404."""
-        recording = await self._of(agent, recording_id)
-        if not agent.supervisor or not recording.can_be_played:
+        await self._of(agent, recording_id)
+        if not agent.supervisor:
             raise TheirError("There is no such recording.", 404)
-        await self._hold(recording, held, agent=agent.id)
+        await self._hold(recording_id, held, agent=agent.id)
 
-    async def _hold(self, recording: Recording, held: bool, **who: str) -> None:
-        if recording.held is not held:
-            kind = "recording.held" if held else "recording.released"
-            await asyncio.gather(
-                self._store.hold(recording.id, held),
-                self._events.write(kind, contact=recording.contact_id, recording=recording.id, **who),
-            )
+    async def _hold(self, recording_id: str, held: bool, **who: str) -> None:
+        async with self._changing:
+            recording = await self._store.one(recording_id)
+            if recording is None or not recording.can_be_played:
+                raise TheirError("There is no such recording.", 404)
+            if recording.held is not held:
+                kind = "recording.held" if held else "recording.released"
+                await asyncio.gather(
+                    self._store.hold(recording.id, held),
+                    self._events.write(kind, contact=recording.contact_id, recording=recording.id, **who),
+                )
 
     async def _of(self, agent: Agent, recording_id: str) -> Recording:
         recording = await self._store.one(recording_id)
@@ -177,26 +190,25 @@ class RecordingArchive:
 
     def _copy(self, recording: Recording, to: Path) -> int:
         sound, _ = self._open(recording)
-        with sound, to.open("xb") as file:
+        # It is unsealed now: what others on this machine may read is for whoever asked for it to say.
+        with sound, to.open("xb", opener=partial(os.open, mode=0o600)) as file:
             for start in range(0, sound.size, 1 << 20):
                 file.write(sound.read(start, 1 << 20))
             return file.tell()
 
     async def keep(self, recording_id: str, held: bool, by: str) -> None:
         """As `hold`. TheirError 404."""
-        recording = await self._store.one(recording_id)
-        if recording is None or not recording.can_be_played:
-            raise TheirError("There is no such recording.", 404)
-        await self._hold(recording, held, by=by)
+        await self._hold(recording_id, held, by=by)
 
     async def delete(self, recording_id: str, by: str) -> None:
         """Delete the file, whatever its day. TheirError 404; 409 for one that is held, or still being made."""
-        recording = await self._store.one(recording_id)
-        if recording is None or recording.state is TapeState.DELETED:
-            raise TheirError("There is no such recording.", 404)
-        if recording.held or recording.state is TapeState.RUNNING:
-            raise TheirError("It is held, or still being made, and so not deleted.", 409)
-        await self._delete(recording, by)
+        async with self._changing:
+            recording = await self._store.one(recording_id)
+            if recording is None or recording.state is TapeState.DELETED:
+                raise TheirError("There is no such recording.", 404)
+            if recording.held or recording.state is TapeState.RUNNING:
+                raise TheirError("It is held, or still being made, and so not deleted.", 409)
+            await self._delete(recording, by)
 
     async def _delete(self, recording: Recording, by: str) -> None:
         # The file first: a row that says "deleted" must never be wrong; the other way round the next sweep mends it.
@@ -220,7 +232,11 @@ class RecordingArchive:
         while due := await self._store.due(self._now(), limit=_AT_ONCE, skip=stuck):
             for recording in due:
                 try:
-                    await self._delete(recording, "retention")
+                    async with self._changing:
+                        now = await self._store.one(recording.id)
+                        if now is None or now.held:
+                            continue
+                        await self._delete(recording, "retention")
                     count += 1
                 except OSError as error:
                     stuck += 1

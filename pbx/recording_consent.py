@@ -6,7 +6,9 @@
     always     nobody is asked, and it cannot be refused
 
 A customer's word is an event, `contact.recording_consent`, which is durable before anything is recorded. It holds for
-their contact, whoever serves it; of agents there is one for each of their legs.
+their contact, whoever serves it and whichever queue it is passed on to: who was promised that the call is not recorded
+is not recorded where all others are, and who has only stayed after a notice has not said yes where that is asked for.
+Of agents there is one for each of their legs.
 """
 
 from __future__ import annotations
@@ -33,11 +35,17 @@ KIND = "contact.recording_consent"
 YES, NO = "1", "2"
 ANSWER_S = 4.0
 """How long a caller has to press a key once the question is over."""
+STAYED, SHOWN = "stayed after the notice", "shown in the page"
+_SILENT = (STAYED, SHOWN)
+_PAGE = 1000  # events
 
 
 @dataclass(frozen=True, slots=True)
 class _Word:
+    """`silent`: they were told, and did not object; nothing was said."""
+
     given: bool
+    silent: bool
     stored: asyncio.Future[None]
 
 
@@ -69,14 +77,21 @@ class Consents:
         return contact.channel is Channel.VIDEO and self._settings(contact.queue).recording_video
 
     def given(self, contact: Contact) -> bool | None:
-        """What the customer has said; None: nothing yet."""
+        """What the customer has said; None: nothing yet, of what is asked in the queue they are in."""
         word = self._words.get(contact.id)
-        return None if word is None else word.given
+        if word is None or (word.silent and self.mode(contact) is Recording.ASK):
+            return None
+        return word.given
 
     def allows(self, contact: Contact) -> bool:
         """Whether this contact may be recorded, as things stand."""
-        mode = self.mode(contact)
-        return mode is Recording.ALWAYS or (mode is not Recording.OFF and self.given(contact) is True)
+        match self.mode(contact):
+            case Recording.ALWAYS:
+                return self.given(contact) is not False
+            case Recording.ANNOUNCE | Recording.ASK:
+                return self.given(contact) is True
+            case _:
+                return False
 
     async def durable(self, contact: Contact) -> None:
         """Returns when what `allows` relies on is stored. Raises what kept it from that."""
@@ -98,7 +113,8 @@ class Consents:
             call_id=self._call_id(contact),
             **facts,
         )
-        self._words[contact.id] = _Word(given, stored)
+        stored.add_done_callback(_look)
+        self._words[contact.id] = _Word(given, how in _SILENT, stored)
         self.on_change(contact)
         self._contacts.tell(contact.id, "state", contact)
         return stored
@@ -146,7 +162,7 @@ class Consents:
             and self.has_page(contact.id)
         ):
             # Whoever was called back in their page has heard no prompt; the page has shown it all the while.
-            self.say(contact, True, "shown in the page")
+            self.say(contact, True, SHOWN)
 
     def _call_id(self, contact: Contact) -> str | None:
         leg = self._calls.customer_leg(contact)
@@ -155,7 +171,7 @@ class Consents:
     # Before they wait
 
     def wants(self, contact: Contact) -> bool:
-        if contact.id in self._words:
+        if self.given(contact) is not None:
             return False
         match self.mode(contact):
             case Recording.ANNOUNCE:
@@ -169,11 +185,11 @@ class Consents:
         contact = guest.contact
         if self.mode(contact) is Recording.ANNOUNCE:
             if await guest.hear("recording-notice") and self.given(contact) is None:
-                await self.say(contact, True, "stayed after the notice")
+                self.say(contact, True, STAYED)  # what is recorded waits for it to be stored; they need not
             return
         key = await guest.choose("recording-ask", YES + NO, ANSWER_S)
         if guest.here and self.given(contact) is None:
-            await self.say(contact, key == YES, f"pressed {key}" if key else "pressed nothing")
+            self.say(contact, key == YES, f"pressed {key}" if key else "pressed nothing")
             await guest.hear("recording-yes" if key == YES else "recording-no")
 
     def _forget(self, contact: Contact) -> None:
@@ -182,10 +198,22 @@ class Consents:
     async def resume(self) -> None:
         """At start, once open contacts were taken up: what their customers have said before."""
         for contact in self._contacts:
-            if self.mode(contact) not in (Recording.ANNOUNCE, Recording.ASK):
-                continue
-            for event in await self._events.read(contact=contact.id):
-                if event.kind == KIND and event.facts.get("party") == "customer":
-                    stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    stored.set_result(None)
-                    self._words[contact.id] = _Word(event.facts.get("given") is True, stored)
+            if self.mode(contact) is not Recording.OFF:
+                await self._remember(contact)
+
+    async def _remember(self, contact: Contact) -> None:
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        stored.set_result(None)
+        after = 0
+        while events := await self._events.read(contact=contact.id, after_seq=after, limit=_PAGE):
+            after = events[-1].seq
+            for event in events:
+                facts = event.facts
+                if event.kind == KIND and facts.get("party") == "customer" and facts.get("given") is not None:
+                    word = _Word(facts["given"] is True, facts.get("how") in _SILENT, stored)
+                    self._words[contact.id] = word
+
+
+def _look(stored: asyncio.Future[None]) -> None:
+    if not stored.cancelled() and (error := stored.exception()) is not None:
+        log.error("What a customer said of recording is not stored, so nothing is recorded: {error}", error=error)

@@ -118,14 +118,17 @@ class RecordingStore:
         provider_ids: Sequence[str] | None,
         *,
         contact_id: str | None = None,
+        agent_id: str | None = None,
         limit: int,
     ) -> list[Recording]:
-        """Those of these providers (None: of all), the latest first."""
+        """Those of these providers (None: of all), the latest first; of one contact, or one agent, if it is named."""
         which: list[sa.ColumnElement[bool]] = []
         if provider_ids is not None:
             which.append(recording_table.c.provider_id.in_(provider_ids))
         if contact_id is not None:
             which.append(recording_table.c.contact_id == contact_id)
+        if agent_id is not None:
+            which.append(recording_table.c.agent_id == agent_id)
         return await self._read(sa.and_(sa.true(), *which), limit=limit)
 
     async def running(self) -> list[Recording]:
@@ -133,9 +136,10 @@ class RecordingStore:
         return await self._read(recording_table.c.state == TapeState.RUNNING.value)
 
     async def due(self, now: float, *, limit: int, skip: int = 0) -> list[Recording]:
-        """Those whose day has come, and that nobody holds, but for the first `skip`."""
+        """Those whose day has come, and that nobody holds, but for the first `skip`; with them those of which nobody
+        could say that they had ended: the shortest time they are kept is longer than any is made."""
         table = recording_table.c
-        over = table.state.in_((TapeState.KEPT.value, TapeState.CUT.value)) & (table.delete_after <= now)
+        over = (table.state != TapeState.DELETED.value) & (table.delete_after <= now)
         return await self._read(over & sa.not_(table.held), limit=limit, skip=skip)
 
     async def _read(

@@ -343,8 +343,8 @@ class Recordings:
     def _failed(self, watch: _Watch, sides: Sides, error: Exception) -> None:
         watch.failed.add(sides)
         reason = error.reason if isinstance(error, WarmlineError) else "our fault"
-        if not isinstance(error, WarmlineError):
-            log.failure("{id} is not recorded", id=watch.contact.id)
+        # On call one must learn of a full disk or a missing folder: the calls go on as if nothing were amiss.
+        log.error("{id} is not recorded: {error}", id=watch.contact.id, error=error)
         self._events.write(
             "contact.recording_failed", contact=watch.contact.id, agent=sides[0], reason=reason
         )
@@ -370,11 +370,17 @@ class Recordings:
                 why = "failed"
         if tape.over is not None:  # or it has told so while we asked
             seconds = seconds or tape.over[1]
+            if why == "failed":
+                log.error("The recording {id} broke off: it could not be written", id=row.id)
         watch.tape = None
         # Whoever has the customer next decides for themselves; so it is when the customer agrees anew.
         if not contact.open or contact.agent_id != row.agent_id or not self._consents.allows(contact):
             _unpaused(watch)
-        await self._file(row, seconds or None, TapeState.CUT if why == "failed" else TapeState.KEPT, why)
+        try:
+            await self._file(row, seconds or None, TapeState.CUT if why == "failed" else TapeState.KEPT, why)
+        except Exception as error:
+            # The file is there, and its row says "running", which the next start looks after.
+            log.error("That the recording {id} has ended is not stored: {error}", id=row.id, error=error)
 
     def _why(self, watch: _Watch, tape: _Tape) -> str:
         if tape.over is not None and tape.over[0] != "gone":
@@ -418,7 +424,10 @@ class Recordings:
             if row.sealed and self._keys.by_name(row.sealed) is None:
                 log.warn("The key of recording {id} is not set: nobody can say how long it is", id=row.id)
                 continue
-            await self._file(row, None, TapeState.CUT, "server died")
+            try:
+                await self._file(row, None, TapeState.CUT, "server died")
+            except OSError as error:  # it is looked at again at the next start; calls need not wait for it
+                log.error("The recording {id} is not put away: {error}", id=row.id, error=error)
 
     async def close(self, within_s: float) -> None:
         """Once all calls have ended: returns when their files are complete, or that time has passed."""

@@ -204,7 +204,7 @@ class Supervisions:
         supervision.mode = mode
         if supervision.leg is not None:
             self._tell("contact.supervised", supervision, mode=mode.value)
-            spawn(self._mix(supervision), f"{mode} in {supervision.contact.id}")
+            spawn(self._again(supervision), f"{mode} in {supervision.contact.id}")
 
     # The story of one
 
