@@ -79,6 +79,11 @@ class Settings:
     rtpengine: str = _setting(
         "127.0.0.1:2223", "host:port where rtpengine listens for NG; it must reach this server's rtp_ports"
     )
+    rtpengine_keys: str = _setting(
+        "",
+        "host:port of this server, given to rtpengine as --dtmf-log-dest, so that keys pressed during calls that it "
+        "carries alone are known; empty = they are not",
+    )
 
     database_url: str = _setting(
         "",
@@ -200,6 +205,11 @@ class Settings:
     def rtpengine_address(self) -> tuple[str, int]:
         host, _, port = self.rtpengine.rpartition(":")
         return host.strip("[]"), int(port)
+
+    @property
+    def rtpengine_keys_address(self) -> tuple[str, int] | None:
+        host, _, port = self.rtpengine_keys.rpartition(":")
+        return (host.strip("[]"), int(port)) if host else None
 
     @property
     def media_host(self) -> str:
@@ -447,6 +457,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "recording_format": _recording_format,
     "media": _media,
     "rtpengine": _host_and_port,
+    "rtpengine_keys": lambda raw: _host_and_port(raw) if value_of.text(raw) else "",
     "recording_pause_s": value_of.seconds,
     "recording_for_agents": _switch,
     "supervision_announced": _switch,

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from config.errors import OurError, TheirError, WarmlineError
+from media.conferences import MIXER
 from media.control import Framed
 from media.prompts import NAMES, Prompts
-from media.relay import MIXER, Relay
+from media.relay import Relay
 from media.server import SILENCE_S, Profile
 
 # By then whoever starts a server has seen it work, and those it was started for are not yet many.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from config.errors import TheirError
@@ -88,9 +89,10 @@ class Dialogue:
         await self._offer(self.peer, other.peer, theirs, OFFERED[others_profile])
         await self._answer(self.peer, other.peer, others, _answered(profile))
 
-    async def end(self) -> None:
-        """The ports of both sides are free: rtpengine takes whoever has no other dialogue along."""
-        await self._ng.ask("delete", call_id=self._call, from_tag=self.peer, delete_delay=0)
+    async def end(self) -> dict[str, Any]:
+        """The ports of both sides are free: rtpengine takes whoever has no other dialogue along. What it then answers
+        is what it would to `query`, for the last time."""
+        return await self._ng.ask("delete", call_id=self._call, from_tag=self.peer, delete_delay=0)
 
     async def _offer(self, offerer: str, answerer: str, offer: bytes, wishes: dict[str, Any]) -> bytes:
         # Named from the first offer on: to delete one who was never named deletes all of them.
@@ -111,10 +113,10 @@ class Dialogue:
         return said if isinstance(said, bytes) else b""
 
 
-def kinds_in(reply: dict[str, Any], tag: str) -> dict[str, dict[str, Any]]:
+def kinds_in(reply: Mapping[str, Any], tag: str) -> dict[str, dict[str, Any]]:
     """By kind of media, what was received from a tag: {packets_in, bytes_in, last_packet_at}, of a reply to `query`."""
     kinds: dict[str, dict[str, Any]] = {}
-    for media in _medias(reply, tag):
+    for media in medias(reply, tag):
         for stream in media.get("streams", ()):
             if b"RTP" in stream.get("flags", ()):
                 counted = stream.get("stats", {})
@@ -127,12 +129,13 @@ def kinds_in(reply: dict[str, Any], tag: str) -> dict[str, dict[str, Any]]:
     return kinds
 
 
-def last_packet_at(reply: dict[str, Any], tag: str) -> int:
+def last_packet_at(reply: Mapping[str, Any], tag: str) -> int:
     """When the last packet of any kind came from a tag, RTP or RTCP, in its epoch seconds."""
-    streams = [stream for media in _medias(reply, tag) for stream in media.get("streams", ())]
+    streams = [stream for media in medias(reply, tag) for stream in media.get("streams", ())]
     return max((int(stream.get("last packet", 0)) for stream in streams), default=0)
 
 
-def _medias(reply: dict[str, Any], tag: str) -> list[dict[str, Any]]:
-    medias: list[dict[str, Any]] = reply.get("tags", {}).get(tag, {}).get("medias", [])
-    return medias
+def medias(reply: Mapping[str, Any], tag: str) -> list[dict[str, Any]]:
+    """What rtpengine knows of the media of a tag."""
+    found: list[dict[str, Any]] = reply.get("tags", {}).get(tag, {}).get("medias", [])
+    return found

@@ -16,6 +16,8 @@ from config.errors import OurError
 # Sent again after each of these, and given up after the last; nearby, an answer takes a millisecond.
 AGAIN_S = (0.2, 0.4, 0.8, 1.6)
 MOST_UNDER_WAY = 2000
+# What a datagram can hold, with its cookie; a peer's description may be longer.
+MOST_BYTES = 64000
 ASKED_ALWAYS = "statistics"
 _DEEPEST = 32
 
@@ -105,6 +107,12 @@ class Ng(asyncio.DatagramProtocol):
         _, ng = await loop.create_datagram_endpoint(cls, remote_addr=(host, port))
         return ng
 
+    @property
+    def host(self) -> str:
+        """The address of rtpengine; empty after the end."""
+        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return str(peer[0]) if peer else ""
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
@@ -123,6 +131,9 @@ class Ng(asyncio.DatagramProtocol):
         body = encode(
             {"command": command, **{name.replace("_", "-"): value for name, value in fields.items()}}
         )
+        if len(body) > MOST_BYTES:
+            answered.set_exception(NgRefused(command, "it is too long"))
+            return answered
         request = self._under_way[cookie] = _Request(command, cookie + b" " + body, answered)
         # Whoever has stopped waiting is not sent again for.
         answered.add_done_callback(lambda _: self._forget(cookie))
@@ -170,12 +181,15 @@ class Ng(asyncio.DatagramProtocol):
         if result in (b"ok", b"pong"):
             request.answered.set_result(reply)
         else:  # "error" and its reason, or "load limit" and which one
-            why = reply.get("error-reason") or reply.get("message") or result
-            request.answered.set_exception(NgRefused(request.command, str(why, errors="replace")))
+            reasons = (reply.get("error-reason"), reply.get("message"), result)
+            why = next((each for each in reasons if each and isinstance(each, bytes)), b"?")
+            request.answered.set_exception(NgRefused(request.command, why.decode(errors="replace")))
         self.answering = True
 
     def error_received(self, exc: Exception) -> None:
-        """ICMP said that nobody listens there: to wait would not help."""
+        """Where ICMP said that nobody listens there, to wait would not help. Else one datagram was lost."""
+        if not isinstance(exc, ConnectionRefusedError):
+            return
         self.answering = False
         self._fail(str(exc))
 

@@ -444,17 +444,23 @@ def write(
 ) -> SessionDescription:
     """Our description of `lines`; `local` says for each accepted one where it is."""
     media = tuple(
-        _write_line(profile, line, where, answering) for line, where in zip(lines, local, strict=True)
+        _write_line(origin, profile, line, where, answering) for line, where in zip(lines, local, strict=True)
     )
     webrtc = profile is Profile.WEBRTC
     bundle = tuple(m.mid for m in media if m.port and m.mid) if webrtc else ()
     return SessionDescription(origin, media, bundle=bundle, ice_lite=webrtc)
 
 
-def _write_line(profile: Profile, line: Line, where: Local | None, answering: bool) -> Media:
+def _write_line(origin: Origin, profile: Profile, line: Line, where: Local | None, answering: bool) -> Media:
     if not line.accepted or where is None:
-        # RFC 3264 section 6: port zero; the formats stand there because something must.
-        return Media(line.kind, 0, line.protocol, line.formats, mid=line.mid, direction=Direction.INACTIVE)
+        # RFC 3264 section 6: port zero; the formats stand there because something must, and so does an address
+        # (RFC 8866 section 5.7).
+        return Media(
+            *(line.kind, 0, line.protocol, line.formats),
+            address=origin.address,
+            mid=line.mid,
+            direction=Direction.INACTIVE,
+        )
     webrtc = profile is Profile.WEBRTC
     feedback = FEEDBACK if webrtc or answering else KEY_FRAME_FEEDBACK
     payloads = tuple(_write_payload(line.kind, p, feedback, answering) for p in line.ours)

@@ -6,16 +6,16 @@ All methods are synchronous, and everything happens in one thread: between two p
 from __future__ import annotations
 
 import asyncio
-import importlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from config.errors import OurError, TheirError
 from media import offer_answer, reports, rtcp, sdp, silence
 from media.arrivals import Arrivals
+from media.conferences import Conferences
 from media.keys import Keys
 from media.leg import Leg, ask_key_frames, link, unlink
 from media.offer_answer import Line, Local
@@ -33,15 +33,7 @@ from media.tap import Taps
 from media.transcoding import Transcodings
 from media.webrtc import BrowserPort, BrowserTransport
 
-if TYPE_CHECKING:
-    from media.conference import Conference
-
 SWEEP_S = 1.0
-# Imported when there is a conference: it brings the codecs.
-MIXER = "media.conference"
-# Packets of all calls wait while one of them is mixed: at most so much of the time, and however quick it is.
-MOST_MIXING = 0.4
-MOST_CONFERENCES = 32
 DISK_THREADS = 4
 
 
@@ -81,7 +73,7 @@ class Relay:
         self._player = Player(loop, prompts, self._threads, now, self._arrivals.take_due)
         self._recordings = Recordings(self._threads, now, on_recorded)
         self._taps = Taps(now, on_tapped)
-        self._conferences: set[Conference] = set()
+        self._conferences = Conferences(loop, now)
         self._transcodings = Transcodings(
             loop, self._threads, now, lambda a, b: on_transcoding(a.call, a.branch, b.branch)
         )
@@ -235,12 +227,16 @@ class Relay:
         first.read = second.read = None
         for leg in (first, second):
             self._player.stop(leg)
-            self._leave(leg)
+            self._conferences.leave(leg)
             if leg.peer is not None and leg.peer not in (first, second):
                 unlink(leg, leg.peer)
         first.peer, second.peer = second, first
         link(first, second)
-        self._transcodings.settle(first, second, self._mixing())
+        try:
+            self._transcodings.settle(first, second, self._conferences.share)
+        except OurError:
+            unlink(first, second)
+            raise
         ask_key_frames(first)
         ask_key_frames(second)
 
@@ -257,8 +253,7 @@ class Relay:
         conference = next((each for each in there if each is not None), None)
         if len(branches) < 2:
             if conference is not None:
-                conference.close()
-                self._conferences.discard(conference)
+                self._conferences.end(conference)
             return
         legs = [self._leg(call, branch) for branch in branches]
         if len(set(legs)) < len(legs) or len(legs) > MOST_IN_CONFERENCE:
@@ -268,28 +263,13 @@ class Relay:
             for branch, named in (hears or {}).items()
         }
         if conference is None:
-            mixing = self._mixing() + self._transcodings.share
-            if len(self._conferences) >= MOST_CONFERENCES or mixing >= MOST_MIXING:
-                raise OurError("There are too many conferences", 503)
-            conference = importlib.import_module(MIXER).Conference(self._loop, self._now)
-            self._conferences.add(conference)
+            conference = self._conferences.begin(self._transcodings.share)
         for leg in legs:
             leg.read = None
             self._player.stop(leg)
             if leg.peer is not None:
                 unlink(leg, leg.peer)
         conference.seat(legs, wanted)
-
-    def _mixing(self) -> float:
-        """The share of this process's time that conferences take."""
-        return sum(each.share for each in self._conferences)
-
-    def _leave(self, leg: Leg) -> None:
-        conference = leg.conference
-        if conference is not None:
-            conference.leave(leg)
-            if not conference.legs:
-                self._conferences.discard(conference)
 
     def record(self, call: str, branch: str, path: str, *, limit_s: float, silence_s: float) -> None:
         self._recordings.start(self._leg(call, branch), Path(path), limit_s=limit_s, silence_s=silence_s)
@@ -333,7 +313,7 @@ class Relay:
         if kept := reports.kept(leg, time.time() - self._now()):
             self._on_quality(call, branch, "ended", kept)
         self._player.stop(leg)
-        self._leave(leg)
+        self._conferences.leave(leg)
         if leg.recording is not None:
             self._recordings.end(leg, "gone")
         self._taps.left(leg)
@@ -492,7 +472,7 @@ class Relay:
             leg.conference.agreed(leg)
         if leg.peer is not None:
             link(leg, leg.peer)
-            self._transcodings.settle(leg, leg.peer, self._mixing())
+            self._transcodings.settle(leg, leg.peer)
             # Whoever was on hold or has moved sees pictures again that go on from some it never got.
             ask_key_frames(leg)
             ask_key_frames(leg.peer)
@@ -552,17 +532,23 @@ class Relay:
             to.send_rtcp(report)
 
     def _sweep(self) -> None:
+        self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
         now = self._now()
         for legs in list(self._calls.values()):
             for leg in list(legs.values()):
-                if leg.transport is not None:
-                    leg.transport.sweep(now)
-                elif silence.is_gone(leg, now, self._silence_s):
-                    self._lost(leg, f"nothing was received for {self._silence_s:.0f} s")
-                if news := reports.swept(leg, now, time.time()):
-                    self._on_quality(leg.call, leg.branch, news, reports.kept(leg, time.time() - now))
+                try:
+                    self._look_after(leg, now)
+                except Exception as error:  # a defect that one leg shows must not leave all others unwatched
+                    self._loop.call_exception_handler({"message": "a leg failed", "exception": error})
             self._arrivals.take_due()  # of many calls, packets wait for one
-        self._sweep_timer = self._loop.call_later(SWEEP_S, self._sweep)
+
+    def _look_after(self, leg: Leg, now: float) -> None:
+        if leg.transport is not None:
+            leg.transport.sweep(now)
+        elif silence.is_gone(leg, now, self._silence_s):
+            self._lost(leg, f"nothing was received for {self._silence_s:.0f} s")
+        if news := reports.swept(leg, now, time.time()):
+            self._on_quality(leg.call, leg.branch, news, reports.kept(leg, time.time() - now))
 
 
 def _first_accepted(lines: tuple[Line, ...], media: tuple[Media, ...]) -> Media:

@@ -18,6 +18,7 @@ NACK = 1
 PLI, FIR = 1, 4
 # Of one compound, what is sent again or asked for again: more than so much of a second is better mended by a key frame.
 MOST_AGAIN = 100
+MOST_NAMED = 4  # streams that one compound may say so of
 _BLOCK = struct.Struct("!IIIIII")
 
 
@@ -66,6 +67,7 @@ def forward(data: bytes, streams: Sequence[Stream]) -> list[tuple[Stream, bytes]
     """
     outgoing: list[tuple[Stream, bytes]] = []
     wanted: list[Stream] = []
+    lost: dict[int, list[int]] = {}
     for kind, count, body in packets(data):
         if kind in (SR, RR) and len(body) >= 4:
             outgoing += _reports(kind, count, body, streams)
@@ -75,23 +77,24 @@ def forward(data: bytes, streams: Sequence[Stream]) -> list[tuple[Stream, bytes]
             for at in range(8, len(body) - 7, 8):
                 wanted += _asked(streams, struct.unpack_from("!I", body, at)[0])
         elif kind == RTPFB and count == NACK and len(body) >= 8:
-            outgoing += _lost(body, streams)
+            lost.setdefault(struct.unpack_from("!I", body, 4)[0], []).extend(numbers(body[8:]))
         elif kind == OLD_FIR and len(body) >= 4:
             wanted += _asked(streams, struct.unpack_from("!I", body, 0)[0])
+    for ssrc, missing in list(lost.items())[:MOST_NAMED]:
+        outgoing += _lost(ssrc, missing[:MOST_AGAIN], streams)
     for stream in dict.fromkeys(wanted):
         if request := key_frame_request(stream):
             outgoing.append((stream, request))
     return outgoing
 
 
-def _lost(body: bytes, streams: Sequence[Stream]) -> list[tuple[Stream, bytes]]:
+def _lost(ssrc: int, numbers: Sequence[int], streams: Sequence[Stream]) -> list[tuple[Stream, bytes]]:
     """What we still have is sent again at once; for the rest its sender is asked, in its own numbers."""
-    ssrc = struct.unpack_from("!I", body, 4)[0]
     mine = next((s for s in streams if s.ssrc == ssrc), None)
     if mine is None:
         return []
     recent = mine.recent
-    missing = [seq for seq in numbers(body[8:]) if recent is None or not recent.again(seq)]
+    missing = [seq for seq in numbers if recent is None or not recent.again(seq)]
     far = mine.source
     if not missing or far is None or far.sink is not mine or not far.mends or mine.source_ssrc is None:
         return []

@@ -16,7 +16,7 @@ import contextlib
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from config.errors import OurError, TheirError, WarmlineError
 from media import offer_answer, sdp
 from media.client import RemoteMedia
 from media.engine_dialogue import Dialogue, kinds_in, last_packet_at
+from media.engine_keys import KeyLog, Pressed, Presses
+from media.engine_quality import Told
 from media.ng import Ng, NgRefused
 from media.server import ALL_KINDS, Profile
 from media.shortcut import Agreed, for_rtpengine, shortcut, with_protocols, with_roles
@@ -57,6 +59,9 @@ class _Branch:
         self.last_packet_at = 0
         self.heard: set[str] = set()  # those heard by the shortcut so far
         self.heard_last = ""
+        self.direct_since = 0.0
+        self.told = Told()
+        self.presses = Presses()
 
     def is_tired_of(self, other: _Branch) -> bool:
         """Chromium never listens again to a stream that another has taken the place of."""
@@ -72,17 +77,27 @@ class _Call:
 
 
 class Rtpengine(RemoteMedia):
-    """See `MediaServer`. Keys pressed by those who take the shortcut reach the other, and are not told of.
+    """See `MediaServer`. Keys pressed by those who take the shortcut reach the other, and are told of when they are let
+    go, where rtpengine's --dtmf-log-dest is `keys`, an address of ours. Of their quality see `media.engine_quality`.
 
     While rtpengine does not answer, requests fail with OurError(503). `on_died` is called when it, or the studio, has
     been started anew: every call is lost.
     """
 
-    def __init__(self, address: tuple[str, int], now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        now: Callable[[], float] = time.monotonic,
+        *,
+        keys: tuple[str, int] | None = None,
+    ) -> None:
         super().__init__()
         self.on_died: Callable[[], None] = lambda: None
         self.studio = WatchedMedia()
         self._address = address
+        self._keys_at = keys
+        self._key_log: KeyLog | None = None
+        self._ending: dict[tuple[str, str], Told] = {}
         self._now = now
         self._ng = Ng()
         self._looks = 0
@@ -117,6 +132,7 @@ class Rtpengine(RemoteMedia):
         for name in [each for each in vars(self.studio) if each.startswith("on_")]:
             setattr(self.studio, name, partial(self._news, name))
         self.studio.on_gone = self._gone
+        self.studio.on_quality = self._quality
         self.studio.on_died = self._lost
         try:
             self._ng = await Ng.to(*self._address)
@@ -128,6 +144,12 @@ class Rtpengine(RemoteMedia):
                 "Does it run, with --listen-ng there?",
                 503,
             ) from None
+        if self._keys_at is not None:
+            try:
+                self._key_log = await KeyLog.at(self._keys_at, self._ng.host, self._pressed, self._now)
+            except OurError:
+                self._ng.close()
+                raise
         self._heard_at = self._now()
         await self.studio.start(host=host, public=public, ports=ports, prompts=prompts)
         self._looking = spawn(self._look(), "looking after rtpengine")
@@ -138,10 +160,18 @@ class Rtpengine(RemoteMedia):
         deleted = [self.delete(call) for call in self._calls]
         if deleted:
             await asyncio.wait(deleted, timeout=STOP_S)
+        if self._key_log is not None:
+            self._key_log.close()
         self._ng.close()
         await self.studio.end()
 
     # What is asked
+
+    def seen_at(self, call: str, branch: str, address: str) -> asyncio.Future[None]:
+        """Nothing to be done: rtpengine finds out by itself where the packets of a peer come from."""
+        known: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        known.set_result(None)
+        return known
 
     def _ask(self, method: str, *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:
         """What is asked of a call is done in the order it was asked, each to its end, whoever still waits for it."""
@@ -270,23 +300,41 @@ class Rtpengine(RemoteMedia):
             del self._calls[call].branches[branch]
             if not self._calls[call].branches:
                 del self._calls[call]
-            await self._forget(each.dialogue.end())
+            reply = await self._forget(each.dialogue.end())
             if other is not None:
+                self._heard_each_other(reply, each)
                 each.peer = other.peer = None
                 each.direct = False
                 await self._forget(self._through_studio(call, other))
-        await self.studio.drop(call, branch)
+        await self._ended(call, [each] if each is not None else [], self.studio.drop(call, branch))
 
     async def _delete(self, call: str) -> None:
+        branches = self._branches(call)
         if self._calls.pop(call, None) is not None:
-            await self._forget(self._ng.ask("delete", call_id=self._name(call), delete_delay=0))
-        await self.studio.delete(call)
+            reply = await self._forget(self._ng.ask("delete", call_id=self._name(call), delete_delay=0))
+            for each in branches:
+                self._heard_each_other(reply, each)
+        await self._ended(call, branches, self.studio.delete(call))
+
+    async def _ended(self, call: str, branches: Iterable[_Branch], ending: Awaitable[None]) -> None:
+        """The studio tells of the quality of those that it has heard before it says that it is done."""
+        self._ending.update({(call, each.name): each.told for each in branches})
+        try:
+            await ending
+        finally:
+            for each in branches:
+                self._tell_ended(call, each.name, {})
 
     async def _stats(self, call: str) -> dict[str, Any]:
         """What came, rtpengine has counted; of what went out, the studio knows what did not take the shortcut."""
         found = await self.studio.stats(call)
         reply = await self._ng.ask("query", call_id=self._name(call))
         came = {each.name: kinds_in(reply, each.dialogue.peer) for each in self._branches(call)}
+        for branch in self._branches(call):
+            self._heard_each_other(reply, branch)
+            if branch.name in found:
+                for name, facts in found[branch.name]["kinds"].items():
+                    facts["quality"] = branch.told.facts(name, facts["quality"], facts["packets_in"])
         heard_last = {each.name: each.heard_last for each in self._branches(call)}
         passed_by = {
             (name, kind): {what: counted[what] - found[name]["kinds"][kind][what] for what in _COUNTED}
@@ -325,6 +373,8 @@ class Rtpengine(RemoteMedia):
         a.direct = b.direct = True
         a.heard_at = b.heard_at = self._now()
         for one, other in ((a, b), (b, a)):
+            one.direct_since = self._now()
+            one.told.begins(one.direct_since, time.time(), again=other.name in one.heard)
             one.heard.add(other.name)
             one.heard_last = other.name
         try:
@@ -356,12 +406,13 @@ class Rtpengine(RemoteMedia):
             await self._forget(each.dialogue.restore(each.agreed))
             await self._take_shortcut(call, each)
 
-    async def _forget(self, work: Awaitable[Any]) -> None:
-        """Undo something, where it is still there."""
+    async def _forget(self, work: Awaitable[Any]) -> Any:
+        """Undo something, where it is still there; what was said to that."""
         try:
-            await work
+            return await work
         except WarmlineError as error:
             log.info("What is over could not be told: {error}", error=error.reason)
+            return None
 
     def _name(self, call: str) -> str:
         return f"{self._prefix}-{call}"
@@ -392,6 +443,33 @@ class Rtpengine(RemoteMedia):
         # The studio hears nothing of those who take the shortcut.
         if each is None or not each.direct:
             self.on_gone(call, branch, why)
+
+    def _quality(self, call: str, branch: str, what: str, qualities: dict[str, Any]) -> None:
+        """The studio's news of what it hears."""
+        if what == "ended":
+            self._tell_ended(call, branch, qualities)
+            return
+        each = self._known(call, branch)
+        if each is not None:
+            each.told.judge.poor = what == "poor"
+        self.on_quality(call, branch, what, qualities)
+
+    def _tell_ended(self, call: str, branch: str, studios: dict[str, Any]) -> None:
+        told = self._ending.pop((call, branch), None)
+        qualities = told.kept(studios) if told is not None else studios
+        if qualities:
+            self.on_quality(call, branch, "ended", qualities)
+
+    def _pressed(self, pressed: Pressed) -> None:
+        prefix, _, call = pressed.call.partition("-")
+        if prefix != self._prefix:
+            return
+        for each in self._branches(call):
+            # What is heard by the studio, the studio tells.
+            if each.direct and each.dialogue.peer == pressed.tag:
+                if each.presses.is_new(pressed, self._now(), each.direct_since):
+                    self.on_keys(call, each.name, pressed.key)
+                return
 
     def _lost(self) -> None:
         """rtpengine or the studio knows no call any more; the other one forgets them too."""
@@ -454,13 +532,22 @@ class Rtpengine(RemoteMedia):
                 for branch in call.branches:
                     self._tell_gone(name, branch, f"rtpengine has ended it: {refused.why}")
             return
-        for each in call.branches.values():
+        for each in list(call.branches.values()):
+            if self._heard_each_other(reply, each) and (news := each.told.news(now)):
+                self.on_quality(name, each.name, news, each.told.kept({}))
             last = last_packet_at(reply, each.dialogue.peer)
             if last != each.last_packet_at:  # by its clock, which need not be ours
                 each.last_packet_at, each.heard_at = last, now
             if each.direct and now - each.heard_at > SILENCE_S:
                 each.heard_at = now
                 self._tell_gone(name, each.name, f"nothing was received for {SILENCE_S:.0f} s")
+
+    def _heard_each_other(self, reply: dict[str, Any] | None, each: _Branch) -> bool:
+        """What rtpengine knows of someone who takes the shortcut."""
+        if not reply or not each.direct or each.peer is None:
+            return False
+        each.told.looked(reply, each.dialogue.peer, each.peer.dialogue.peer, self._now())
+        return True
 
     def _tell_gone(self, call: str, branch: str, why: str) -> None:
         asyncio.get_running_loop().call_soon(self.on_gone, call, branch, why)

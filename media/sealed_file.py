@@ -1,7 +1,8 @@
 """Files sealed at rest: AES-256-GCM under a key of each file's own, appended to while they grow, read anywhere.
 
     magic, salt (32), size of the head (4)   what follows is bound to these
-    nonce (12), head, tag (16)               the one part that is written anew, each time under a new nonce
+    nonce (12), number (8), head, tag (16)   twice: what is written anew, each time under a new nonce and number, in
+                                             turns in one place and the other, so that one of them is always whole
     length (4), chunk, tag (16)              again and again; the nonce is the number of the chunk
     0 (4), tag (16)                          the end mark
 
@@ -12,6 +13,7 @@ or cut: it can be read up to its last whole chunk, and says so. All of this bloc
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import struct
@@ -33,7 +35,9 @@ MOST_HEAD = 1 << 16
 _MAGIC = b"WARMSEA1"
 _PREFIX = struct.Struct("!8s32sI")
 _LENGTH = struct.Struct("!I")
+_NUMBER = struct.Struct("!Q")
 _NONCE, _TAG = 12, 16
+_PLACES = 2
 _HEAD, _DATA, _END = b"head", b"data", b"end"
 
 
@@ -45,6 +49,11 @@ def _ciphers(key: bytes, salt: bytes) -> tuple[AESGCM, AESGCM]:
         raise OurError(f"The key of sealed files must be {KEY_SIZE} bytes")
     both = HKDF(SHA256(), 2 * KEY_SIZE, salt, b"warmline sealed file").derive(key)
     return AESGCM(both[:KEY_SIZE]), AESGCM(both[KEY_SIZE:])
+
+
+def _place_size(head_size: int) -> int:
+    """Of one of the two that heads are written to."""
+    return _NONCE + _NUMBER.size + head_size + _TAG
 
 
 def made(path: Path) -> int:
@@ -83,15 +92,18 @@ class SealedWriter:
         self._prefix = _PREFIX.pack(_MAGIC, salt, head_size)
         self._descriptor = made(path)
         write_at(self._descriptor, self._prefix, 0)
-        self._at = _PREFIX.size + _NONCE + head_size + _TAG
-        self._count = 0
+        self._at = _PREFIX.size + _PLACES * _place_size(head_size)
+        self._count = self._heads = 0
 
     def head(self, data: bytes) -> None:
         """Raises OSError."""
         assert len(data) == self._head_size
         nonce = secrets.token_bytes(_NONCE)
-        sealed = nonce + self._of_head.encrypt(nonce, data, self._prefix + _HEAD)
-        write_at(self._descriptor, sealed, _PREFIX.size)
+        numbered = _NUMBER.pack(self._heads) + data
+        place = self._heads % _PLACES
+        sealed = nonce + self._of_head.encrypt(nonce, numbered, self._prefix + _HEAD)
+        write_at(self._descriptor, sealed, _PREFIX.size + place * _place_size(self._head_size))
+        self._heads += 1
 
     def append(self, data: bytes) -> None:
         """Raises OSError."""
@@ -137,19 +149,35 @@ class SealedFile:
             raise OurError("This is not a sealed file")
         _, salt, head_size = _PREFIX.unpack(self._prefix)
         of_head, self._of_chunks = _ciphers(key, salt)
-        head = os.pread(self._descriptor, _NONCE + min(head_size, MOST_HEAD) + _TAG, _PREFIX.size)
-        at = _PREFIX.size + len(head)
-        if len(head) <= _NONCE + _TAG:
-            head = b""  # it was killed as it began
-        else:
-            head = self._opened(of_head, head[:_NONCE], head[_NONCE:], _HEAD)
+        head, torn = self._newest(of_head, min(head_size, MOST_HEAD))
         self._head = head
         self._last = 0, head
         self._starts = [0]  # of each chunk in what is read
         self._places = [(0, 0)]  # where it is in the file and its length; the head comes first
         self.size = len(head)
-        self.cut = not self._index(at)
+        self.cut = not self._index(_PREFIX.size + _PLACES * _place_size(head_size))
         """Its end is missing."""
+        if torn and not self.cut:  # whoever closed it had written both
+            raise OurError("The sealed file was changed")
+
+    def _newest(self, of_head: AESGCM, head_size: int) -> tuple[bytes, bool]:
+        """The head, empty if it was killed as it began; and whether the other was torn as it was written."""
+        size = _place_size(head_size)
+        places = [os.pread(self._descriptor, size, _PREFIX.size + place * size) for place in range(_PLACES)]
+        written = [place for place in places if any(place)]
+        heads = []
+        for place in written:
+            with contextlib.suppress(OurError):
+                if len(place) == size:
+                    numbered = self._opened(of_head, place[:_NONCE], place[_NONCE:], _HEAD)
+                    heads.append((_NUMBER.unpack_from(numbered)[0], numbered[_NUMBER.size :]))
+        if not heads:
+            if any(len(place) == size for place in written):
+                raise OurError("The sealed file was changed, or sealed with another key")
+            return b"", True
+        number, head = max(heads)
+        # The second place stays empty until the second head.
+        return head, len(heads) < _PLACES and (number > 0 or len(written) > 1)
 
     def _index(self, at: int) -> bool:
         """Find all chunks; whether they are closed by the end mark."""
@@ -157,7 +185,7 @@ class SealedFile:
         while at + _LENGTH.size + _TAG <= end:
             (length,) = _LENGTH.unpack(os.pread(self._descriptor, _LENGTH.size, at))
             at += _LENGTH.size
-            if at + length + _TAG > end:
+            if length > MOST_CHUNK or at + length + _TAG > end:
                 return False
             if length == 0:
                 tag = os.pread(self._descriptor, _TAG, at)

@@ -33,6 +33,8 @@ _OPUS = {"application": "audio", "frame_duration": "60", "compression_level": "3
 _OPUS_BITS = 48000
 _NAMES = {"vp8": "V_VP8", "h264": "V_MPEG4/ISO/AVC"}
 _CUE_EACH_MS = 2000
+# Larger than any phone's: a peer's word for its size must not take all memory.
+MOST_PIXELS = 4096 * 2304
 
 
 class Paper(Protocol):
@@ -240,6 +242,8 @@ def size_of(picture: Picture) -> tuple[int, int]:
         return width & 0x3FFF, height & 0x3FFF
     decoder: Any = av.CodecContext.create("h264", "r")
     decoder.extradata = picture.setup
+    decoder.options = {"max_pixels": str(MOST_PIXELS)}
+    decoder.thread_count = 1
     try:
         frames = [*decoder.decode(av.Packet(picture.data)), *decoder.decode(None)]
     except (av.FFmpegError, ValueError):

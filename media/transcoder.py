@@ -13,6 +13,10 @@ from media.speech import Decoder, Encoder, Samples, rate_of, silence
 JUMP_S = 2.0
 # Of a packet: those of phones are of 20 to 60 ms (RFC 7587 section 3.2 allows 120).
 LONGEST_S = 0.12
+# What one leg may have made of its packets: as much sound as time goes by, and this much ahead of it (what the network
+# held up comes all at once). A packet of next to no sound is work, too, and counts as this much.
+AHEAD_S = 1.0
+LEAST_S = 0.0025
 
 
 class Way:
@@ -36,15 +40,18 @@ class Way:
         self._seq = 0
         self._due = 0
         self._first = True
+        self._room_s = AHEAD_S
+        self._room_at: float | None = None
 
     def carry(self, packet: Heard, now: float) -> None:
         stream = self._stream
         if not self._sink.ready or not stream.takes or self._sink.playing is not None:
             self._first = True
             return
-        if self._is_late(packet):
+        if self._is_late(packet) or not self._has_room(now):
             return
         sound = self._decoder.decode(packet.payload)[: int(LONGEST_S * self._rate)]
+        self._room_s -= max(LEAST_S, len(sound) / self._rate)
         self._due = (self._due + len(sound) * self._clock // self._rate) & 0xFFFFFFFF
         self._sound = np.concatenate((self._sound, sound))
         while len(self._sound) >= self._size:
@@ -52,6 +59,13 @@ class Way:
             if frame := self._encoder.encode(piece):
                 stream.send_frame(frame, self._number, self._ticks, now, first=self._first)
                 self._first = False
+
+    def _has_room(self, now: float) -> bool:
+        """Whether its peer sends no more than it can say: the packets of all calls wait while one is decoded."""
+        passed = now - self._room_at if self._room_at is not None else 0.0
+        self._room_at = now
+        self._room_s = min(AHEAD_S, self._room_s + passed)
+        return self._room_s > 0
 
     def _is_late(self, packet: Heard) -> bool:
         """Or a repetition, or empty. If not, our numbers and our time have jumped as theirs did."""

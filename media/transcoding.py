@@ -98,10 +98,11 @@ class Transcodings:
             self._share = self._spent / elapsed
             self._since, self._spent = self.now(), 0.0
 
-    def settle(self, a: Leg, b: Leg, others: float) -> None:
+    def settle(self, a: Leg, b: Leg, others: float | None = None) -> None:
         """Two legs were joined, or agreed on something else since: transcode between them if they need it.
 
-        `others` is the share of time that mixing takes. OurError(503) when there is too much of both already.
+        `others` is the share of time that mixing takes. OurError(503) when there is too much of both already; without
+        it they talk already, and a description that both sides hold to is not taken back.
         """
         known = a.transcoding is not None and a.transcoding is b.transcoding
         for leg in (a, b):
@@ -109,7 +110,7 @@ class Transcodings:
                 leg.transcoding.end()
         if not differ(a.lines, b.lines):
             return
-        if not known and self.share + others >= MOST_SHARE:
+        if not known and others is not None and self.share + others >= MOST_SHARE:
             raise OurError("Too many calls need their sound transcoded", 503)
         if self._loading is None:
             self._loading = self._loop.run_in_executor(self._threads, importlib.import_module, TRANSCODER)

@@ -191,7 +191,7 @@ class RecordingArchive:
     def _copy(self, recording: Recording, to: Path) -> int:
         sound, _ = self._open(recording)
         # It is unsealed now: what others on this machine may read is for whoever asked for it to say.
-        with sound, to.open("xb", opener=partial(os.open, mode=0o600)) as file:
+        with sound, open(to, "xb", opener=partial(os.open, mode=0o600)) as file:
             for start in range(0, sound.size, 1 << 20):
                 file.write(sound.read(start, 1 << 20))
             return file.tell()

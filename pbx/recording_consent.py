@@ -216,4 +216,5 @@ class Consents:
 
 def _look(stored: asyncio.Future[None]) -> None:
     if not stored.cancelled() and (error := stored.exception()) is not None:
-        log.error("What a customer said of recording is not stored, so nothing is recorded: {error}", error=error)
+        why = getattr(error, "orig", error)  # without the statement, in which the event stands
+        log.error("What a customer said of recording is not stored, so nothing is recorded: {why}", why=why)

@@ -343,8 +343,11 @@ class Recordings:
     def _failed(self, watch: _Watch, sides: Sides, error: Exception) -> None:
         watch.failed.add(sides)
         reason = error.reason if isinstance(error, WarmlineError) else "our fault"
-        # On call one must learn of a full disk or a missing folder: the calls go on as if nothing were amiss.
-        log.error("{id} is not recorded: {error}", id=watch.contact.id, error=error)
+        if isinstance(error, WarmlineError):
+            # On call one must learn of a full disk or a missing folder: the calls go on as if nothing were amiss.
+            log.error("{id} is not recorded: {reason}", id=watch.contact.id, reason=reason)
+        else:
+            log.failure("{id} is not recorded", id=watch.contact.id)
         self._events.write(
             "contact.recording_failed", contact=watch.contact.id, agent=sides[0], reason=reason
         )
@@ -378,9 +381,9 @@ class Recordings:
             _unpaused(watch)
         try:
             await self._file(row, seconds or None, TapeState.CUT if why == "failed" else TapeState.KEPT, why)
-        except Exception as error:
+        except Exception:
             # The file is there, and its row says "running", which the next start looks after.
-            log.error("That the recording {id} has ended is not stored: {error}", id=row.id, error=error)
+            log.failure("That the recording {id} has ended is not stored", id=row.id)
 
     def _why(self, watch: _Watch, tape: _Tape) -> str:
         if tape.over is not None and tape.over[0] != "gone":

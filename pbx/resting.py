@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sip_trunk.deadlines import Deadlines
+from sip_trunk.deadlines import Deadline, Deadlines
 
 IN_A_ROW = 3
 """So many offers in a row come to nothing before the agent is let be: a phone may well be busy twice."""
@@ -23,11 +23,13 @@ class Resting:
         self._deadlines = deadlines
         self._over = over
         self._failures: dict[str, int] = {}
-        self._phones: dict[str, int] = {}  # of those who rest, which state of their phones failed
+        # Of those who rest, which state of their phones failed, and until when.
+        self._rests: dict[str, tuple[int, Deadline]] = {}
 
     def lets_be(self, agent_id: str, phones: int) -> bool:
         """Whether the agent is not to be asked now. `phones` is their phones' state: with another one they are."""
-        return self._phones.get(agent_id) == phones
+        rest = self._rests.get(agent_id)
+        return rest is not None and rest[0] == phones
 
     def reached(self, agent_id: str) -> None:
         """A person has answered, declined, or let it ring."""
@@ -39,10 +41,12 @@ class Resting:
         if failures < IN_A_ROW:
             return 0.0
         seconds: float = min(FIRST_S * 2 ** min(failures - IN_A_ROW, 10), LONGEST_S)
-        self._phones[agent_id] = phones
-        self._deadlines.after(seconds, lambda: self._end(agent_id))
+        before = self._rests.get(agent_id)
+        if before is not None:
+            before[1].cancel()
+        self._rests[agent_id] = phones, self._deadlines.after(seconds, lambda: self._end(agent_id))
         return seconds
 
     def _end(self, agent_id: str) -> None:
-        self._phones.pop(agent_id, None)
+        self._rests.pop(agent_id, None)
         self._over(agent_id)

@@ -164,7 +164,8 @@ class Service:
 
         # Upstairs.
         embedded = WatchedMedia(silence_s=s.media_silence_s)
-        self.media = Rtpengine(s.rtpengine_address) if s.media == "rtpengine" else embedded
+        engine = Rtpengine(s.rtpengine_address, keys=s.rtpengine_keys_address)
+        self.media = engine if s.media == "rtpengine" else embedded
         self._pbx_store = PbxStore(self.database)
         self._contacts = OpenContacts(self._pbx_store, self.events, now)
         self._staffing = Staffing(

@@ -20,8 +20,9 @@ from tools import diagrams
 
 SIP = ROOT / "docs" / "sip.md"
 ROUTING = ROOT / "docs" / "routing.md"
+MEDIA = ROOT / "docs" / "media.md"
 YES, NO = "yes", "no"
-ABOUT_RUNNING = (ROUTING, ROOT / "docs" / "operations.md", ROOT / "README.md")
+ABOUT_RUNNING = (ROUTING, ROOT / "docs" / "operations.md", ROOT / "docs" / "recording.md", ROOT / "README.md")
 PACKAGES = ("config", "sip_trunk", "agent_presence", "kb_portal", "media", "pbx")
 
 
@@ -46,9 +47,10 @@ def names_in(path: str) -> set[str]:
     }
 
 
-def test_every_section_that_is_said_to_be_supported_names_a_test_that_is_there() -> None:
-    rows = rows_of(SIP.read_text("utf-8"))
-    assert len(rows) > 100
+@pytest.mark.parametrize(("page", "least"), [(SIP, 100), (MEDIA, 70)], ids=lambda page: getattr(page, "name", ""))
+def test_every_section_that_is_said_to_be_supported_names_a_test_that_is_there(page: Path, least: int) -> None:
+    rows = rows_of(page.read_text("utf-8"))
+    assert len(rows) > least
     for row in rows:
         assert len(row) == 4, row
         _, _, supported, shown = row
@@ -127,9 +129,9 @@ def test_every_disposition_has_its_row_and_says_whose_doing_it_was() -> None:
     assert rows == {each.value: each.whose for each in Disposition}
 
 
-@pytest.mark.parametrize("page", ABOUT_RUNNING, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", (*ABOUT_RUNNING, MEDIA), ids=lambda page: page.name)
 def test_every_event_that_is_named_is_written_somewhere(page: Path) -> None:
-    kinds = r"`((?:agent|contact|guard|queue|rules|trunk|visit)\.[a-z_]+)`"
+    kinds = r"`((?:agent|contact|guard|media|menu|queue|recording|rules|trunk|visit)\.(?!md`|py`)[a-z_]+)`"
     named = set(re.findall(kinds, page.read_text("utf-8")))
     assert named
     assert {kind for kind in named if not is_written(kind)} == set()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from config.errors import OurError
-from media import relay as relay_module
 from media import rtcp
+from media.conferences import MOST_MIXING
 from media.server import Profile
 from media.speech import Decoder
 from tests.media.descriptions import plain
@@ -147,7 +147,7 @@ async def test_who_takes_part_can_be_changed_without_a_gap(house: House) -> None
         await asyncio.sleep(0.05)
         await empty(x)
         assert await x.silent()
-    assert house.relay._conferences == set()
+    assert house.relay._conferences.all == set()
     house.relay.confer("nothing", [])
 
 
@@ -191,7 +191,7 @@ async def test_those_who_are_dropped_leave_and_the_last_hears_silence(house: Hou
         house.relay.drop("c", "x")
         await hears(a, SILENCE)
     house.relay.delete("c")
-    assert house.relay._conferences == set()
+    assert house.relay._conferences.all == set()
 
 
 async def test_pictures_pass_between_the_first_two_who_have_any(house: House) -> None:
@@ -240,8 +240,8 @@ async def test_when_mixing_takes_too_much_no_other_conference_begins(house: Hous
         for branch in "ab":
             house.called(branch, call=call)
     house.relay.confer("one", ["a", "b"])
-    (conference,) = house.relay._conferences
-    conference.share = relay_module.MOST_MIXING
+    (conference,) = house.relay._conferences.all
+    conference.share = MOST_MIXING
     with pytest.raises(OurError) as too_many:
         house.relay.confer("two", ["a", "b"])
     assert too_many.value.status == 503
@@ -268,7 +268,7 @@ async def test_deleting_leaves_nothing_behind(house: House) -> None:
         house.relay.confer(str(number), ["a", "b", "x"])
         house.relay.delete(str(number))
     await asyncio.sleep(0.05)
-    assert not house.relay._conferences
+    assert not house.relay._conferences.all
     assert not house.relay._calls
 
 

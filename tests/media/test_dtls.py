@@ -4,7 +4,7 @@ from collections import deque
 
 import pytest
 
-from media.dtls import DATAGRAM, Certificate, Dtls, DtlsFailed, Srtp, datagrams
+from media.dtls import DATAGRAM, MOST_SOURCES, Certificate, Dtls, DtlsFailed, Srtp, datagrams
 from media.rtp import Packet
 from media.sdp import Fingerprint
 
@@ -126,3 +126,22 @@ def test_nonsense_does_not_break_the_handshake() -> None:
 def test_an_empty_datagram_is_nothing() -> None:
     certificate = Certificate()
     Dtls(certificate, certificate.fingerprint, lambda datagram: None).received(b"")
+
+
+def test_a_peer_that_speaks_as_ever_new_sources_is_heard_as_so_many_and_no_more() -> None:
+    """libsrtp goes through all it knows for every packet."""
+    pair = Pair()
+    pair.run()
+    ours, server, theirs, client = sealed(pair)
+    heard = []
+    for ssrc in (*range(MOST_SOURCES + 20), 0, MOST_SOURCES - 1):
+        packet = PACKET[:2] + (1 + len(heard)).to_bytes(2, "big") + PACKET[4:8] + ssrc.to_bytes(4, "big") + bytes(20)
+        ours.data[: len(packet)] = packet
+        size = server.protect(len(packet))
+        theirs.data[:size] = ours.data[:size]
+        heard.append(client.unprotect(size) > 0)
+    assert heard == [True] * MOST_SOURCES + [False] * 20 + [True, True]
+    for ssrc, known in ((0, True), (MOST_SOURCES + 30, False)):
+        report = server.protect_rtcp(b"\x80\xc9\x00\x01" + ssrc.to_bytes(4, "big"))
+        theirs.data[: len(report)] = report
+        assert bool(client.unprotect_rtcp(len(report))) is known

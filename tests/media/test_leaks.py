@@ -159,7 +159,7 @@ def held(house: House) -> Counter[str]:
             "addresses": len(relay._browsers.by_address),
             "watched": sum(reader is not None for reader in relay._arrivals._readers),
             "playing": len(relay._player.playing),
-            "conferences": len(relay._conferences),
+            "conferences": len(relay._conferences.all),
         }
     )
     gc.collect()

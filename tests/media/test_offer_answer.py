@@ -64,6 +64,16 @@ def test_media_that_are_not_wanted_keep_their_place_with_port_zero() -> None:
     assert answer.bundle == ("0",)
 
 
+@pytest.mark.parametrize("origin", [Origin(), Origin(address="::1")])
+def test_refused_media_have_an_address_too_and_read_the_same(origin: Origin) -> None:
+    profile, lines = oa.read_offer(parse(CHROMIUM), AUDIO_ONLY)
+    answer = oa.write(origin, profile, lines, [HERE, None], answering=True)
+    assert [m.address for m in answer.media] == [HERE.address, origin.address]
+    written = answer.to_bytes()
+    assert written.count(b"\r\nc=IN ") == written.count(b"\r\nm=")
+    assert parse(written).to_bytes() == written
+
+
 @pytest.mark.parametrize(
     "offered, answered",
     [

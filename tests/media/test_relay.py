@@ -376,6 +376,27 @@ async def test_behind_a_nat_the_first_port_of_the_signalled_address_counts(house
     assert await phone.hears() == b"back"
 
 
+async def test_after_a_hold_the_phone_may_come_by_another_port_of_its_nat(house: House) -> None:
+    """Its description is the same: of what the NAT does it knows nothing."""
+    phone, other = house.phone(), house.called("b")
+    phone.heard_answer(house.relay.answer("c", "a", plain(9)))
+    house.relay.join("c", "a", "b")
+    phone.say(b"before")
+    assert await other.hears() == b"before"
+    house.relay.answer("c", "a", plain(9, direction="inactive"))
+    house.relay.answer("c", "a", plain(9))
+    other.say(b"nobody else is known yet")
+    assert await phone.hears() == b"nobody else is known yet"
+    again, late = house.phone(), house.phone()
+    again.to = late.to = phone.to
+    again.say(b"by another port")
+    assert await other.hears() == b"by another port"
+    other.say(b"found you")
+    assert await again.hears() == b"found you"
+    late.say(b"too late")
+    assert await other.silent()
+
+
 async def test_a_new_description_lets_a_phone_move(house: House) -> None:
     a, b = house.called("a"), house.called("b")
     house.relay.join("c", "a", "b")
@@ -575,6 +596,23 @@ async def test_dropping_one_branch_leaves_the_others(house: House) -> None:
     assert house.relay.stats("c").keys() == {"a"}
 
 
+async def test_a_defect_that_one_leg_shows_leaves_the_others_watched(house: House) -> None:
+    a = house.called("a")
+    house.called("b", call="d")
+    failed: list[object] = []
+    house.loop.set_exception_handler(lambda loop, context: failed.append(context["exception"]))
+    a.say(b"here")
+    leg, other = house.relay._leg("c", "a"), house.relay._leg("d", "b")
+    await until(lambda: leg.carried[0].packets_in, "the packet")
+    other.lines = (None,)  # type: ignore[assignment]
+    house.relay._calls = {"d": house.relay._calls["d"], "c": house.relay._calls["c"]}
+    house.later += SILENCE_S + 1
+    house.relay._sweep()
+    assert [news[:2] for news in house.gone] == [("c", "a")]
+    assert len(failed) == 1
+    other.lines = ()
+
+
 async def test_video_of_an_offer_can_be_left_out(house: House) -> None:
     media = parse(house.relay.answer("c", "a", CHROMIUM, kinds=AUDIO_ONLY)).media
     assert [m.port for m in media] == [house.ports[0], 0]
@@ -648,6 +686,15 @@ async def test_a_socket_on_every_address_hears_what_comes_to_the_announced_one(
             peer.sendto(b"\x80\x00" + bytes(20), (announced, endpoint.port))
             await until(lambda: len(heard) >= sent, f"packet {sent}", seconds=2)  # noqa: B023
         assert endpoint._connected is connected
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as neighbour:  # behind the same NAT
+            neighbour.bind((HOST, 0))
+            neighbour.sendto(b"\x80\x00" + bytes(30), (announced, endpoint.port))
+            peer.sendto(b"\x80\x00" + bytes(20), (announced, endpoint.port))
+            neighbour.sendto(b"\x80\x00" + bytes(30), (announced, endpoint.port))
+            peer.sendto(b"\x80\x00" + bytes(21), (announced, endpoint.port))
+            await until(lambda: 23 in heard, "the last", seconds=2)
+            assert 32 not in heard
+            neighbour.sendto(b"\x80\x00" + bytes(30), (announced, endpoint.port))
         stream.send(22)
         assert await asyncio.to_thread(peer.recv, 100) == bytes(packet.view[:22])
     endpoint.close()

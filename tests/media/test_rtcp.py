@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media import rtcp
-from media.resending import KEPT, Recent
+from media.resending import KEPT, MOST_TIMES, Recent
 from media.rtp import Packet, Stream
 
 
@@ -127,6 +127,26 @@ def test_packets_that_were_overwritten_are_not_taken_for_others(joined: tuple[St
     sent = sent_by(b, *range(KEPT + 10))
     rtcp.forward(nack(b.ssrc, (5, 0)), (b,))
     assert len(sent) == KEPT + 10
+
+
+def test_one_compound_has_no_more_sent_again_than_is_sensible_however_many_nacks_it_holds(
+    joined: tuple[Stream, Stream],
+) -> None:
+    b = joined[1]
+    sent = sent_by(b, *range(KEPT))
+    assert rtcp.forward(b"".join(nack(b.ssrc, (at, 0xFFFF)) for at in range(0, KEPT, 17)), (b,)) == []
+    assert len(sent) == KEPT + rtcp.MOST_AGAIN
+
+
+def test_whoever_asks_for_the_same_packet_without_end_is_not_sent_it_without_end(
+    joined: tuple[Stream, Stream],
+) -> None:
+    a, b = joined
+    a.mends = True
+    sent = sent_by(b, 7)
+    for _ in range(50):
+        assert rtcp.forward(nack(b.ssrc, (7, 0)), (b,)) == [], "its sender is not asked either"
+    assert len(sent) == 1 + MOST_TIMES
 
 
 @given(st.binary(max_size=1200))

@@ -82,6 +82,15 @@ async def test_packets_of_those_who_are_joined_do_not_come_to_the_studio(
         assert await house.through_studio() > before + 20
 
 
+async def test_where_a_peer_was_seen_costs_nobody_the_shortcut(tmp_path: Path, prompts: Path) -> None:
+    async with opened(tmp_path, prompts) as house, TonePhone("opus", 440) as a, TonePhone("opus", 880) as b:
+        await house.joined(a, b)
+        before = await house.through_studio()
+        await house.media.seen_at("c", "a", HOST)
+        await hear_each_other(a, b)
+        assert await house.through_studio() == before
+
+
 async def test_one_of_them_who_falls_silent_is_told_of_once(tmp_path: Path, prompts: Path) -> None:
     async with opened(tmp_path, prompts) as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
         await house.joined(a, b)

@@ -143,7 +143,7 @@ async def test_a_refusal_says_why_and_whether_it_is_for_want_of_room(peer: Peer)
     ng.close()
 
 
-@pytest.mark.parametrize("body", [b"", b"hello", b"le", b"i1e", b"d6:resulti1ee", b"d5:otheri1ee"])
+@pytest.mark.parametrize("body", [b"", b"hello", b"le", b"i1e", b"d6:resulti1ee", b"d5:otheri1ee", b"d12:error-reasoni5e6:result5:errore", b"d6:result0:e"])
 async def test_nonsense_fails_what_it_answers_and_nothing_else(peer: Peer, body: bytes) -> None:
     ng = await Ng.to(*peer.address)
     peer.answer = lambda cookie, asked: cookie + b" " + body
@@ -183,6 +183,20 @@ async def test_a_port_that_nobody_listens_on_is_known_at_once() -> None:
     with pytest.raises(OurError):
         await asked
     assert not ng.answering
+    ng.close()
+
+
+async def test_what_is_too_long_for_a_datagram_is_refused_and_harms_nobody_else(peer: Peer) -> None:
+    """A peer's description may be as long as SIP over TCP carries."""
+    ng = await Ng.to(*peer.address)
+    waiting = ng.ask("query")
+    with pytest.raises(NgRefused):
+        await ng.ask("offer", sdp=bytes(65600))
+    assert ng.answering
+    for _ in range(2):  # nor does a network that takes no datagram just now
+        ng.error_received(OSError(105, "No buffer space available"))
+    peer.answer = saying(result="ok")
+    await waiting
     ng.close()
 
 

@@ -14,6 +14,8 @@ from media.sealed_file import MOST_CHUNK, SealedFile, SealedWriter, read_sealed
 
 KEY = bytes(range(32))
 HEAD = 20
+PLACE = 12 + 8 + HEAD + 16
+CHUNKS_AT = 44 + 2 * PLACE
 _NUMBERS = itertools.count()
 
 
@@ -116,7 +118,7 @@ def test_every_byte_that_is_changed_is_noticed(tmp_path: Path) -> None:
 def test_cut_anywhere_it_is_read_up_to_the_last_whole_chunk_and_says_so(tmp_path: Path) -> None:
     path = written(tmp_path, b"one", b"two")
     whole = path.read_bytes()
-    for size in range(44 + 12 + HEAD + 16, len(whole)):
+    for size in range(CHUNKS_AT, len(whole)):
         path.write_bytes(whole[:size])
         with SealedFile(path, KEY) as file:
             assert file.cut
@@ -124,6 +126,29 @@ def test_cut_anywhere_it_is_read_up_to_the_last_whole_chunk_and_says_so(tmp_path
     with SealedFile(written(tmp_path, b"one", end=False), KEY) as file:
         assert file.cut
         assert file.read(HEAD, 10) == b"one"
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_killed_while_its_head_is_written_it_is_read_by_the_head_before(tmp_path: Path, place: int) -> None:
+    """A head of more than a page of memory may be written in part; whoever reads meanwhile may see part of it."""
+    path = tmp_path / "x"
+    writer = SealedWriter(path, KEY, HEAD)
+    heads = [b"%d" % number * HEAD for number in range(4 + place)]
+    for head in heads:
+        writer.head(head)
+        writer.append(b"said")
+    writer.abandon()
+    whole = path.read_bytes()
+    last = 44 + ((len(heads) - 1) % 2) * PLACE
+    for torn in range(1, PLACE + 1):
+        path.write_bytes(whole[:last] + bytes(torn) + whole[last + torn :])
+        with SealedFile(path, KEY) as file:
+            assert file.cut
+            assert file.read(0, HEAD) == heads[-2]
+            assert file.read(HEAD, 100) == b"said" * len(heads)
+    path.write_bytes(whole[:44] + bytes(1) + whole[45 : 44 + PLACE] + bytes(1) + whole[45 + PLACE :])
+    with pytest.raises(OurError, match="changed"):
+        SealedFile(path, KEY)
 
 
 def test_killed_as_it_began_it_is_empty(tmp_path: Path) -> None:
@@ -136,7 +161,7 @@ def test_killed_as_it_began_it_is_empty(tmp_path: Path) -> None:
 def test_chunks_keep_their_order_and_their_file(tmp_path: Path) -> None:
     path, other = written(tmp_path, b"one", b"two"), written(tmp_path, b"one", b"two")
     data, others = path.read_bytes(), other.read_bytes()
-    at, size = 44 + 12 + HEAD + 16, 4 + 3 + 16
+    at, size = CHUNKS_AT, 4 + 3 + 16
     first, second = data[at : at + size], data[at + size : at + 2 * size]
     for chunks in (second + first, first + first, second, others[at : at + size] + second):
         path.write_bytes(data[:at] + chunks + data[at + 2 * size :])

@@ -114,6 +114,31 @@ async def test_keys_stay_over_a_re_offer_and_new_ones_are_taken(house: House) ->
     await both_hear(secure, other)
 
 
+async def test_a_peers_new_key_does_not_make_us_count_from_the_start_under_our_own(house: House) -> None:
+    """RFC 3711 section 9.1: two packets of one number would be hidden by one key stream."""
+    secure, other = sdes_phone(house), house.called("b")
+    secure.take(house.relay.answer("c", "a", secure.session()))
+    house.relay.join("c", "a", "b")
+    assert secure.srtp is not None
+    other.seq = 0xFFFD
+    for number in range(8):  # its numbers wrap around, and so do ours
+        other.seq += 0x2000
+        other.say(b"open %d" % number)
+        assert await secure.hears() == b"open %d" % number
+    ours = sdes.first(parse(house.relay.offer("c", "a", profile=Profile.SDES)).media[0].attributes)
+    assert ours is not None
+    secure.crypto = sdes.make("AES_CM_128_HMAC_SHA1_80")
+    house.relay.accept("c", "a", secure.session())
+    hearing = secure.srtp
+    secure.key(ours)
+    secure.say(b"under the new key")
+    assert await other.hears() == b"under the new key"
+    secure.srtp = hearing
+    other.seq += 1
+    other.say(b"it goes on")
+    assert await secure.hears() == b"it goes on"
+
+
 async def test_what_does_not_carry_the_key_is_not_heard_and_does_not_move_the_phone(house: House) -> None:
     secure, other = sdes_phone(house), house.called("b")
     secure.take(house.relay.answer("c", "a", secure.session()))

@@ -89,3 +89,13 @@ def test_no_payload_does_harm(codec: str, payload: bytes) -> None:
     decoder = Decoder(codec, 16000)
     assert len(decoder.decode(payload)) <= 16000
     assert decoder.decode(payload).dtype == numpy.int16
+
+
+@pytest.mark.parametrize("codec", ["pcmu", "pcma", "g722", "opus"])
+def test_after_a_packet_without_payload_the_voice_goes_on(codec: str) -> None:
+    """RFC 6263 section 4.2: phones send such to keep a way through NAT open."""
+    encoder, decoder = Encoder(codec, 8000), Decoder(codec, 8000)
+    frames = [encoder.encode(tone(440, 8000, 0.02)) for _ in range(10)]
+    assert sum(len(decoder.decode(frame)) for frame in frames[:5]) >= 640
+    assert len(decoder.decode(b"")) == 0
+    assert sum(len(decoder.decode(frame)) for frame in frames[5:]) == 800

@@ -11,6 +11,7 @@ import pytest
 
 from config.errors import OurError
 from media import transcoding as transcoding_module
+from media.rtp import Heard
 from media.sdp import parse
 from media.server import Profile
 from tests.media.descriptions import plain
@@ -144,8 +145,39 @@ async def test_too_much_of_it_is_refused_and_what_runs_goes_on(
     with pytest.raises(OurError) as caught:
         house.relay.join("d", "a", "b")
     assert caught.value.status == 503
+    assert house.relay._calls["d"]["a"].peer is house.relay._calls["d"]["b"].peer is None, "nor are they half joined"
     house.relay.join("c", "a", "b")
     assert house.relay.stats("c")["a"]["transcoded"]
+
+
+async def test_who_talks_already_may_change_codecs_whatever_else_is_transcoded(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused, their re-offer would leave the two sides with different minds of what was agreed."""
+    house.called("a", codecs="0")
+    b = house.called("b", codecs="0")
+    house.relay.join("c", "a", "b")
+    monkeypatch.setattr(transcoding_module, "MOST_SHARE", 0.0)
+    b.heard_answer(house.relay.answer("c", "b", plain(b.port, codecs="8")))
+    assert house.relay.stats("c")["a"]["transcoded"]
+
+
+async def test_a_phone_that_sends_more_than_it_can_say_takes_no_more_of_everybodys_time(house: House) -> None:
+    house.called("a", codecs="0")
+    house.called("b", codecs="8")
+    house.relay.join("c", "a", "b")
+    transcoder = await until(lambda: house.relay._transcodings.transcoder, "the codecs")
+    leg = house.relay._calls["c"]["b"]
+    stream, way = leg.carried[0], transcoder.Way(leg, "pcmu", 8000)
+    for number in range(1000):
+        way.carry(Heard(False, number, number * 160, 7, b"\xff" * 160, 0.0), 100.0)
+    assert stream.packets_out == transcoder.AHEAD_S * 50
+    for number in range(1000):  # each as if it were somebody else
+        way.carry(Heard(False, 1, 1, number, b"\xff" * 160, 0.0), 100.5)
+    assert stream.packets_out == (transcoder.AHEAD_S + 0.5) * 50
+    for number in range(200):
+        way.carry(Heard(False, number, number * 160, 9, b"\xff" * 160, 0.0), 101.02 + number / 50)
+    assert stream.packets_out == (transcoder.AHEAD_S + 0.5) * 50 + 200, "then it is heard as ever"
 
 
 async def test_garbage_in_place_of_sound_ends_nothing(house: House) -> None:

@@ -70,6 +70,22 @@ async def test_an_agent_hears_their_own_where_it_is_set_so(tmp_path: Path) -> No
         await centre.archive.list(ana)
 
 
+async def test_an_agents_own_are_not_hidden_behind_those_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pbx.recording_archive.MOST_SHOWN", 1)
+    centre = await opened(tmp_path)
+    recording = await recorded(centre)
+    await centre.recording_store.add(replace(recording, id="r_later", agent_id="agent-ben"))
+    archive = RecordingArchive(
+        centre.recording_store, centre.house.events, centre.house.now,
+        folder=tmp_path, keys=Keys(), retention=Retention(), for_agents=True, in_thread=_at_once,
+    )  # fmt: skip
+    ana = centre.house.roster.agent("agent-ana")
+    assert ana is not None
+    assert [each.id for each in await archive.list(ana)] == [recording.id]
+
+
 async def test_each_playback_is_written_down_once_and_before_anything_is_heard(tmp_path: Path) -> None:
     centre = await opened(tmp_path)
     recording, carla = await recorded(centre), await hire(centre, "carla")
@@ -162,6 +178,40 @@ async def test_what_is_held_outlives_its_day_until_it_is_let_go(tmp_path: Path) 
     ]  # fmt: skip
 
 
+async def test_what_is_held_while_others_are_deleted_is_not_deleted_after_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    centre = await opened(tmp_path)
+    recording, carla = await recorded(centre), await hire(centre, "carla")
+    centre.clock.advance(31 * DAY)
+    due = centre.recording_store.due
+
+    async def looked_up(*given: Any, **more: Any) -> list[Recording]:
+        found = await due(*given, **more)
+        if found:
+            await centre.archive.hold(carla, recording.id, True)
+        return found
+
+    monkeypatch.setattr(centre.recording_store, "due", looked_up)
+    assert await centre.archive.sweep() == 0
+    assert file_of(centre, recording).is_file()
+    assert await state_of(centre, recording) is TapeState.KEPT
+    assert centre.events("recording.deleted") == []
+
+
+async def test_one_of_which_nobody_could_say_that_it_has_ended_is_deleted_on_its_day_too(
+    tmp_path: Path,
+) -> None:
+    centre = await opened(tmp_path)
+    contact = await talking(centre)
+    (running,) = await centre.recording_store.latest(None, contact_id=contact.id, limit=5)
+    file_of(centre, running).write_bytes(b"sealed by a key that was lost")
+    centre.clock.advance(31 * DAY)
+    assert await centre.archive.sweep() == 1
+    assert not file_of(centre, running).exists()
+    assert await state_of(centre, running) is TapeState.DELETED
+
+
 async def test_one_that_cannot_be_deleted_keeps_no_other_from_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +262,7 @@ async def test_an_export_is_the_recording_and_is_written_down(tmp_path: Path) ->
     size = await centre.archive.export(recording.id, tmp_path / "out.wav", "root")
     assert size == file_of(centre, recording).stat().st_size
     assert seconds_of(tmp_path / "out.wav", None) == 3.0
+    assert (tmp_path / "out.wav").stat().st_mode & 0o077 == 0, "unsealed, it is for who exported it"
     with pytest.raises(FileExistsError):
         await centre.archive.export(recording.id, tmp_path / "out.wav", "root")
     assert len(centre.events("recording.exported")) == 2

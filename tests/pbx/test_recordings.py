@@ -193,6 +193,74 @@ async def test_a_customer_of_the_app_is_asked_by_the_page_alone_and_may_say_yes_
     assert len(centre.media.taps) == 1
 
 
+async def test_a_no_holds_where_all_others_are_recorded(tmp_path: Path) -> None:
+    centre = await Centre.open(
+        folder=tmp_path,
+        queues=[
+            QueueSettings(DEFAULT, recording=Recording.ASK),
+            QueueSettings("all", recording=Recording.ALWAYS),
+        ],
+    )
+    await centre.agent()
+    contact, _ = await by_phone(centre)
+    centre.media.on_keys(contact.id, "customer-1", "2")
+    await received(centre)
+    centre.contacts.requeue(contact, "all")
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    assert contact.state.value == "connected"
+    assert not centre.media.tapped
+    assert centre.recordings.state(contact) == "refused"
+
+
+async def test_who_has_only_stayed_has_not_said_yes_where_that_is_asked_for(tmp_path: Path) -> None:
+    centre = await Centre.open(
+        folder=tmp_path,
+        queues=[
+            QueueSettings(DEFAULT, recording=Recording.ANNOUNCE),
+            QueueSettings("asks", recording=Recording.ASK),
+        ],
+    )
+    await centre.agent()
+    contact, _ = await by_phone(centre)
+    await received(centre)
+    assert consents(centre, contact) == [("customer", True, "stayed after the notice")]
+    centre.contacts.requeue(contact, "asks")
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    assert centre.recordings.state(contact) == "asked"
+    assert not centre.media.tapped
+    await centre.recordings.told("agent-ana", contact.id, True)
+    assert len(centre.media.taps) == 1
+
+
+async def test_a_slow_database_keeps_nobody_from_the_queue_and_nothing_is_recorded_meanwhile(
+    tmp_path: Path,
+) -> None:
+    centre = await opened(Recording.ANNOUNCE, tmp_path)
+    await centre.agent()
+    write, waiting = centre.house.events.write, list[asyncio.Future[None]]()
+
+    def slow(kind: str, **facts: Any) -> asyncio.Future[None]:
+        done = write(kind, **facts)
+        if kind != "contact.recording_consent":
+            return done
+        waiting.append(asyncio.get_running_loop().create_future())
+        return waiting[-1]
+
+    centre.house.events.write = slow  # type: ignore[method-assign]
+    contact, _ = await by_phone(centre)
+    await received(centre)
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    assert contact.state.value == "connected"
+    assert not centre.media.tapped
+    for each in waiting:
+        each.set_result(None)
+    await centre.settle()
+    assert len(centre.media.tapped) == 1
+
+
 async def test_consent_is_taken_back_by_page_or_agent_and_the_recording_has_ended_by_then(
     tmp_path: Path,
 ) -> None:
@@ -511,6 +579,21 @@ async def test_a_file_that_cannot_be_read_after_a_crash_is_kept_all_the_same(tmp
     await again.recordings.resume()
     assert await rows(again) == [("agent-ana", "cut", 0.0)]
     assert path.is_file()
+
+
+async def test_a_folder_that_cannot_be_written_keeps_no_server_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    write_wav(Path(centre.media.taps[contact.id]["path"]), seconds=0)
+
+    def fails(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", fails)
+    again = await centre.again()
+    assert await rows(again) == [("agent-ana", "running", None)]
 
 
 async def test_what_a_dead_process_had_not_begun_leaves_nothing(tmp_path: Path) -> None:

@@ -49,6 +49,19 @@ def test_phones_that_have_changed_are_tried_at_once() -> None:
     assert not rests.lets_be("ana", 2)
 
 
+def test_the_end_of_an_earlier_rest_is_not_the_end_of_a_later_one() -> None:
+    rests, clock, over = resting()
+    for _ in range(IN_A_ROW):
+        rests.failed("ana", 1)
+    clock.advance(0.5 * FIRST_S)
+    assert rests.failed("ana", 2) == 2 * FIRST_S
+    clock.advance(FIRST_S)
+    assert rests.lets_be("ana", 2)
+    assert over == []
+    clock.advance(FIRST_S)
+    assert over == ["ana"]
+
+
 async def test_a_full_queue_is_not_offered_to_a_phone_that_refuses_at_once() -> None:
     centre = await Centre.open(queues=[QueueSettings("default", busy=Consequence(3600.0, 0))])
     await centre.agent("ana")

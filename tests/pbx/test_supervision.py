@@ -284,6 +284,24 @@ async def test_mixing_that_cannot_be_had_ends_it_and_not_the_call(monkeypatch: p
     assert floor.contact.state is State.CONNECTED
 
 
+async def test_who_is_said_to_listen_only_is_never_heard_because_mixing_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    floor = await Floor.opens()
+    sofia = await floor.begins(Mode.BARGE)
+
+    async def too_much(*_: Any, **__: Any) -> None:
+        raise OurError("There are too many conferences", 503)
+
+    monkeypatch.setattr(floor.centre.media, "confer", too_much)
+    floor.centre.supervisions.begin(floor.sofia, floor.contact, Mode.LISTEN)
+    await floor.centre.settle()
+    assert sofia.log == ["BYE"]
+    assert floor.whys() == ["media failed"]
+    assert floor.conference() == ()
+    assert floor.contact.state is State.CONNECTED
+
+
 @pytest.mark.parametrize(
     ("what", "status"),
     [("no supervisor", 404), ("other provider", 404), ("chat", 409), ("own call", 409), ("waiting", 409),

@@ -17,6 +17,7 @@ from tests.peers.process import PeerFailed, Process, free_port, free_sip_port, u
 MODULES = (
     "opus",
     "g711",
+    "g722",
     "aubridge",
     "ausine",
     "avcodec",

@@ -13,7 +13,16 @@ JSSIP = ROOT / "kb_portal" / "static" / "vendor" / "jssip.js"
 START = """
 ([socket, uri, user, password]) => {
   JsSIP.debug.disable();
+  const play = ({track}) => {  // Chromium decodes only what something plays
+    document.querySelector('#remote-' + track.kind)?.remove();
+    const player = document.createElement(track.kind);
+    player.autoplay = true;
+    player.id = 'remote-' + track.kind;
+    player.srcObject = new MediaStream([track]);
+    document.body.append(player);
+  };
   const phone = window.phone = {
+    plays: ({peerconnection}) => peerconnection.addEventListener('track', play),
     registered: false, session: null, consultation: null, subject: '', from: '', video: false, ended: [], texts: [],
     transfers: [],
   };
@@ -44,15 +53,7 @@ ANSWER = """
 async (video) => {
   const media = await navigator.mediaDevices.getUserMedia({audio: true, video: video && {width: 320, height: 240}});
   const session = window.phone.session;
-  session.on('peerconnection', ({peerconnection}) => {
-    peerconnection.addEventListener('track', ({track}) => {  // Chromium decodes only what something plays
-      const player = document.createElement(track.kind);
-      player.autoplay = true;
-      player.id = 'remote-' + track.kind;
-      player.srcObject = new MediaStream([track]);
-      document.body.append(player);
-    });
-  });
+  session.on('peerconnection', window.phone.plays);
   session.answer({mediaStream: media, pcConfig: {iceServers: []}});
 }
 """
@@ -63,6 +64,7 @@ async ([name, to]) => {
   const phone = window.phone;
   phone[name] = phone.ua.call(to, {
     mediaStream: media, mediaConstraints: {audio: true, video: false}, pcConfig: {iceServers: []},
+    eventHandlers: {peerconnection: phone.plays},
   });
   for (const over of ['failed', 'ended']) {
     phone[name].on(over, ({cause}) => { phone[name] = null; phone.ended.push(cause); });
@@ -76,6 +78,24 @@ HOLD = """
   const begun = held ? session.hold({}, () => done(true)) : session.unhold({}, () => done(true));
   if (!begun) failed(new Error('JsSIP will not hold now'));
 })
+"""
+# Of a medium that is stopped, the description says so with port 0 (RFC 8829 s5.2.2).
+VIDEO = """
+async (wanted) => {
+  const {session} = window.phone;
+  const {connection} = session;
+  if (wanted) {
+    const media = await navigator.mediaDevices.getUserMedia({video: {width: 320, height: 240}});
+    connection.addTrack(media.getVideoTracks()[0], media);
+  } else {
+    for (const each of connection.getTransceivers()) {
+      if (each.receiver.track.kind === 'video' && !each.stopped) each.stop();
+    }
+  }
+  await new Promise((done, failed) => {
+    if (!session.renegotiate({}, () => done(true))) failed(new Error('JsSIP will not offer anew now'));
+  });
+}
 """
 REFER = """
 ([to, attended]) => {
@@ -174,6 +194,14 @@ class BrowserPhone(Customer):
 
     async def resume(self) -> None:
         await self.page.evaluate(HOLD, False)
+
+    async def add_video(self) -> None:
+        """Show the camera in a call that goes on. Done when the other side has answered the re-INVITE."""
+        await self.page.evaluate(VIDEO, True)
+
+    async def drop_video(self) -> None:
+        """Neither show nor see anything any more."""
+        await self.page.evaluate(VIDEO, False)
 
     async def transfer(self, number: str, *, attended: bool = False) -> None:
         """REFER; with Replaces for the consultation if `attended`. What comes of it: `transfers`."""

@@ -25,7 +25,8 @@ class Pjsua:
     """One phone with one account. `tone` is the frequency (Hz) that it sends when in a call.
 
     `answer` is "manual" or "auto"; `prack` is "never", "optional" or "required" (RFC 3262), `timer` also "always" (RFC
-    4028). `registrar_port` is that of the server or of the proxy before it. No Opus, no video; four calls at most.
+    4028). `srtp` is "never", "optional" (plain RTP, with keys beside it) or "required", its keys by SDES.
+    `registrar_port` is that of the server or of the proxy before it. No Opus, no video; four calls at most.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Pjsua:
         session_expires: int = 1800,
         codecs: tuple[str, ...] = ("PCMU/8000/1", "PCMA/8000/1"),
         authority: Path | None = None,
+        srtp: str = "never",
     ) -> None:
         port = free_sip_port()
         self.folder = folder / f"pjsua-{user}-{port}"
@@ -70,6 +72,7 @@ class Pjsua:
             "session_expires": session_expires,
             "codecs": codecs,
             "authority": str(authority or ""),
+            "srtp": srtp,
         }
         self._register = register
         self._token = 0

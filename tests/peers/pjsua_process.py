@@ -35,6 +35,11 @@ TIMER = {
     "required": pj.PJSUA_SIP_TIMER_REQUIRED,
     "always": pj.PJSUA_SIP_TIMER_ALWAYS,
 }
+SRTP = {
+    "never": pj.PJMEDIA_SRTP_DISABLED,
+    "optional": pj.PJMEDIA_SRTP_OPTIONAL,
+    "required": pj.PJMEDIA_SRTP_MANDATORY,
+}
 HOLD = {
     pj.PJSUA_CALL_MEDIA_ACTIVE: "active",
     pj.PJSUA_CALL_MEDIA_LOCAL_HOLD: "held",
@@ -302,6 +307,8 @@ class Phone:
         account.callConfig.prackUse = PRACK[s["prack"]]
         account.callConfig.timerUse = TIMER[s["timer"]]
         account.callConfig.timerSessExpiresSec = s["session_expires"]
+        account.mediaConfig.srtpUse = SRTP[s["srtp"]]
+        account.mediaConfig.srtpSecureSignaling = int(s["transport"] == "tls")
         account.mediaConfig.transportConfig.boundAddress = "127.0.0.1"
         account.mediaConfig.transportConfig.port = s["rtp_port"]
         account.mediaConfig.transportConfig.portRange = 98

@@ -7,6 +7,7 @@ import fcntl
 import functools
 import inspect
 import os
+import random
 import signal
 import socket
 import tempfile
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import IO, Any, Self, TypeVar, overload
 
 Found = TypeVar("Found")
+
+SIP_PORTS = (12000, 16400)
 
 
 class PeerFailed(AssertionError):
@@ -30,22 +33,19 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 
 
 def free_sip_port() -> int:
-    """A port that is free for UDP and TCP alike, as SIP listens on both."""
+    """A port that is free for UDP and TCP alike, as SIP listens on both, and the next one for TCP, where baresip
+    listens for TLS. Below the ephemeral ones: no connection takes it before it is listened on."""
     while True:
-        port = free_port(socket.SOCK_DGRAM)
-        try:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", port))
-                return port
-        except OSError:
-            continue
+        port = random.randrange(*SIP_PORTS)
+        if _is_free(port) and _is_free(port, socket.SOCK_STREAM) and _is_free(port + 1, socket.SOCK_STREAM):
+            return port
 
 
 class _Lane:
     """UDP ports below the ephemeral ones that are this process's as long as it lives: of two test runs at once, neither
     gets what the other has chosen and not bound yet. Within a lane, ranges are given out in turn."""
 
-    LANES = range(20000, 30800, 3600)
+    LANES = range(16400, 30800, 3600)
     SIZE = 3600
 
     def __init__(self) -> None:
@@ -84,8 +84,8 @@ def free_range(size: int) -> tuple[int, int]:
     return _lane().take(size + size % 2)
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+def _is_free(port: int, kind: int = socket.SOCK_DGRAM) -> bool:
+    with socket.socket(socket.AF_INET, kind) as probe:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

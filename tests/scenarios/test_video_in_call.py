@@ -1,0 +1,140 @@
+"""Pictures that come into a call while it goes on, leave it again, or are refused; the sound goes on all the time.
+
+One server serves all of it. The customer's page itself never adds pictures: a voice call is one of sound. So it is the
+agent's browser that begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.conftest import run
+from tests.peers.baresip import Baresip
+from tests.peers.browser_phone import BrowserPhone
+from tests.peers.people import CAMERA_ARTICLE, Reader, has_colours, make_ready_by_page, phone_hears
+from tests.peers.process import until
+from tests.scenarios.test_hold import arriving
+from tests.scenarios.test_media_pairs import House
+
+CARLA, MARIA, BARESIP = 1000, 620, 880  # Hz
+LONG = 30.0  # seconds: for a machine that does much else
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    made = House(tmp_path_factory.mktemp("house"))
+    try:
+        run(made.start())
+        yield made
+    finally:
+        run(made.stop())
+
+
+@asynccontextmanager
+async def carla_calls(house: House, user: str, **options: Any) -> AsyncIterator[tuple[BrowserPhone, Baresip]]:
+    """Carla's browser has called that user's baresip, without pictures, and both hear each other."""
+    async with (
+        house.phone(user, tone=BARESIP, **options) as other,
+        BrowserPhone(house.server, user="carla", password="carla-phone", tone=CARLA) as carla,
+    ):
+        await carla.dial(user)
+        await other.event("CALL_INCOMING", seconds=LONG)
+        assert "m=video" not in other.invites()[-1].body
+        await other.accept()
+        await until(carla.talks, "Carla's call to be answered", seconds=LONG)
+        await until(lambda: carla.hears_tone(BARESIP), "the phone's tone in Carla's browser", seconds=LONG)
+        await until(lambda: phone_hears(other, CARLA), "Carla's tone in the phone", seconds=LONG)
+        yield carla, other
+        await carla.hang_up()
+        await other.event("CALL_CLOSED", seconds=LONG)
+
+
+def video_ports(device: Baresip) -> list[int]:
+    """What the phone was offered of video by each re-INVITE: its port, 0 where it was taken back."""
+    found = {
+        (m.header("Call-ID"), m.header("CSeq")): int(m.body.split("m=video ")[1].split()[0])
+        for m in device.trace()
+        if m.received and m.start.startswith("INVITE ") and "m=video " in m.body
+    }
+    return list(found.values())
+
+
+async def video_of(phone: BrowserPhone) -> list[str]:
+    """The direction agreed on for each video line that is not stopped."""
+    found: list[str] = await phone.page.evaluate(
+        """() => window.phone.session.connection.getTransceivers()
+             .filter((each) => each.receiver.track.kind === 'video' && !each.stopped)
+             .map((each) => String(each.currentDirection))"""
+    )
+    return found
+
+
+async def test_an_agents_browser_adds_video_to_a_phone_and_drops_it_and_adds_it_again(house: House) -> None:
+    async with carla_calls(house, "ana") as (carla, ana):
+        for times in (1, 2):
+            await carla.add_video()
+            await until(lambda: arriving(ana)[1] > 5000, "Carla's picture at the phone", seconds=LONG)
+            await until(carla.sees_moving_pictures, "the phone's picture in Carla's browser", seconds=LONG)
+            assert has_colours(await ana.picture())
+            await carla.drop_video()
+            await until(
+                lambda times=times: video_ports(ana)[-1] == 0 and len(video_ports(ana)) == 2 * times,  # type: ignore[misc]
+                f"the video to be taken back at the phone, offered it {video_ports(ana)}",
+                seconds=LONG,
+            )
+            await until(lambda: arriving(ana)[1] <= 0, "no picture to come any more", seconds=LONG)
+        await until(lambda: carla.hears_tone(BARESIP), "the phone's tone after all", seconds=LONG)
+        await until(lambda: arriving(ana)[0] > 5000, "Carla's sound after all", seconds=LONG)
+
+
+async def test_a_phone_without_pictures_refuses_them_and_the_call_goes_on(house: House) -> None:
+    """Whoever offered them learns it, and films for nobody no longer."""
+    async with carla_calls(house, "bo", video=False) as (carla, bo):
+        await carla.add_video()
+        await until(lambda: bool(video_ports(bo)), "the phone to be offered video", seconds=LONG)
+
+        async def given_up() -> bool:
+            return await video_of(carla) == []
+
+        await until(given_up, "Carla's browser to be told that there is no video", seconds=LONG)
+        await until(lambda: carla.hears_tone(BARESIP), "the phone's tone after it", seconds=LONG)
+        await until(lambda: phone_hears(bo, CARLA), "Carla's tone after it", seconds=LONG)
+
+
+async def test_an_agent_shows_herself_later_and_hides_again(house: House) -> None:
+    """A video call that she takes without her camera: the customer's page has sound, then pictures, then sound again."""
+    async with (
+        BrowserPhone(house.server, user="carla", password="carla-phone", tone=CARLA) as carla,
+        Reader(house.folder, house.server, CAMERA_ARTICLE) as maria,
+    ):
+        await make_ready_by_page(house.server, "carla")
+        await maria.ask_for("video")
+        await carla.rings(LONG)
+        await carla.answer(video=False)
+        await maria.reaches("connected", seconds=LONG)
+        await until(lambda: maria.hears_tone(CARLA), "Carla's tone in Maria's browser", seconds=LONG)
+        await until(lambda: carla.hears_tone(MARIA), "Maria's tone in Carla's browser", seconds=LONG)
+        await until(carla.sees_moving_pictures, "Maria's picture in Carla's browser", seconds=LONG)
+        assert await shows_a_face_instead(maria)
+
+        await carla.add_video()
+        await until(maria.sees_moving_pictures, "Carla's picture in Maria's browser", seconds=LONG)
+        assert not await shows_a_face_instead(maria)
+        await until(carla.sees_moving_pictures, "Maria's picture all the same", seconds=LONG)
+
+        await carla.drop_video()
+        await until(lambda: shows_a_face_instead(maria), "no frozen picture to be left in the page", seconds=LONG)
+        await until(lambda: maria.hears_tone(CARLA), "Carla's tone after it", seconds=LONG)
+        await until(lambda: carla.hears_tone(MARIA), "Maria's tone after it", seconds=LONG)
+        assert await maria.in_state("connected")
+        await maria.hang_up()
+        await carla.is_over(LONG)
+
+
+async def shows_a_face_instead(customer: Reader) -> bool:
+    """Whether the page has the agent's initial where their picture would be."""
+    return await customer.page.locator(".voice-card").is_visible()
