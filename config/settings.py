@@ -49,10 +49,10 @@ def _setting(default: Any, meaning: str) -> Any:
 class Settings:
     """Every setting. Its key in warmline.toml is its name; its variable is ``WARMLINE_`` and its name in capitals."""
 
-    data: Path = _setting(Path("var"), "folder of the database, certificates and prompts")
+    data: Path = _setting(Path("var"), "folder of the database, certificates, prompts and recordings")
     host: str = _setting(
         "127.0.0.1",
-        "address listened on; 0.0.0.0 opens the server to the network, :: to IPv6 too (media stays IPv4)",
+        "address listened on; 0.0.0.0 opens the server to the network, :: to IPv6 too",
     )
     public_host: str = _setting(
         "",
@@ -61,7 +61,7 @@ class Settings:
     )
     public_host6: str = _setting(
         "",
-        "IPv6 address that phones with IPv6 reach SIP by, where public_host is an IPv4 address; "
+        "IPv6 address that phones with IPv6 reach the server by, where public_host is an IPv4 address; "
         "default: this machine's where host is ::",
     )
     domain: str = _setting("", "the SIP domain, the part after @ in SIP addresses; default: public_host")
@@ -489,6 +489,9 @@ def _contradictions(settings: Settings) -> list[str]:
     first, last = settings.rtp_ports
     if first <= settings.sip_port <= last:
         faults.append(f"sip_port {settings.sip_port} lies among the rtp_ports {first}-{last}")
+    keys = settings.rtpengine_keys_address
+    if keys is not None and first <= keys[1] <= last:
+        faults.append(f"rtpengine_keys {settings.rtpengine_keys} lies among the rtp_ports {first}-{last}")
     if bool(settings.certificate) != bool(settings.private_key):
         faults.append("certificate and private_key are set together or not at all")
     for name in ("certificate", "private_key", "trusted_authorities"):

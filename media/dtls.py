@@ -206,7 +206,17 @@ class Srtp:
     so its sessions are used through the library underneath.
     """
 
-    __slots__ = ("_cdata", "_in", "_length", "_out", "_packet", "_rtcp", "_rtcp_view", "_sessions", "_sources")
+    __slots__ = (
+        "_cdata",
+        "_in",
+        "_length",
+        "_out",
+        "_packet",
+        "_rtcp",
+        "_rtcp_view",
+        "_sessions",
+        "_sources",
+    )
 
     def __init__(self, packet: Packet, keys: tuple[int, bytes, bytes]) -> None:
         profile, ours, theirs = keys
@@ -250,7 +260,8 @@ class Srtp:
             return 0
         if not known:
             self._sources.add(ssrc)
-        return length[0]
+        clear: int = length[0]
+        return clear
 
     def unprotect_rtcp(self, size: int) -> bytes:
         """The RTCP packet in the buffer, in clear; empty if it is forged, replayed or of one source too many."""

@@ -16,6 +16,7 @@ from media.quality import Judge, Share, mos
 SETTLE_S = 10.0
 """Whoever hears a stream again that it has heard before counts what it missed of it meanwhile as lost; by then it has
 said so (RFC 3550 section 6.2: a report about every 5 s), and it is left out."""
+_MOST_LOST = 4  # of each that passed
 
 
 class Report(NamedTuple):
@@ -85,8 +86,9 @@ class _Kind:
                 return  # what has been sent since is not reported on yet
             lost, passed = report.lost - before.report.lost, sent - before.sent
             # Any other has begun to count anew.
-            if passed > 0 and -passed <= lost <= passed:
-                self.outward.sent += passed
+            if passed > 0 and -passed <= lost <= _MOST_LOST * passed:
+                # It is not known on which leg they were lost: if on the other's, as many more were sent.
+                self.outward.sent += passed + max(0, lost)
                 self.outward.lost += lost
         self.jitter_ms, self.round_trip_ms = report.jitter_ms, report.round_trip_ms
         self._before = _Look(report, sent)

@@ -301,7 +301,7 @@ def offer_lines(
     `telephone` leaves of our own audio what every telephone network carries; `wide` adds it behind that of `like`.
 
     With `current` this is a re-offer: its m-lines stay in place under their own payload types (RFC 3264 section 8),
-    narrowed to what `like` agreed; `adding` what it has besides.
+    narrowed to what `like` agreed; `adding` what it has besides, and leaving audio that is transcoded as it is.
     """
     wanted: list[tuple[str, tuple[Payload, ...], int | None]] = []
     if like is None:
@@ -313,8 +313,9 @@ def offer_lines(
                 codecs = _widened(line.ours) if wide and line.kind == "audio" else line.ours
                 wanted.append((line.kind, codecs, line.ptime))
     if current:
-        kept = [_narrow(line, wanted, like is None) for line in current]
-        return tuple(_added(kept, wanted, profile) if adding else kept)
+        if adding:
+            return tuple(_added(_shared(current, wanted), wanted, profile))
+        return tuple(_narrow(line, wanted, like is None) for line in current)
     if not wanted:
         raise TheirError("No common media", 488)
     return tuple(_added([], wanted, profile))
@@ -371,15 +372,22 @@ def narrowed(lines: Sequence[Line], like: Sequence[Line]) -> tuple[Line, ...]:
     """An offer's lines, with no more taken of it than `like` has, but for audio of which it has nothing: that can be
     transcoded. Raises TheirError(488) when nothing is left."""
     wanted = [(line.kind, line.ours, line.ptime) for line in like if line.accepted]
+    kept = _shared(lines, wanted)
+    if not any(line.accepted for line in kept):
+        raise TheirError("No common codec", 488)
+    return tuple(kept)
+
+
+def _shared(
+    lines: Sequence[Line], wanted: Sequence[tuple[str, tuple[Payload, ...], int | None]]
+) -> list[Line]:
     kept: list[Line] = []
     for line in lines:
         try:
             kept.append(_narrow(line, wanted, False))
         except TheirError:  # this medium is refused, the others may do
             kept.append(line if line.kind == "audio" else replace(line, accepted=False))
-    if not any(line.accepted for line in kept):
-        raise TheirError("No common codec", 488)
-    return tuple(kept)
+    return kept
 
 
 def _narrow(line: Line, wanted: Sequence[tuple[str, tuple[Payload, ...], int | None]], own: bool) -> Line:

@@ -152,7 +152,8 @@ class PlainEndpoint:
         self._signalled: Address | None = None
         self._rtcp_target: Address | None = None
         self._latched: Address | None = None
-        self._settled = self._rtcp_settled = False  # whose packets these are, and nobody else's until a description
+        # Whether it is known whose packets these are: nobody else's, then, until another description comes.
+        self._settled = self._rtcp_settled = False
         self._connected = False
         self._mux = False
         self._closed = False

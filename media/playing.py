@@ -118,7 +118,11 @@ class Player:
         now = self._now()
         for playing in list(self.playing):
             if playing.clips is not None:
-                self._play_frame(playing, playing.clips, now)
+                try:
+                    self._play_frame(playing, playing.clips, now)
+                except Exception as error:  # a defect that one prompt shows must not end the music of all
+                    self.stop(playing.leg)
+                    self._loop.call_exception_handler({"message": "a prompt failed", "exception": error})
                 self._take_packets()
         if not self.playing:
             self._timer = None

@@ -48,7 +48,7 @@ def mos(codec: str, *, loss: float, jitter_ms: float, round_trip_ms: float) -> f
 
     The listener's buffer is taken to be as long as it must be for the jitter; what is unknown should be given as 0.
     """
-    delay_ms = round_trip_ms / 2 + _PACKET_MS + max(_PLAYOUT_MS, 2 * jitter_ms)
+    delay_ms = max(0.0, round_trip_ms) / 2 + _PACKET_MS + max(_PLAYOUT_MS, 2 * jitter_ms)
     kind = _CODECS.get(codec, _CODEC)
     percent = 100 * loss
     impaired = kind.impairment + (95 - kind.impairment) * percent / (percent + kind.robustness)

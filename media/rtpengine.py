@@ -12,7 +12,6 @@ to the studio until something is wanted there again. The peers are not told; the
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import secrets
 import time
@@ -513,8 +512,12 @@ class Rtpengine(RemoteMedia):
                 self._lost()
             self._looks = looks
             for call in list(self._calls):
-                with contextlib.suppress(WarmlineError):
+                try:
                     await self._listen(call)
+                except WarmlineError as error:
+                    log.debug("{call} was not looked after: {error}", call=call, error=error.reason)
+                except Exception:  # what one call shows must not leave all others unwatched
+                    log.failure("looking after {call}", call=call)
 
     async def _listen(self, name: str) -> None:
         call, now = self._calls.get(name), self._now()

@@ -16,20 +16,30 @@ log = Logger()
 
 
 def share_pictures(a: Leg, b: Leg) -> None:
-    """From now on, pictures that one of two adds to their call are offered to the other, and taken when they go."""
+    """From now on, pictures that one of two adds to their call are offered to the other, and taken when they go.
+
+    Where the other will have none, neither has the one that offered them: nobody films without knowing that it is for
+    nobody.
+    """
     a.on_pictures = partial(_follow, b, a)
     b.on_pictures = partial(_follow, a, b)
 
 
 def _follow(leg: Leg, other: Leg) -> None:
     async def follow() -> None:
-        try:
-            if leg.alive and other.alive:
-                await leg.agree(like=other.branch, adding=True)
-        except WarmlineError as error:
-            log.info("{call} has no pictures: {why}", call=leg.call.id, why=error.reason)
+        if leg.alive and other.alive:
+            await _offer(leg, other)
+        if leg.alive and other.alive and other.has_pictures and not leg.has_pictures:
+            await _offer(other, leg)
 
     spawn(follow(), f"pictures for {leg.call.id}")
+
+
+async def _offer(leg: Leg, other: Leg) -> None:
+    try:
+        await leg.agree(like=other.branch, adding=True)
+    except WarmlineError as error:
+        log.info("{call} has other media than its peer: {why}", call=leg.call.id, why=error.reason)
 
 
 class Bridge:

@@ -240,6 +240,15 @@ class Calls:
         agent.on_event = lambda event: self._agent_event(line, agent, event)
         agent.on_transfer = lambda refer: self._transfer_asked(line, agent, refer)
         agent.on_keys = lambda keys: self._keys_pressed(line, agent, keys)
+        agent.on_hold = lambda held: self._phone_holds(line, agent, held)
+
+    def _phone_holds(self, line: Line, agent: Leg, held: bool) -> None:
+        """By their phone's own key, of which nobody else here knows."""
+        if line.agent is agent and line.contact.state is State.CONNECTED:
+            self._events.write(
+                "contact.phone_held" if held else "contact.phone_unheld",
+                contact=line.contact.id, agent=line.contact.agent_id, call_id=agent.call.id,
+            )  # fmt: skip
 
     async def _bridge(self, line: Line, agent: Leg) -> bool:
         """Join the customer with this agent's leg. False: one of them was gone. Raises WarmlineError."""

@@ -21,7 +21,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from agent_presence.agent_state import AgentStates
-from config.bridge import spawn
 from config.errors import OurError, TheirError, WarmlineError
 from config.events import EventLog
 from config.ids import new_id
@@ -29,6 +28,7 @@ from media.server import ALL_KINDS, MediaServer
 from pbx.bridge import Bridge, share_pictures
 from pbx.destination import Destination, Destinations
 from pbx.direct_call import Caller, DirectCall, Party
+from pbx.early_media import EarlyMedia
 from pbx.leg import Gone, Leg, LegEvent, tidy
 from pbx.profile import profile_of_call
 from pbx.prompt import (
@@ -81,6 +81,7 @@ class DirectCalls:
         self._states = states
         self._user_agent = user_agent
         self._media = media
+        self._early = EarlyMedia(media)
         self._events = events
         self._deadlines = Deadlines(clock)
         self._now = now
@@ -209,7 +210,7 @@ class DirectCalls:
             note=lambda kind, phone, call_id, facts: self._noted(direct, kind, phone, call_id, facts),
             settle=lambda branch, body: self._settle(direct, branch, body),
             # Agents' phones ring, several at once maybe; a carrier is one, and says what is wrong with the number.
-            early=(lambda branch, body: self._early(direct, branch, body))
+            early=(lambda branch, body: self._early.heard(direct, branch, body))
             if offer and destination.trunk is not None
             else None,
         )
@@ -269,44 +270,12 @@ class DirectCalls:
         if leg is None or direct.over:
             raise TheirError("The caller gave up", 487)
         if direct.offer:
-            direct.answer = await self._joined(direct, leg, branch, body)
+            direct.answer = await self._early.joined(direct, leg, branch, body)
             return
         # RFC 3261 s13.2.1: the caller left it to us to offer; they answer in their ACK.
         await media.accept(media_call, branch, body)
         direct.answer = await media.offer(media_call, leg.branch, profile=leg.profile, like=branch)
         await media.join(media_call, leg.branch, branch)
-
-    def _joined(self, direct: DirectCall, leg: Leg, branch: str, body: bytes) -> asyncio.Future[bytes]:
-        """Our answer to the caller, made once of each answer of the callee's: a 200 repeats that of the 183."""
-        if direct.answering is None or body != direct.their_answer:
-            direct.their_answer = body
-            direct.answering = asyncio.ensure_future(
-                self._media.answer_joined(
-                    direct.media_call, leg.branch, direct.offer, peer=branch, answer=body
-                )
-            )
-        return direct.answering
-
-    def _early(self, direct: DirectCall, branch: str, body: bytes) -> None:
-        """The callee's side plays something before anybody takes the call: why it cannot be put through, say."""
-        leg = direct.caller.leg
-        if leg is None or direct.over or body == direct.their_answer:
-            return
-        first, direct.heard_early = not direct.heard_early, True
-        joined = self._joined(direct, leg, branch, body)
-        spawn(self._play_early(direct, leg, joined, first), f"what is heard early in {direct.id}")
-
-    async def _play_early(
-        self, direct: DirectCall, leg: Leg, joined: asyncio.Future[bytes], first: bool
-    ) -> None:
-        try:
-            answer = await joined
-        except WarmlineError as error:
-            log.info("Nothing is heard early in {call}: {error}", call=direct.id, error=error.reason)
-            return
-        # RFC 3261 s13.2.1: an answer is given once; later ones change what is heard, and not what was said.
-        if first and not direct.over and isinstance(leg.call, sip.IncomingCall):
-            leg.call.ring(183, body=answer)
 
     def _noted(
         self, direct: DirectCall, kind: str, phone: Phone, call_id: str | None, facts: dict[str, Any]

@@ -24,7 +24,7 @@ from config.events import EventLog
 from pbx.agent_message import Authenticate
 from pbx.app_credentials import AppCredentials
 from pbx.calls import Calls
-from pbx.contact import Channel, Contact
+from pbx.contact import Channel, Contact, Disposition
 from pbx.destination import Destinations
 from pbx.direct_call import Caller
 from pbx.direct_calls import DirectCalls
@@ -163,6 +163,8 @@ class Inbound:
             greeting = replace(greeting, answered=True)
             await self._desk.take_call(contact, greeting, diverted_from=caller.diverted_from)
         except BaseException:
+            if contact.open and self._contacts.get(contact.id) is contact:
+                self._contacts.end(contact, Disposition.MEDIA_FAILED, reason="it could not be taken")
             greeting.leg.end("it could not be taken")  # answered as it is, it can no longer be refused
             raise
 

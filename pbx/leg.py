@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from config.bridge import spawn
 from config.errors import WarmlineError
 from media.server import ALL_KINDS, MediaServer, Profile
-from pbx.phone_media import behind_nat, has_video
+from pbx.phone_media import behind_nat, has_video, holds
 from sip_trunk import user_agent as sip
 from sip_trunk.deadlines import Deadline, Deadlines
 from sip_trunk.dtmf import keys_of, relay_body
@@ -100,6 +100,9 @@ class Leg:
         self.on_pictures: Callable[[], None] | None = None
         """The peer has added pictures to the call, or dropped them."""
         self._pictures: bool | None = None
+        self.on_hold: Callable[[bool], None] | None = None
+        """The peer has put us on hold by their phone's own key, or taken us back."""
+        self._holds = False
         self._kinds = kinds
         self._media = media
         self._media_call = media_call
@@ -107,6 +110,7 @@ class Leg:
         self._untold: list[LegEvent] = []
         self._gone: Gone | None = None
         self._agreeing: asyncio.Future[bytes | int] | None = None
+        self._one_at_a_time = asyncio.Lock()  # a second offer would take the answer to the first for its own
         self._answer_in_ack = False
         self._unplugged = False
         self._deadlines: Deadlines | None = None
@@ -123,6 +127,16 @@ class Leg:
     @property
     def gone(self) -> Gone | None:
         return self._gone
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there is video in what was last agreed on."""
+        return bool(self._pictures)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the peer does not listen, by their phone's own key."""
+        return self._holds
 
     @property
     def unplugged(self) -> bool:
@@ -148,19 +162,22 @@ class Leg:
     async def agree(self, like: str, *, adding: bool = False) -> None:
         """Re-offer this leg the codecs of branch `like`, and with `adding` all its media. Raises the WarmlineError of
         what went wrong."""
-        offer = await self._media.offer(
-            self._media_call, self.branch, profile=self.profile, like=like, adding=adding
-        )
-        self._agreeing = asyncio.get_running_loop().create_future()
-        try:
-            self.call.reinvite(offer)
-            answer = await self._agreeing
-        finally:
-            self._agreeing = None
-        if isinstance(answer, int):
-            raise WarmlineError(f"The other side refused the change with {answer}.", answer)
-        await self._media.accept(self._media_call, self.branch, answer)
-        self._pictures = has_video(answer)
+        async with self._one_at_a_time:
+            if not self.alive:
+                raise WarmlineError("The other side has left.", 481)
+            offer = await self._media.offer(
+                self._media_call, self.branch, profile=self.profile, like=like, adding=adding
+            )
+            self._agreeing = asyncio.get_running_loop().create_future()
+            try:
+                self.call.reinvite(offer)
+                answer = await self._agreeing
+            finally:
+                self._agreeing = None
+            if isinstance(answer, int):
+                raise WarmlineError(f"The other side refused the change with {answer}.", answer)
+            await self._media.accept(self._media_call, self.branch, answer)
+            self._pictures = has_video(answer)
 
     def seen(self, body: bytes) -> None:
         """Media has taken the peer's description: let it know where a NAT hides the peer."""
@@ -247,11 +264,19 @@ class Leg:
             self.call.answer_reoffer(answer)
             if before not in (None, self._pictures) and self.on_pictures is not None:
                 self.on_pictures()
+            if body:
+                self._directed(body)
+
+    def _directed(self, body: bytes) -> None:
+        before, self._holds = self._holds, holds(body)
+        if self._holds is not before and self.on_hold is not None:
+            self.on_hold(self._holds)
 
     async def _answered_in_ack(self, body: bytes) -> None:
         try:
             await self._media.accept(self._media_call, self.branch, body)
             self.seen(body)
+            self._directed(body)
         except WarmlineError as error:
             log.info("No usable answer in the ACK of {call}: {error}", call=self.call.id, error=error.reason)
             self._is_gone(Gone("peer", "no common codec"))
@@ -381,7 +406,7 @@ class Leg:
     def _forget(self) -> None:
         """Nothing more is told. A call that is over is kept for half a minute, should its peer repeat itself: whoever
         listened, and all they hold, must not be kept with it."""
-        self._on_event = self.on_transfer = self.on_keys = self.on_pictures = None
+        self._on_event = self.on_transfer = self.on_keys = self.on_pictures = self.on_hold = None
         self.call.on_event = _unheard
 
     def _tidy(self) -> None:

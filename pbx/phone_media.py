@@ -23,6 +23,9 @@ REFUSALS = (488, 606)
 # RFC 8866 s5.7
 _CONNECTION = re.compile(rb"^c=IN IP[46] ([0-9A-Fa-f.:]{2,45})", re.MULTILINE)
 _VIDEO = re.compile(rb"^m=video (?!0+[ /])", re.MULTILINE)
+_SECTION = re.compile(rb"^m=", re.MULTILINE)
+_DIRECTION = re.compile(rb"^a=(sendrecv|sendonly|recvonly|inactive)\s*$", re.MULTILINE)
+_NOWHERE = re.compile(rb"^c=IN IP4 0\.0\.0\.0\s*$", re.MULTILINE)
 _ENCRYPTED = ("TLS", "WSS")
 # What is learnt of a device, next to its channels (`Roster.learn`).
 _LEARNT = {"sdes": Profile.SDES, "dtls": Profile.DTLS}
@@ -78,6 +81,16 @@ def _uri(target: Target) -> SipUri | None:
 def has_video(offer: bytes) -> bool:
     """Whether an offer that media has taken is for pictures too: one with port 0 is not (RFC 3264 s5.1)."""
     return _VIDEO.search(offer) is not None
+
+
+def holds(body: bytes) -> bool:
+    """Whether who describes their side so does not listen: the other is on hold (RFC 3264 s8.4)."""
+    session, *sections = _SECTION.split(body)
+    audio = next((each for each in sections if each.startswith(b"audio ")), None)
+    if audio is None:
+        return False
+    said = _DIRECTION.search(audio) or _DIRECTION.search(session)
+    return _NOWHERE.search(audio) is not None or (said is not None and said[1] in (b"sendonly", b"inactive"))
 
 
 def behind_nat(body: bytes, flow: Flow | None) -> str | None:

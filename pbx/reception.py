@@ -40,7 +40,9 @@ class Guest:
 
     @property
     def here(self) -> bool:
-        return not self._gone.done() and self.leg.alive and self.contact.open
+        # An agent may have them by now: their line broke, they were thought to wait, and what was said was cut off.
+        waits = self.contact.state in (State.WAITING, State.RINGING)
+        return not self._gone.done() and self.leg.alive and waits
 
     async def hear(self, prompts: str | Sequence[str]) -> bool:
         """True: they have heard it to the end. False: they have gone, or it could not be played."""

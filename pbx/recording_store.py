@@ -33,6 +33,8 @@ recording_table = sa.Table(
 sa.Index("recording_by_provider", recording_table.c.provider_id, recording_table.c.started_at)
 sa.Index("recording_by_state", recording_table.c.state, recording_table.c.delete_after)
 
+_ADD = recording_table.insert()
+
 
 class TapeState(StrEnum):
     RUNNING = "running"
@@ -89,7 +91,7 @@ class RecordingStore:
     def add(self, recording: Recording) -> asyncio.Future[None]:
         """Resolves when it is durable that it is being made."""
         row = {column.name: getattr(recording, column.name) for column in recording_table.c}
-        return self._database.write((recording_table.insert(), row))
+        return self._database.write((_ADD, row))
 
     def ended(self, recording_id: str, seconds: float, state: TapeState) -> asyncio.Future[None]:
         return self._change(recording_id, seconds=seconds, state=state.value)

@@ -283,9 +283,10 @@ class Recordings:
                 _unpaused(watch)
                 self._watches.pop(contact.id, None)
 
-    @staticmethod
-    def _silent(watch: _Watch) -> bool:
-        return watch.apart or _paused(watch)
+    def _silent(self, watch: _Watch) -> bool:
+        agent = self._calls.agent_leg(watch.contact)
+        # Whom a phone's own key has put on hold speaks to nobody either.
+        return watch.apart or _paused(watch) or (agent is not None and agent.holds)
 
     async def _begin(self, watch: _Watch, sides: Sides) -> None:
         contact, (agent_id, customer, agent) = watch.contact, sides

@@ -61,6 +61,7 @@ from pbx.front_desk import FrontDesk
 from pbx.inbound import Inbound
 from pbx.inbound_menu import InboundMenus
 from pbx.invitation import Ringer
+from pbx.media_news import MediaNews
 from pbx.menu import Menu
 from pbx.open_contacts import OpenContacts
 from pbx.operations.seeing import Parts, Seeing
@@ -297,14 +298,11 @@ class Service:
         )
         self._location.on_change.append(self._phones_changed)
         self.roster.on_change.append(self._agent_changed)
-        self.media.on_gone = self._media_gone
-        self.media.on_died = self._media_died
-        self.media.on_keys = self._keys_heard
-        self.media.on_recorded = self._voicemails.recorded
-        self.media.on_tapped = self._recording.recordings.ended_by_itself
         self._qualities = Qualities(self._contacts, QualityStore(self.database), self.media, self.events)
-        self.media.on_quality = self._qualities.told
-        self.media.on_transcoding = self._qualities.transcoded
+        MediaNews(
+            self.media, self._menus, self._calls, self._calling_back, self._direct_calls, self._consultations,
+            self._supervisions, self._voicemails, self._recording.recordings, self._qualities,
+        )  # fmt: skip
         self._seeing = Seeing(
             s,
             Parts(
@@ -396,26 +394,8 @@ class Service:
         bindings = self._location.all_bindings(self._location.aor(username))
         return any(binding.source_ip == host for binding in bindings.values())
 
-    def _keys_heard(self, call: str, branch: str, key: str) -> None:
-        if not self._menus.keys_heard(call, branch, key):
-            self._calls.keys_heard(call, branch, key)
-
-    def _media_gone(self, call: str, branch: str, why: str) -> None:
-        self._menus.media_gone(call, branch, why)
-        self._calls.media_gone(call, branch, why)
-        self._calling_back.media_gone(call, branch, why)
-        self._direct_calls.media_gone(call, branch, why)
-        self._consultations.media_gone(call, branch, why)
-        self._supervisions.media_gone(call, branch, why)
-
     def _standing(self, contact: Contact) -> Standing:
         return Standing(self._dispatch.position(contact.id), self._expected_wait.of(contact.id))
-
-    def _media_died(self) -> None:
-        self._menus.media_died()
-        self._calls.media_died()
-        self._calling_back.media_died()
-        self._direct_calls.media_died()
 
     async def _join(self, contact: Contact, taken: Taken) -> bool:
         return await self._call_backs.connect(contact, taken)

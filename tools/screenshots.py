@@ -163,6 +163,36 @@ async def chat(camera: Camera, folder: Path, server: Warmline, deniz: Baresip) -
         await server.agent_is("agent-deniz", "Ready", seconds=45)
 
 
+async def recorded(camera: Camera, folder: Path, server: Warmline, ana: Baresip) -> None:
+    """A call that Maria lets be recorded; a supervisor sees how it is heard, and then what was recorded."""
+    async with Reader(folder, server, BOILER_ARTICLE, viewport=camera.viewport) as maria:
+        before = len(ana.seen("CALL_INCOMING"))
+        await maria.ask_for("video")
+        await ana.event("CALL_INCOMING", count=before + 1)
+        await ana.accept()
+        await maria.reaches("connected")
+        await until(maria.sees_moving_pictures, "pictures")
+        await camera.shoot(maria, "help-recording")
+        await maria.page.click("#recording-yes")
+        await maria.page.wait_for_selector("text=Recorded")
+        async with logged_in(server, maria, "ana") as page:
+            await page.wait_for_selector("button:has-text('Pause recording')")
+            await camera.shoot_page(page, "agent-recording", full=True)
+            await page.click("button:has-text('Log out')")
+        async with logged_in(server, maria, "carla") as page:
+            await page.goto(f"{server.portal}/agent/calls")
+            await page.wait_for_selector(".heard [data-grade]:not([data-grade=unknown])")
+            await camera.shoot_page(page, "supervisor-calls", full=True)
+            await maria.hang_up()
+            await maria.reaches("ended")
+            await page.goto(f"{server.portal}/agent/recordings")
+            player = page.locator("video").first
+            await player.evaluate("video => { video.currentTime = 3; }")
+            await until(lambda: player.evaluate("video => video.readyState > 1"), "a picture of it")
+            await camera.shoot_page(page, "supervisor-recordings", full=True)
+    await server.agent_is("agent-ana", "Ready", seconds=45)
+
+
 async def _shows(reader: Reader, text: str) -> bool:
     return text in await reader.chat()
 
@@ -234,6 +264,14 @@ async def main() -> None:
                     await camera.shoot(stranger, "login")
                 await portal(camera, folder, server, ana, bo)
                 await chat(camera, folder, server, deniz)
+        asks = json.dumps([{"name": "default", "recording": "ask"}])
+        async with (
+            Warmline(folder / "recorded", wrap_up_s=0, queues=asks) as server,
+            phone(folder / "recorded", server, "ana") as ana,
+        ):
+            await make_ready(server, ana)
+            for camera in cameras:
+                await recorded(camera, folder, server, ana)
 
 
 if __name__ == "__main__":

@@ -125,11 +125,17 @@ export class Call {
     if (this.connection === connection) return;
     this.connection = connection;
     // Music is the first thing that comes, before any agent: it must be heard at once.
-    const remote = new MediaStream();
+    let remote = new MediaStream();
     connection.addEventListener("track", ({ track }) => {
       for (const old of remote.getTracks()) if (old.kind === track.kind) remote.removeTrack(old);
       remote.addTrack(track);
       this.told.remote(remote);
+      track.addEventListener("ended", () => {
+        if (this.over || !remote.getTracks().includes(track)) return;
+        // A picture that is over would stand still in its stream for ever: what is left gets one of its own.
+        remote = new MediaStream(remote.getTracks().filter((other) => other !== track));
+        this.told.remote(remote);
+      });
     });
     connection.addEventListener("connectionstatechange", () => {
       if (connection.connectionState === "failed") this.hangup("Connection lost");

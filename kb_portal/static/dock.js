@@ -127,6 +127,7 @@ export function agent(name) {
 
 export function remote(stream) {
   if (remoteVideo.srcObject !== stream) remoteVideo.srcObject = stream;
+  if (!stream?.getVideoTracks().length) dock.removeAttribute("data-picture");
   if (!stream) return;
   byId("help-music").hidden = dock.dataset.state === "connected";
   remoteVideo.play().then(

@@ -71,6 +71,8 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         ({"WARMLINE_MEDIA": "asterisk"}, "embedded or rtpengine"),
         ({"WARMLINE_RTPENGINE": "127.0.0.1"}, "host:port"),
         ({"WARMLINE_RTPENGINE": "127.0.0.1:70000"}, "host:port"),
+        ({"WARMLINE_RTPENGINE_KEYS": "2224"}, "host:port"),
+        ({"WARMLINE_RTPENGINE_KEYS": "127.0.0.1:30002"}, "among the rtp_ports"),
         ({"WARMLINE_ROBOT_AGENT": "maybe"}, "on or off"),
         ({"WARMLINE_PUBLIC_HOST": "0.0.0.0"}, "no address"),
         ({"WARMLINE_HOST": "1.2.3"}, "neither an address nor a name"),
@@ -88,6 +90,13 @@ def test_a_wrong_setting_says_what_is_wrong(environ: dict[str, str], part: str) 
     found = faults(environ)
     assert any(part in fault for fault in found), found
     assert "secret" not in "".join(found)
+
+
+def test_keys_of_rtpengine_are_listened_for_only_where_it_is_said() -> None:
+    assert Settings.load({}).rtpengine_keys_address is None
+    assert Settings.load({"WARMLINE_RTPENGINE_KEYS": " "}).rtpengine_keys_address is None
+    told = Settings.load({"WARMLINE_RTPENGINE_KEYS": "[::1]:2224"})
+    assert told.rtpengine_keys_address == ("::1", 2224)
 
 
 def test_trunks_are_read_from_the_file_and_from_json(tmp_path: Path) -> None:

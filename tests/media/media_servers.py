@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -31,9 +32,11 @@ class House:
         self.gone: list[tuple[str, str, str]] = []
         self.pressed: list[tuple[str, str, str]] = []
         self.recorded: list[tuple[str, str, str, float]] = []
+        self.qualities: list[tuple[str, str, str, dict[str, Any]]] = []
         media.on_gone = lambda *news: self.gone.append(news)
         media.on_keys = lambda *news: self.pressed.append(news)
         media.on_recorded = lambda *news: self.recorded.append(news)
+        media.on_quality = lambda *news: self.qualities.append(news)
 
     async def called(self, branch: str, phone: TonePhone) -> None:
         """The phone has offered and been answered."""
@@ -56,7 +59,7 @@ async def house(kind: str, folder: Path, prompts: Path) -> AsyncIterator[House]:
         media: Server
         if kind == "rtpengine":
             engine = await stack.enter_async_context(rtpengine.Rtpengine(folder))
-            media = Rtpengine(engine.address)
+            media = Rtpengine(engine.address, keys=engine.keys)
         else:
             media = WatchedMedia()
         await media.start(host=HOST, public=HOST, ports=free_range(64), prompts=prompts)

@@ -15,18 +15,18 @@ _NTP_EPOCH = 2208988800
 
 
 class ReportingPhone(TonePhone):
-    """Every `REPORT_S` it sends a sender report with a block on what came, and answers theirs by it."""
+    """Every `REPORT_S` it sends a sender report with a block on what came, and answers theirs by it. The jitter that it
+    reports is what it is told to."""
 
     REPORT_S = 0.25
 
-    def __init__(self, codec: str, tone: float, **network: Any) -> None:
+    def __init__(self, codec: str, tone: float, *, jitter_ms: float = 0.0, **network: Any) -> None:
         super().__init__(codec, tone, **network)
         self._rtcp = _socket()
         self._clock = 8000 if codec == "g722" else CODECS[codec][4] * 50
         self._first = self._highest = -1
         self._came = 0
-        self._jitter = 0.0
-        self._transit: float | None = None
+        self._jitter = round(jitter_ms * self._clock / 1000)
         self._their_ssrc = 0
         self._their_report: tuple[bytes, float] | None = None
         self.reports = 0
@@ -80,7 +80,7 @@ class ReportingPhone(TonePhone):
                 block, count = (
                     struct.pack("!IB", self._their_ssrc, max(0, gone * 256 // new) if new > 0 else 0)
                     + lost.to_bytes(3, "big")
-                    + struct.pack("!II4sI", self._highest, 0, name, int((wall - at) * 65536)),
+                    + struct.pack("!II4sI", self._highest, self._jitter, name, int((wall - at) * 65536)),
                     1,
                 )
             kind = rtcp.write(rtcp.SR, count, head + block)

@@ -77,7 +77,7 @@ async def test_pictures_move_while_one_packet_in_twenty_is_lost(
 
         async def moved() -> bool:
             now = await received(page)
-            return now["asked"] > before["asked"] and now["frames"] - before["frames"] > 40
+            return bool(now["asked"] > before["asked"] and now["frames"] - before["frames"] > 40)
 
         # 15 pictures a second are made, or as many as a busy machine can; the phone cannot send again, so that only its
         # own way is mended by key frames.
@@ -85,7 +85,9 @@ async def test_pictures_move_while_one_packet_in_twenty_is_lost(
         await until(lambda: phone.pictures - pictures > 20, "pictures to move on the other side")
         assert network.lost > 5
         after, fives = await received(page), (time.monotonic() - began) / 5
-        assert after["key_frames"] - before["key_frames"] <= 3 * fives, "what was lost is sent again, not made anew"
+        assert after["key_frames"] - before["key_frames"] <= 3 * fives, (
+            "what was lost is sent again, not made anew"
+        )
         assert await hears(page, PHONE)
 
 

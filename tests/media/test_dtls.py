@@ -133,9 +133,15 @@ def test_a_peer_that_speaks_as_ever_new_sources_is_heard_as_so_many_and_no_more(
     pair = Pair()
     pair.run()
     ours, server, theirs, client = sealed(pair)
-    heard = []
+    heard: list[bool] = []
     for ssrc in (*range(MOST_SOURCES + 20), 0, MOST_SOURCES - 1):
-        packet = PACKET[:2] + (1 + len(heard)).to_bytes(2, "big") + PACKET[4:8] + ssrc.to_bytes(4, "big") + bytes(20)
+        packet = (
+            PACKET[:2]
+            + (1 + len(heard)).to_bytes(2, "big")
+            + PACKET[4:8]
+            + ssrc.to_bytes(4, "big")
+            + bytes(20)
+        )
         ours.data[: len(packet)] = packet
         size = server.protect(len(packet))
         theirs.data[:size] = ours.data[:size]

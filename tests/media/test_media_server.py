@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -13,12 +14,14 @@ from config.errors import OurError, TheirError, WarmlineError
 from media.server import AUDIO_ONLY, Profile
 from tests.media.descriptions import CHROMIUM, plain
 from tests.media.media_servers import (
+    House,
     Open,
     hear_each_other,
     only_embedded,
     ports,
     silent,
 )
+from tests.media.reporting_phone import ReportingPhone
 from tests.media.tone_phone import LEVEL, TonePhone, level
 from tests.peers.process import until
 
@@ -179,9 +182,6 @@ async def test_keys_are_told_and_passed_on(opened: Open) -> None:
         await hear_each_other(a, b)
 
 
-@only_embedded(
-    "rtpengine passes what is pressed by those it joins, and its 10.5 tells only a log of all calls"
-)
 async def test_keys_of_who_is_joined_are_told_too(opened: Open) -> None:
     async with opened() as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
         await house.called("a", a)
@@ -190,6 +190,14 @@ async def test_keys_of_who_is_joined_are_told_too(opened: Open) -> None:
         await hear_each_other(a, b)
         a.press(7)
         await until(lambda: house.pressed == [("c", "a", "7")], "the key", seconds=2)
+        b.press(11)
+        await until(lambda: house.pressed[1:] == [("c", "b", "#")], "the other's key", seconds=2)
+        await house.media.part("c", "a", "b")
+        await asyncio.sleep(0.1)
+        a.press(7)
+        await until(lambda: len(house.pressed) > 2, "the key, heard another way", seconds=2)
+        await asyncio.sleep(0.2)
+        assert house.pressed[2:] == [("c", "a", "7")]
 
 
 @only_embedded("rtpengine forwards the streams of those it joins as they come")
@@ -319,6 +327,58 @@ async def test_packets_are_counted_wherever_they_go(opened: Open) -> None:
             for name, least in (("packets_in", 30), ("packets_out", 30), ("bytes_in", 30 * 172)):
                 assert now[name] - was[name] >= least, name
             assert now["last_packet_at"] > was["last_packet_at"]
+
+
+async def heard_over(house: House, a: ReportingPhone, b: ReportingPhone) -> dict[str, dict[str, Any]]:
+    """The qualities of the two voices after they have heard each other for a while."""
+    await house.called("a", a)
+    await house.calls("b", b, like="a")
+    await house.media.join("c", "a", "b")
+    await hear_each_other(a, b)
+    await house.media.stats("c")
+    await asyncio.sleep(4.0)
+    found = await house.media.stats("c")
+    return {branch: found[branch]["kinds"]["audio"]["quality"] for branch in "ab"}
+
+
+async def test_how_well_they_hear_each_other_is_known_and_told_at_the_end(opened: Open) -> None:
+    async with (
+        opened() as house,
+        ReportingPhone("pcmu", 440, loss=0.1) as a,
+        ReportingPhone("pcmu", 880) as b,
+    ):
+        qualities = await heard_over(house, a, b)
+        for each in qualities.values():
+            assert set(each) == {"loss_in", "loss_out", "jitter_ms", "round_trip_ms", "mos"}
+            assert 0 <= each["round_trip_ms"] < 100
+            assert 0 <= each["jitter_ms"] < 50
+        assert qualities["a"]["loss_out"] < 0.02
+        lossy = max(qualities.values(), key=lambda each: max(each["loss_in"] or 0.0, each["loss_out"]))
+        assert 0.04 < max(lossy["loss_in"] or 0.0, lossy["loss_out"]) < 0.2
+        assert 1.0 < lossy["mos"] < 4.2
+        await house.media.drop("c", "a")
+        await house.media.delete("c")
+        await until(lambda: len(house.qualities) == 2, "the news")
+        for (*_, what, facts), branch in zip(house.qualities, "ab", strict=True):
+            assert (what, _) == ("ended", ["c", branch])
+            assert facts["audio"]["received"] > 150
+            assert 3 < facts["audio"]["seconds"] < 60
+            assert facts["audio"]["mos"] == pytest.approx(qualities[branch]["mos"], abs=0.5)
+            assert facts["audio"]["mos_lately"] > 1
+
+
+@only_embedded(
+    "rtpengine 10.5 counts no gaps in what it forwards: only the other tells what it has missed, all the way"
+)
+async def test_on_whose_side_packets_are_lost_is_known(opened: Open) -> None:
+    async with (
+        opened() as house,
+        ReportingPhone("pcmu", 440, loss=0.1) as a,
+        ReportingPhone("pcmu", 880) as b,
+    ):
+        qualities = await heard_over(house, a, b)
+        assert 0.04 < qualities["a"]["loss_in"] < 0.2
+        assert qualities["b"]["loss_out"] < 0.02
 
 
 async def test_bad_descriptions_are_refused_and_leave_nothing(opened: Open) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -174,6 +176,17 @@ def test_who_shares_no_first_codec_must_be_offered_again() -> None:
     assert names(narrowed[0].ours) == ["0 PCMU", "126 telephone-event"]
     assert [line.accepted for line in narrowed] == [True, False]
     assert oa.can_hear(narrowed, agent)
+
+
+def test_video_is_added_beside_audio_that_is_transcoded() -> None:
+    """Opus alone at one end, PCMU alone at the other: the offer with pictures in it leaves the sound as it is."""
+    phone = take(plain(4000, codecs="0"))
+    browser = take(CHROMIUM)
+    browser = (replace(browser[0], ours=browser[0].ours[:1], theirs=browser[0].theirs[:1]), browser[1])
+    audio, video = oa.offer_lines(Profile.RTP, browser, None, phone, adding=True)
+    assert (audio, video.kind, video.accepted) == (phone[0], "video", True)
+    with pytest.raises(TheirError, match="No common codec"):
+        oa.offer_lines(Profile.RTP, browser, None, phone)
 
 
 def test_who_shares_no_kind_of_media_cannot_be_joined() -> None:

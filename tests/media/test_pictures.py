@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from media import stereo_file
 from media.pictures import Picture, Pictures, avc_record, h264_units
 from media.stereo_file import size_of
 from tests.media.moving import RATE, SIZE, Sent, shown
@@ -141,3 +142,10 @@ def test_whatever_comes_is_no_error_and_no_picture_without_a_key(
     assert not shown or shown[0].key
     for picture in shown[:3]:
         size_of(picture)
+
+
+def test_pictures_too_large_for_any_phone_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their size is what the peer says it is; memory would be taken for all of it."""
+    (picture,) = taken(shown("h264", 1))
+    monkeypatch.setattr(stereo_file, "MOST_PIXELS", SIZE[0] * SIZE[1] // 2)
+    assert size_of(picture) == (0, 0)

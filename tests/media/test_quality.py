@@ -246,3 +246,10 @@ def test_our_own_report_says_what_we_sent_and_what_came() -> None:
 def test_who_has_heard_nothing_of_us_gets_no_report_on_sending() -> None:
     (kind, count, _), *_ = rtcp.packets(reports.own(stream(), 8000, 5.0, wall=1e9))
     assert (kind, count) == (rtcp.RR, 0)
+
+
+def test_a_peer_that_answers_before_it_was_asked_has_a_voice_all_the_same() -> None:
+    """Its round trip is reckoned from what it says, and so may be anything."""
+    assert mos("pcmu", loss=0.0, jitter_ms=0.0, round_trip_ms=-5000.0) == mos(
+        "pcmu", loss=0.0, jitter_ms=0.0, round_trip_ms=0.0
+    )

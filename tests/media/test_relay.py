@@ -447,6 +447,20 @@ async def test_an_announcement_is_heard_once(house: House) -> None:
     assert await a.silent()
 
 
+async def test_a_prompt_that_fails_ends_nobody_elses_music(house: House) -> None:
+    house.loop.set_exception_handler(lambda loop, context: None)
+    a, b = house.called("a"), house.called("b")
+    house.relay.play("c", "a", ["music"], repeat=True)
+    house.relay.play("c", "b", ["music"], repeat=True)
+    await a.hear()
+    playing = house.relay._leg("c", "a").playing
+    assert playing is not None
+    playing.frames = object()  # type: ignore[assignment]
+    for _ in range(5):
+        assert (await b.hears())[:1] == b"m"
+    assert house.relay._leg("c", "a").playing is None
+
+
 async def test_what_is_played_to_a_browser_waits_until_it_is_reachable(house: House) -> None:
     browser = Browser(house.loop)
     house.phones.append(browser)

@@ -20,6 +20,7 @@ from media.server import Profile
 from tests.media.descriptions import plain
 from tests.media.media_servers import hear_each_other
 from tests.media.phone import HOST
+from tests.media.reporting_phone import ReportingPhone
 from tests.media.tone_phone import TonePhone
 from tests.peers import rtpengine
 from tests.peers.process import free_port, free_range, until
@@ -31,13 +32,18 @@ def prompts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class House:
-    def __init__(self, engine: rtpengine.Rtpengine) -> None:
+    def __init__(self, engine: rtpengine.Rtpengine, *, hears_keys: bool = True) -> None:
         self.engine = engine
         self.later = 0.0
         self.died = 0
         self.gone: list[tuple[str, str, str]] = []
         loop = asyncio.get_running_loop()
-        self.media = Rtpengine(engine.address, now=lambda: loop.time() + self.later)
+        self.pressed: list[tuple[str, str, str]] = []
+        self.qualities: list[tuple[str, str, str, dict[str, Any]]] = []
+        keys = engine.keys if hears_keys else None
+        self.media = Rtpengine(engine.address, now=lambda: loop.time() + self.later, keys=keys)
+        self.media.on_keys = lambda *news: self.pressed.append(news)
+        self.media.on_quality = lambda *news: self.qualities.append(news)
         self.media.on_gone = lambda *news: self.gone.append(news)
         self.media.on_died = self._died
 
@@ -59,9 +65,9 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path, prompts: Path) -> AsyncIterator[House]:
+async def opened(folder: Path, prompts: Path, *, hears_keys: bool = True) -> AsyncIterator[House]:
     async with rtpengine.Rtpengine(folder) as engine:
-        house = House(engine)
+        house = House(engine, hears_keys=hears_keys)
         await house.media.start(host=HOST, public=HOST, ports=free_range(64), prompts=prompts)
         try:
             yield house
@@ -114,6 +120,122 @@ async def test_a_call_that_rtpengine_has_ended_is_told_of(tmp_path: Path, prompt
         await until(lambda: len(house.gone) == 2, "the news", seconds=3 * rtpengine_module.LOOK_S)
         assert [news[:2] for news in house.gone] == [("c", "a"), ("c", "b")]
         await house.media.delete("c")
+
+
+async def test_keys_of_those_who_take_the_shortcut_are_not_known_where_nobody_listens_for_them(
+    tmp_path: Path, prompts: Path
+) -> None:
+    async with (
+        opened(tmp_path, prompts, hears_keys=False) as house,
+        TonePhone("pcmu", 440) as a,
+        TonePhone("pcmu", 880) as b,
+    ):
+        await house.joined(a, b)
+        a.press(7)
+        await asyncio.sleep(0.5)
+        assert house.pressed == []
+
+
+async def test_a_key_that_is_held_while_the_shortcut_is_taken_is_told_once(
+    tmp_path: Path, prompts: Path
+) -> None:
+    async with opened(tmp_path, prompts) as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+        await house.joined(a, b)
+        await house.media.part("c", "a", "b")
+        began = a._timestamp
+        for step in range(1, 26):  # half a second
+            a._timestamp, spoken = began, a._timestamp
+            a._send(
+                bytes((9, 0x8A if step == 25 else 0x0A)) + (160 * step).to_bytes(2, "big"),
+                101,
+                marker=step == 1,
+            )
+            a._timestamp = spoken
+            await asyncio.sleep(0.02)
+            if step == 10:
+                assert house.pressed == [("c", "a", "9")]
+                await house.media.join("c", "a", "b")
+        await asyncio.sleep(0.3)
+        assert house.pressed == [("c", "a", "9")]
+
+
+async def test_keys_are_believed_only_of_rtpengine_and_of_its_calls(tmp_path: Path, prompts: Path) -> None:
+    async with opened(tmp_path, prompts) as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+        await house.joined(a, b)
+
+        def said(call: str, tag: str) -> bytes:
+            return b'{"callid":"%b","source_tag":"%b","type":"DTMF","event":1,"duration":60}' % (
+                call.encode(),
+                tag.encode(),
+            )
+
+        name = house.media._name("c")
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as same_host,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger,
+        ):
+            same_host.bind((HOST, 0))
+            stranger.bind(("127.0.0.2", 0))
+            stranger.sendto(said(name, "a.0"), house.engine.keys)
+            for data in (
+                said("c", "a.0"),
+                said(f"{name}d", "a.0"),
+                said(name, "a"),
+                said(name, "a.0~"),
+                b"",
+                b"no JSON",
+                b"[" * 9000,
+            ):
+                same_host.sendto(data, house.engine.keys)
+            await asyncio.sleep(0.2)
+            assert house.pressed == []
+            same_host.sendto(said(name, "b.1"), house.engine.keys)
+            await until(lambda: house.pressed == [("c", "b", "1")], "what rtpengine would have said")
+
+
+@pytest.mark.parametrize("codec", ["pcmu", "opus"])
+async def test_jitter_is_in_milliseconds_whatever_the_codec(
+    tmp_path: Path, prompts: Path, codec: str
+) -> None:
+    async with (
+        opened(tmp_path, prompts) as house,
+        ReportingPhone(codec, 440, jitter_ms=30.0) as a,
+        ReportingPhone(codec, 880) as b,
+    ):
+        await house.joined(a, b)
+        await asyncio.sleep(3.0)
+        found = await house.media.stats("c")
+        assert found["a"]["kinds"]["audio"]["quality"]["jitter_ms"] == pytest.approx(30.0, abs=2)
+        assert found["b"]["kinds"]["audio"]["quality"]["jitter_ms"] < 2
+
+
+async def test_a_voice_that_stays_poor_is_told(tmp_path: Path, prompts: Path) -> None:
+    async with (
+        opened(tmp_path, prompts) as house,
+        ReportingPhone("pcmu", 440) as a,
+        ReportingPhone("pcmu", 880) as b,
+    ):
+        await house.joined(a, b)
+        await house.media.stats("c")
+        a._loss = 0.5
+        for _ in range(3):
+            await asyncio.sleep(2 * rtpengine_module.LOOK_S)
+            house.later += rtpengine_module.LISTEN_S
+        await until(lambda: house.qualities, "the news", seconds=2 * rtpengine_module.LOOK_S)
+        (call, branch, what, facts), *others = house.qualities
+        assert (call, branch, what, others) == ("c", "b", "poor", [])
+        assert facts["audio"]["mos_lately"] < 3.0
+
+
+async def test_who_sends_no_reports_is_said_nothing_of(tmp_path: Path, prompts: Path) -> None:
+    async with opened(tmp_path, prompts) as house, TonePhone("pcmu", 440) as a, TonePhone("pcmu", 880) as b:
+        await house.joined(a, b)
+        await asyncio.sleep(0.5)
+        found = await house.media.stats("c")
+        assert set(found["a"]["kinds"]["audio"]["quality"].values()) == {None}
+        await house.media.delete("c")
+        assert [news[:3] for news in house.qualities] == [("c", "a", "ended"), ("c", "b", "ended")]
+        assert house.qualities[0][3]["audio"]["mos"] is None
 
 
 async def test_where_nobody_answers_the_start_says_so(prompts: Path) -> None:

@@ -143,7 +143,19 @@ async def test_a_refusal_says_why_and_whether_it_is_for_want_of_room(peer: Peer)
     ng.close()
 
 
-@pytest.mark.parametrize("body", [b"", b"hello", b"le", b"i1e", b"d6:resulti1ee", b"d5:otheri1ee", b"d12:error-reasoni5e6:result5:errore", b"d6:result0:e"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"hello",
+        b"le",
+        b"i1e",
+        b"d6:resulti1ee",
+        b"d5:otheri1ee",
+        b"d12:error-reasoni5e6:result5:errore",
+        b"d6:result0:e",
+    ],
+)
 async def test_nonsense_fails_what_it_answers_and_nothing_else(peer: Peer, body: bytes) -> None:
     ng = await Ng.to(*peer.address)
     peer.answer = lambda cookie, asked: cookie + b" " + body

@@ -145,7 +145,9 @@ async def test_too_much_of_it_is_refused_and_what_runs_goes_on(
     with pytest.raises(OurError) as caught:
         house.relay.join("d", "a", "b")
     assert caught.value.status == 503
-    assert house.relay._calls["d"]["a"].peer is house.relay._calls["d"]["b"].peer is None, "nor are they half joined"
+    assert house.relay._calls["d"]["a"].peer is house.relay._calls["d"]["b"].peer is None, (
+        "nor are they half joined"
+    )
     house.relay.join("c", "a", "b")
     assert house.relay.stats("c")["a"]["transcoded"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from config.errors import OurError
 from config.menu_settings import MenuSettings, menus
-from pbx.contact import Channel
+from pbx.contact import Channel, Contact
 from pbx.inbound_menu import InboundMenus
 from tests.agent_presence.house import DOMAIN
 from tests.pbx.centre import Caller, Centre, FakeFlow
@@ -241,6 +241,20 @@ async def test_a_menu_that_cannot_be_spoken_is_as_if_it_were_not_there(tmp_path:
     (contact,) = centre.contacts
     assert contact.channel is Channel.VOICE
     assert not centre.events("menu.asked")
+
+
+async def test_who_has_chosen_and_cannot_be_taken_leaves_no_contact_without_a_caller(tmp_path: Path) -> None:
+    centre = await opened(tmp_path)
+    caller = await asked(centre)
+
+    def fails(contact: Contact) -> bool:
+        raise RuntimeError("a fault of ours")
+
+    centre.calls.on_arrived = fails
+    await presses(centre, "1")
+    assert caller.log == ["BYE"]
+    assert len(centre.contacts) == 0
+    assert [event.facts["disposition"] for event in centre.events("contact.ended")] == ["media_failed"]
 
 
 async def test_the_server_that_stops_meanwhile_hangs_up(tmp_path: Path) -> None:

@@ -164,3 +164,19 @@ async def test_pictures_that_one_adds_are_offered_to_the_other() -> None:
     await centre.settle()
     assert caller.over is None
     assert phone.over is None
+
+
+@pytest.mark.parametrize(
+    ("body", "held"),
+    [
+        (b"v=0\r\nm=audio 4000 RTP/AVP 0\r\na=sendonly\r\n", True),
+        (b"v=0\r\na=inactive\r\nm=audio 4000 RTP/AVP 0\r\n", True),
+        (b"v=0\r\na=inactive\r\nm=audio 4000 RTP/AVP 0\r\na=sendrecv\r\n", False),
+        (b"v=0\r\nm=audio 4000 RTP/AVP 0\r\nc=IN IP4 0.0.0.0\r\n", True),
+        (b"v=0\r\nm=audio 4000 RTP/AVP 0\r\nm=video 4002 RTP/AVP 96\r\na=inactive\r\n", False),
+        (b"v=0\r\nm=audio 4000 RTP/AVP 0\r\na=recvonly\r\n", False),
+        (b"nonsense", False),
+    ],
+)
+def test_a_phone_that_does_not_listen_holds(body: bytes, held: bool) -> None:
+    assert holds(body) is held

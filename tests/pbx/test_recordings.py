@@ -13,6 +13,7 @@ from config.queue_settings import DEFAULT, QueueSettings
 from config.recording_settings import Keys, Recording, key_name
 from pbx.contact import Contact
 from pbx.recording_store import TapeState
+from sip_trunk import user_agent as sip
 from tests.pbx.callers import by_phone
 from tests.pbx.centre import Centre
 from tests.pbx.recorded import write_wav
@@ -93,6 +94,23 @@ def contact_branch(centre: Centre, contact: Contact) -> str:
     leg = centre.calls.agent_leg(contact)
     assert leg is not None
     return leg.branch
+
+
+async def test_who_was_joined_to_an_agent_in_the_middle_of_the_notice_has_not_stayed_after_it(
+    tmp_path: Path,
+) -> None:
+    centre = await opened(Recording.ANNOUNCE, tmp_path)
+    await centre.agent()
+    contact = await centre.asks()
+    await centre.calls_in(contact)
+    centre.contacts.set_routable(contact, True)  # as when their web socket breaks and comes back
+    await centre.settle()
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    await received(centre)
+    assert contact.state.value == "connected"
+    assert consents(centre, contact) == []
+    assert not centre.media.tapped
 
 
 async def test_a_page_loaded_again_in_the_notice_hears_it_anew_and_waits_after_it(tmp_path: Path) -> None:
@@ -351,6 +369,19 @@ async def test_on_hold_there_is_silence(tmp_path: Path) -> None:
     await centre.actions.unhold("agent-ana", contact.id)
     await centre.settle()
     assert centre.media.taps[contact.id]["pauses"] == [True, False]
+
+
+async def test_on_hold_by_the_phones_own_key_there_is_silence_too(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    phone = centre.phone.rung[0]
+    for direction, silent in ((b"sendonly", True), (b"inactive", True), (b"sendrecv", False)):
+        phone.tell(sip.Reoffered(b"v=0\r\nm=audio 4000 RTP/AVP 0\r\na=%s\r\n" % direction))
+        await centre.settle()
+        assert centre.media.taps[contact.id]["paused"] is silent
+        assert centre.recordings.state(contact) == ("silent" if silent else "recording")
+    assert centre.media.taps[contact.id]["pauses"] == [True, False]
+    assert [kind for kind in centre.kinds(contact) if kind.startswith("phone_")] == ["phone_held", "phone_unheld"]
 
 
 async def test_what_an_agent_says_to_a_colleague_is_silence_and_the_colleague_has_a_recording_of_their_own(

@@ -12,10 +12,12 @@ from tests.peers.process import Process, free_port, free_range, until
 
 
 class Rtpengine:
-    """`address` is where it is spoken to by NG; it may be killed and started again there."""
+    """`address` is where it is spoken to by NG, and `keys` where it tells of keys; it may be killed and started again
+    there."""
 
     def __init__(self, folder: Path, *, ports: int = 200, host: str = "127.0.0.1") -> None:
         self.address = (host, free_port(socket.SOCK_DGRAM))
+        self.keys = (host, free_port(socket.SOCK_DGRAM))
         self.ports = free_range(ports)
         self._process = Process(
             "rtpengine",
@@ -23,6 +25,7 @@ class Rtpengine:
                 *("rtpengine", "--config-file=none", "--foreground", "--log-stderr", "--log-level=6"),
                 *("--table=-1", f"--interface={host}", "--timeout=60"),
                 *(f"--listen-ng={host}:{self.address[1]}", "--num-threads=2"),
+                f"--dtmf-log-dest={host}:{self.keys[1]}",
                 *(f"--port-min={self.ports[0]}", f"--port-max={self.ports[1]}"),
             ],
             folder=folder,

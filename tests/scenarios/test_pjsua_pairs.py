@@ -57,9 +57,7 @@ async def pjsua(house: House, user: str, **options: Any) -> AsyncIterator[Pjsua]
 
 
 async def hears(device: Pjsua, call: int, tone: int) -> None:
-    await until(
-        lambda: device.hears_tone(call, tone), f"{tone} Hz at {device.user}'s pjsua2", seconds=LONG
-    )
+    await until(lambda: device.hears_tone(call, tone), f"{tone} Hz at {device.user}'s pjsua2", seconds=LONG)
 
 
 async def answers(device: Pjsua) -> int:
@@ -106,9 +104,7 @@ async def test_a_caller_of_the_phone_network(
     [(PLAIN, ("RTP/AVP", "0")), (WIDE_REQUIRED, ("RTP/SAVP", "9"))],
     ids=["PCMU", "G.722, SRTP required"],
 )
-async def test_a_customer_in_chromium(
-    house: House, options: dict[str, Any], taken: tuple[str, str]
-) -> None:
+async def test_a_customer_in_chromium(house: House, options: dict[str, Any], taken: tuple[str, str]) -> None:
     """The browser starts in Opus, which this phone has not."""
     async with pjsua(house, "ana", **options) as ana:
         await make_ready_by_page(house.server, "ana")
@@ -194,7 +190,7 @@ async def test_a_colleague_with_baresip_and_holds_from_both_ends(
 
 
 def arriving(device: Baresip) -> int:
-    """Sound in bit/s that reaches the phone, as it says itself: baresip 1.0 writes no more to its WAV file after a hold."""
+    """Sound in bit/s that reaches the phone, as it says itself; its WAV file is of no use after a hold."""
     said = re.findall(r"audio=\d+/(\d+)", device.process.output()[-2000:])
     return int(said[-1]) if said else -1
 
@@ -222,7 +218,8 @@ async def test_two_devices_ring_with_an_offer_each_and_media_are_with_the_one_th
         assert offer.header("Call-ID") != other.header("Call-ID")
         assert _port(offer.body) != _port(other.body), "a branch of its own"
         cancel = [m for m in desk.trace() if m.received and m.start.startswith("CANCEL ")]
-        assert cancel and "elsewhere" in cancel[0].header("Reason")
+        assert cancel
+        assert "elsewhere" in cancel[0].header("Reason")
 
         await maria.reaches("connected", seconds=LONG)
         await until(lambda: maria.hears_tone(ANA), "the winner's tone in the browser", seconds=LONG)

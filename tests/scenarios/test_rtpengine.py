@@ -13,7 +13,8 @@ from tests.scenarios.test_phone_network import caller
 
 
 def served_by(folder: Path, engine: Rtpengine, **settings: object) -> Warmline:
-    return Warmline(folder, media="rtpengine", rtpengine=engine.setting, **settings)
+    keys = f"{engine.keys[0]}:{engine.keys[1]}"
+    return Warmline(folder, media="rtpengine", rtpengine=engine.setting, rtpengine_keys=keys, **settings)
 
 
 async def all_free(engine: Rtpengine) -> bool:

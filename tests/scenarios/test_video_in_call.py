@@ -106,7 +106,7 @@ async def test_a_phone_without_pictures_refuses_them_and_the_call_goes_on(house:
 
 
 async def test_an_agent_shows_herself_later_and_hides_again(house: House) -> None:
-    """A video call that she takes without her camera: the customer's page has sound, then pictures, then sound again."""
+    """A video call that she takes without her camera: the page has sound, then pictures, then sound again."""
     async with (
         BrowserPhone(house.server, user="carla", password="carla-phone", tone=CARLA) as carla,
         Reader(house.folder, house.server, CAMERA_ARTICLE) as maria,
@@ -127,7 +127,9 @@ async def test_an_agent_shows_herself_later_and_hides_again(house: House) -> Non
         await until(carla.sees_moving_pictures, "Maria's picture all the same", seconds=LONG)
 
         await carla.drop_video()
-        await until(lambda: shows_a_face_instead(maria), "no frozen picture to be left in the page", seconds=LONG)
+        await until(
+            lambda: shows_a_face_instead(maria), "no frozen picture to be left in the page", seconds=LONG
+        )
         await until(lambda: maria.hears_tone(CARLA), "Carla's tone after it", seconds=LONG)
         await until(lambda: carla.hears_tone(MARIA), "Maria's tone after it", seconds=LONG)
         assert await maria.in_state("connected")
