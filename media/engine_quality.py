@@ -2,7 +2,7 @@
 
 A peer reports on what comes to it all the way from the other, so loss and jitter are of both legs together; rtpengine
 counts no gaps in what comes to itself, so what was lost between a peer and it (`loss_in`) stays unknown. The round trip
-is of the one leg. A peer that sends no RTCP is not known of at all.
+is of the one leg. rtpengine keeps a report only where the other sends reports, too: else nothing is known.
 """
 
 from __future__ import annotations

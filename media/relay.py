@@ -527,7 +527,7 @@ class Relay:
     def _forward_rtcp(self, streams: tuple[Stream, ...], data: bytes) -> None:
         now = self._now()
         reports.heard(streams, data, now)
-        for to, report in rtcp.forward(data, streams):
+        for to, report in rtcp.forward(data, streams, now):
             reports.sent(to, report, now)
             to.send_rtcp(report)
 

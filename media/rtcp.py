@@ -19,6 +19,8 @@ PLI, FIR = 1, 4
 # Of one compound, what is sent again or asked for again: more than so much of a second is better mended by a key frame.
 MOST_AGAIN = 100
 MOST_NAMED = 4  # streams that one compound may say so of
+# A key frame is a burst: however often one who sees it asks, its maker is asked so often at most.
+KEY_FRAME_S = 0.2
 _BLOCK = struct.Struct("!IIIIII")
 
 
@@ -60,8 +62,8 @@ def key_frame_request(stream: Stream) -> bytes:
     return compound(stream, b"", write(PSFB, PLI, struct.pack("!II", stream.ssrc, stream.ssrc_in)))
 
 
-def forward(data: bytes, streams: Sequence[Stream]) -> list[tuple[Stream, bytes]]:
-    """What to send where, of a compound that came from the leg that holds `streams`.
+def forward(data: bytes, streams: Sequence[Stream], now: float) -> list[tuple[Stream, bytes]]:
+    """What to send where, of a compound that came from the leg that holds `streams` `now`, in seconds of any clock.
 
     Packets it has lost, and that are still here, are sent to it again meanwhile.
     """
@@ -83,7 +85,8 @@ def forward(data: bytes, streams: Sequence[Stream]) -> list[tuple[Stream, bytes]
     for ssrc, missing in list(lost.items())[:MOST_NAMED]:
         outgoing += _lost(ssrc, missing[:MOST_AGAIN], streams)
     for stream in dict.fromkeys(wanted):
-        if request := key_frame_request(stream):
+        if now - stream.asked_at >= KEY_FRAME_S and (request := key_frame_request(stream)):
+            stream.asked_at = now
             outgoing.append((stream, request))
     return outgoing
 

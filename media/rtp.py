@@ -71,6 +71,7 @@ class Stream:
     """One m-line of a leg. `send` takes the length of the packet that stands in the buffer."""
 
     __slots__ = (
+        "asked_at",
         "at",
         "bytes_in",
         "bytes_out",
@@ -117,6 +118,7 @@ class Stream:
         # What comes in from the peer.
         self.mends = False  # it sends again what we say was lost
         self.ssrc_in: int | None = None
+        self.asked_at = float("-inf")  # for a key frame, as whoever sees it wished
         self.sink: Stream | None = None
         self.payload_map: list[int] = NO_PAYLOADS
         # `taken` passes untouched; of other payload types each packet is first told to its listener, if it has one.

@@ -38,24 +38,31 @@ def test_a_request_for_a_key_frame_reaches_whoever_makes_the_pictures(
     joined: tuple[Stream, Stream], request_: bytes
 ) -> None:
     a, b = joined
-    ((to, data),) = rtcp.forward(request_, (b,))
+    ((to, data),) = rtcp.forward(request_, (b,), 0.0)
     assert to is a
     assert rtcp.packets(data)[-1] == (rtcp.PSFB, rtcp.PLI, words(a.ssrc, 0xA))
 
 
+def test_whoever_makes_the_pictures_is_not_asked_as_often_as_somebody_likes(
+    joined: tuple[Stream, Stream],
+) -> None:
+    asked = [bool(rtcp.forward(PLI, (joined[1],), 100 + number / 100)) for number in range(100)]
+    assert 4 <= sum(asked) <= 6
+
+
 def test_what_we_send_is_a_full_compound(joined: tuple[Stream, Stream]) -> None:
-    ((_, data),) = rtcp.forward(PLI, (joined[1],))
+    ((_, data),) = rtcp.forward(PLI, (joined[1],), 0.0)
     assert [kind for kind, _, _ in rtcp.packets(data)] == [rtcp.RR, rtcp.SDES, rtcp.PSFB]
 
 
 def test_a_request_for_a_stream_that_is_not_theirs_goes_nowhere(joined: tuple[Stream, Stream]) -> None:
-    assert rtcp.forward(rtcp.write(rtcp.PSFB, rtcp.PLI, words(0xB, 0x9999)), (joined[1],)) == []
+    assert rtcp.forward(rtcp.write(rtcp.PSFB, rtcp.PLI, words(0xB, 0x9999)), (joined[1],), 0.0) == []
 
 
 def test_a_receiver_report_is_told_in_the_senders_own_numbers(joined: tuple[Stream, Stream]) -> None:
     a, b = joined
     report = rtcp.write(rtcp.RR, 1, words(0xB, b.ssrc, 0x19000005, 0x00010164, 33, 44, 55))
-    ((to, data),) = rtcp.forward(report, (b,))
+    ((to, data),) = rtcp.forward(report, (b,), 0.0)
     assert to is a
     kind, count, body = rtcp.packets(data)[0]
     assert (kind, count) == (rtcp.RR, 1)
@@ -65,14 +72,14 @@ def test_a_receiver_report_is_told_in_the_senders_own_numbers(joined: tuple[Stre
 def test_a_sender_report_keeps_its_clock_and_shifts_its_timestamp(joined: tuple[Stream, Stream]) -> None:
     a, b = joined
     report = rtcp.write(rtcp.SR, 0, words(0xA, 111, 222, 1000, 7, 800))
-    ((to, data),) = rtcp.forward(report, (a,))
+    ((to, data),) = rtcp.forward(report, (a,), 0.0)
     assert to is b
     assert rtcp.packets(data)[0] == (rtcp.SR, 0, words(b.ssrc, 111, 222, 6000, 7, 800))
     assert b.name.encode() in data
 
 
 def test_goodbyes_stay_here_because_the_stream_goes_on(joined: tuple[Stream, Stream]) -> None:
-    assert rtcp.forward(rtcp.write(rtcp.BYE, 1, words(0xA)), (joined[0],)) == []
+    assert rtcp.forward(rtcp.write(rtcp.BYE, 1, words(0xA)), (joined[0],), 0.0) == []
 
 
 @given(st.binary(max_size=120), st.integers(192, 210), st.integers(0, 31))
@@ -80,7 +87,7 @@ def test_no_bytes_break_it(body: bytes, kind: int, count: int) -> None:
     stream = Stream("audio", Packet())
     whole = body + b"\0" * (-len(body) % 4)
     for data in (body, rtcp.write(kind, count, whole), rtcp.write(kind, count, whole)[:-1]):
-        rtcp.forward(data, (stream,))
+        rtcp.forward(data, (stream,), 0.0)
 
 
 def nack(ssrc: int, *pairs: tuple[int, int]) -> bytes:
@@ -105,17 +112,17 @@ def test_what_was_lost_is_sent_again_from_here(joined: tuple[Stream, Stream]) ->
     b = joined[1]
     sent = sent_by(b, 65534, 65535, 0, 1)
     before = list(sent)
-    assert rtcp.forward(nack(b.ssrc, (65534, 0b110)), (b,)) == []
+    assert rtcp.forward(nack(b.ssrc, (65534, 0b110)), (b,), 0.0) == []
     assert sent[4:] == [before[0], before[2], before[3]]
 
 
 def test_what_is_not_here_is_asked_for_in_the_senders_own_numbers(joined: tuple[Stream, Stream]) -> None:
     a, b = joined
     sent = sent_by(b, 205)
-    assert rtcp.forward(nack(b.ssrc, (204, 1), (99, 0)), (b,)) == [], "nobody there sends again"
+    assert rtcp.forward(nack(b.ssrc, (204, 1), (99, 0)), (b,), 0.0) == [], "nobody there sends again"
     assert len(sent) == 2
     a.mends = True
-    ((to, data),) = rtcp.forward(nack(b.ssrc, (204, 1), (99, 0)), (b,))
+    ((to, data),) = rtcp.forward(nack(b.ssrc, (204, 1), (99, 0)), (b,), 0.0)
     assert to is a
     kind, count, body = rtcp.packets(data)[-1]
     assert (kind, count, body[:8]) == (rtcp.RTPFB, rtcp.NACK, words(a.ssrc, 0xA))
@@ -125,7 +132,7 @@ def test_what_is_not_here_is_asked_for_in_the_senders_own_numbers(joined: tuple[
 def test_packets_that_were_overwritten_are_not_taken_for_others(joined: tuple[Stream, Stream]) -> None:
     b = joined[1]
     sent = sent_by(b, *range(KEPT + 10))
-    rtcp.forward(nack(b.ssrc, (5, 0)), (b,))
+    rtcp.forward(nack(b.ssrc, (5, 0)), (b,), 0.0)
     assert len(sent) == KEPT + 10
 
 
@@ -134,7 +141,7 @@ def test_one_compound_has_no_more_sent_again_than_is_sensible_however_many_nacks
 ) -> None:
     b = joined[1]
     sent = sent_by(b, *range(KEPT))
-    assert rtcp.forward(b"".join(nack(b.ssrc, (at, 0xFFFF)) for at in range(0, KEPT, 17)), (b,)) == []
+    assert rtcp.forward(b"".join(nack(b.ssrc, (at, 0xFFFF)) for at in range(0, KEPT, 17)), (b,), 0.0) == []
     assert len(sent) == KEPT + rtcp.MOST_AGAIN
 
 
@@ -145,7 +152,7 @@ def test_whoever_asks_for_the_same_packet_without_end_is_not_sent_it_without_end
     a.mends = True
     sent = sent_by(b, 7)
     for _ in range(50):
-        assert rtcp.forward(nack(b.ssrc, (7, 0)), (b,)) == [], "its sender is not asked either"
+        assert rtcp.forward(nack(b.ssrc, (7, 0)), (b,), 0.0) == [], "its sender is not asked either"
     assert len(sent) == 1 + MOST_TIMES
 
 

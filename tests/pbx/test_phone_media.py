@@ -6,7 +6,7 @@ import pytest
 
 from media.server import Profile
 from pbx.contact import Channel, Contact, State
-from pbx.phone_media import Terms, behind_nat, has_video, is_encrypted, is_ipv6, next_terms
+from pbx.phone_media import Terms, behind_nat, has_video, holds, is_encrypted, is_ipv6, next_terms
 from sip_trunk import user_agent as sip
 from sip_trunk.user_agent import ReinviteAnswered, ReinviteRefused, Reoffered, Target
 from tests.pbx.centre import Centre, FakeFlow, Ringing

@@ -381,7 +381,10 @@ async def test_on_hold_by_the_phones_own_key_there_is_silence_too(tmp_path: Path
         assert centre.media.taps[contact.id]["paused"] is silent
         assert centre.recordings.state(contact) == ("silent" if silent else "recording")
     assert centre.media.taps[contact.id]["pauses"] == [True, False]
-    assert [kind for kind in centre.kinds(contact) if kind.startswith("phone_")] == ["phone_held", "phone_unheld"]
+    assert [kind for kind in centre.kinds(contact) if kind.startswith("phone_")] == [
+        "phone_held",
+        "phone_unheld",
+    ]
 
 
 async def test_what_an_agent_says_to_a_colleague_is_silence_and_the_colleague_has_a_recording_of_their_own(

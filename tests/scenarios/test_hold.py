@@ -136,6 +136,7 @@ async def test_a_phone_that_refuses_the_video_it_is_offered_still_talks(tmp_path
             await maria.reaches("connected")
             await until(lambda: maria.hears_tone(880), "the agent's tone in the browser")
             await until(lambda: phone_hears(deniz, 620), "the customer's tone in the phone")
+            await until(maria.page.locator(".no-picture").is_visible, "the page to say that no picture comes")
             await deniz.hang_up()
             ended = await server.event("contact.ended")
             assert ended["facts"]["disposition"] == "agent_hung_up"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -63,6 +64,11 @@ def video_ports(device: Baresip) -> list[int]:
     return list(found.values())
 
 
+def taken_back(device: Baresip, times: int) -> bool:
+    ports = video_ports(device)
+    return len(ports) == 2 * times and ports[-1] == 0
+
+
 async def video_of(phone: BrowserPhone) -> list[str]:
     """The direction agreed on for each video line that is not stopped."""
     found: list[str] = await phone.page.evaluate(
@@ -81,11 +87,7 @@ async def test_an_agents_browser_adds_video_to_a_phone_and_drops_it_and_adds_it_
             await until(carla.sees_moving_pictures, "the phone's picture in Carla's browser", seconds=LONG)
             assert has_colours(await ana.picture())
             await carla.drop_video()
-            await until(
-                lambda times=times: video_ports(ana)[-1] == 0 and len(video_ports(ana)) == 2 * times,  # type: ignore[misc]
-                f"the video to be taken back at the phone, offered it {video_ports(ana)}",
-                seconds=LONG,
-            )
+            await until(partial(taken_back, ana, times), "the video to be taken back", seconds=LONG)
             await until(lambda: arriving(ana)[1] <= 0, "no picture to come any more", seconds=LONG)
         await until(lambda: carla.hears_tone(BARESIP), "the phone's tone after all", seconds=LONG)
         await until(lambda: arriving(ana)[0] > 5000, "Carla's sound after all", seconds=LONG)
@@ -119,7 +121,9 @@ async def test_an_agent_shows_herself_later_and_hides_again(house: House) -> Non
         await until(lambda: maria.hears_tone(CARLA), "Carla's tone in Maria's browser", seconds=LONG)
         await until(lambda: carla.hears_tone(MARIA), "Maria's tone in Carla's browser", seconds=LONG)
         await until(carla.sees_moving_pictures, "Maria's picture in Carla's browser", seconds=LONG)
-        assert await shows_a_face_instead(maria)
+        await until(
+            lambda: shows_a_face_instead(maria), "the page to say that there is no picture", seconds=LONG
+        )
 
         await carla.add_video()
         await until(maria.sees_moving_pictures, "Carla's picture in Maria's browser", seconds=LONG)
@@ -138,5 +142,6 @@ async def test_an_agent_shows_herself_later_and_hides_again(house: House) -> Non
 
 
 async def shows_a_face_instead(customer: Reader) -> bool:
-    """Whether the page has the agent's initial where their picture would be."""
-    return await customer.page.locator(".voice-card").is_visible()
+    """Whether the page has the agent's initial where their picture would be, and words for it."""
+    face, words = customer.page.locator(".voice-card"), customer.page.locator(".no-picture")
+    return await face.is_visible() and await words.is_visible()
