@@ -187,8 +187,9 @@ async def recorded(camera: Camera, folder: Path, server: Warmline, ana: Baresip)
             await maria.reaches("ended")
             await page.goto(f"{server.portal}/agent/recordings")
             player = page.locator("video").first
-            await player.evaluate("video => { video.currentTime = 3; }")
-            await until(lambda: player.evaluate("video => video.readyState > 1"), "a picture of it")
+            await player.evaluate("video => { video.muted = true; return video.play(); }")
+            await until(lambda: player.evaluate("video => video.currentTime > 2"), "two seconds of it")
+            await player.evaluate("video => video.pause()")
             await camera.shoot_page(page, "supervisor-recordings", full=True)
     await server.agent_is("agent-ana", "Ready", seconds=45)
 

@@ -104,7 +104,7 @@ class _World:
             stream.recent.before(lambda size: None)
 
     def rtcp_arrived(self, stream: Stream, data: bytes) -> None:
-        for to, report in rtcp.forward(data, (stream,)):
+        for to, report in rtcp.forward(data, (stream,), 0.0):
             assert rtcp.packets(report)
             to.send_rtcp(report)
 
@@ -176,7 +176,7 @@ def _inside(data: bytes) -> None:
     """The readers themselves."""
     for kind, count, body in rtcp.packets(data):
         rtcp.write(kind, count, body)
-    rtcp.forward(data, _WORLD.streams)
+    rtcp.forward(data, _WORLD.streams, 0.0)
     assert b"".join(datagrams(data)) == data
     request = stun.parse_request(data)
     if request is not None and not request.authentic("p" * 24):
