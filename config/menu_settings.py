@@ -22,7 +22,9 @@ MAX_SKILLS = 10
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What pressing `key` says: that it is about `product` (its id), or needs `skills`. `say`: as in "For …, press 1".
+    """What pressing `key` says: that it is about `product` (its id), or needs `skills`.
+
+    `say`: as in "For …, press 1".
     """
 
     key: str

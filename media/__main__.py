@@ -148,7 +148,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--ports", required=True, help="FIRST-LAST; the first serves all browsers")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    parser.add_argument("--public", default="", help="the address to announce, or one of each family after a comma")
+    parser.add_argument(
+        "--public", default="", help="the address to announce, or one of each family after a comma"
+    )
     parser.add_argument("--silence", type=float, default=SILENCE_S, help="seconds; 0 = for ever")
     parser.add_argument("--prompts", type=Path, required=True)
     return parser.parse_args(argv)

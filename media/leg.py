@@ -73,7 +73,11 @@ class Leg:
         if self.transport is not None:
             return self.transport.ready
         since = self._unheard_since
-        if since is not None and self.heard_at <= since and not any(stream.last_in for stream in self.carried):
+        if (
+            since is not None
+            and self.heard_at <= since
+            and not any(stream.last_in for stream in self.carried)
+        ):
             return False
         return bool(self.lines) and all(endpoint.ready for endpoint in self.endpoints.values())
 

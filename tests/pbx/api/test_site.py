@@ -38,7 +38,8 @@ class Rig:
     def __init__(self, clock: Clock, *, hsts: bool = True) -> None:
         self.log: list[str] = []
         self.parts = {name: Part(name) for name in ("api", "pages", "portal", "sip")}
-        root = build_root(**self.parts, hsts=hsts)
+        api, pages, portal, sip = self.parts.values()
+        root = build_root(api=api, pages=pages, portal=portal, sip=sip, hsts=hsts)
         self.site = WarmlineSite(root, clock, access_log=self.log.append)
         self.browser = Browser(self.site)
 
