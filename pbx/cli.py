@@ -120,6 +120,7 @@ def serve(settings: Settings) -> int:
     """Serve until SIGINT or SIGTERM, then drain. A second signal ends at once."""
     started = time.monotonic()
     _raise_file_limit()
+    os.umask(0o077)  # customers, messages, recordings: no other user of the machine reads them
     settings.data.mkdir(parents=True, exist_ok=True)
     migrate(settings)
     loop = _install_reactor()

@@ -151,9 +151,14 @@ class Ringer:
         return note
 
 
-def contact_from(contact: Contact, domain: str, *, product: bool = False) -> str:
-    """The From of what is sent on the contact's behalf: its own address, so that two contacts never mix."""
+def contact_from(contact: Contact, domain: str, *, product: bool = False, what: str = "") -> str:
+    """The From of what is sent on the contact's behalf: its own address, so that two contacts never mix.
+
+    `what` it is stands before the name, which is all that many phones show.
+    """
     name = contact.facts.caller if not contact.anonymous else "Anonymous"
+    if what:
+        name = f"{what}: {name}"
     if product and contact.facts.product_name:
         name = f"{name} ({contact.facts.product_name})"
     return f"{quote_string(plain(name))} <sip:{contact.id}@{domain}>"

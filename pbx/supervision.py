@@ -251,7 +251,7 @@ class Supervisions:
         return Prompt(
             Invitation(
                 contact.id,
-                contact_from(contact, self._domain, product=True),
+                contact_from(contact, self._domain, product=True, what=_DOES[supervision.mode]),
                 (("Subject", subject), ("X-Warmline-Contact", contact.id)),
                 None,  # it is mixed for them: whatever their phone speaks
                 AUDIO_ONLY,

@@ -82,6 +82,7 @@ async def test_who_listens_is_rung_at_their_own_phone_and_heard_by_nobody() -> N
     sofia = await floor.begins(answers=False)
     assert sofia.to == f"<sip:sofia@{DOMAIN}>"
     assert sofia.header("Subject").startswith("Listening: Ana with Maria")
+    assert sofia.more["from_"].startswith('"Listening: Maria'), "unlike an offer, on whatever a phone shows"
     assert floor.conference() == ()
     sofia.pick_up()
     await floor.centre.settle()

@@ -92,6 +92,8 @@ async def test_the_event_log_tells_the_story_of_a_contact_and_follows_it(tmp_pat
         async with command(server, "nobody", "events", "--contact", "c_none") as nobody:
             assert await nobody.wait(20) == 1
         assert "there is no contact c_none" in nobody.output()
+        for kept in Path(str(server.settings["data"])).glob("warmline.sqlite3*"):
+            assert not kept.stat().st_mode & 0o077, f"{kept.name} can be read by every user of the machine"
 
 
 async def test_the_settings_say_what_is_set_and_what_it_means(tmp_path: Path) -> None:
