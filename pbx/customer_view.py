@@ -14,7 +14,8 @@ from pbx.staffing import Staffing
 
 
 class CustomerView:
-    """`expected_wait` tells how many seconds a contact may yet wait, None: nobody can say; `uri` its address."""
+    """`expected_wait` tells how many seconds a contact may yet wait, None: nobody can say; `uri` its address;
+    `on_hold` whether they hear music instead of their agent, `supervisor` the name of who has joined them, or ""."""
 
     def __init__(
         self,
@@ -25,6 +26,8 @@ class CustomerView:
         *,
         uri: Callable[[Contact], str],
         recording: Callable[[Contact], dict[str, Any] | None] = lambda contact: None,
+        on_hold: Callable[[Contact], bool] = lambda contact: False,
+        supervisor: Callable[[Contact], str] = lambda contact: "",
     ) -> None:
         self._dispatch = dispatch
         self._staffing = staffing
@@ -32,16 +35,21 @@ class CustomerView:
         self._expected_wait = expected_wait
         self._uri = uri
         self._recording = recording
+        self._on_hold = on_hold
+        self._supervisor = supervisor
 
     def __call__(self, contact: Contact) -> dict[str, Any]:
         facts = contact.facts
         joined = contact.connected_at is not None
         name = self._staffing.agent_name(contact.agent_id) if joined else None
+        supervisor = self._supervisor(contact)
         return {
             "id": contact.id,
             "channel": facts.channel.value,
             "state": contact.state.value,
             "agent": {"name": name} if name is not None else None,
+            "on_hold": self._on_hold(contact),
+            "supervisor": {"name": supervisor} if supervisor else None,
             "provider": facts.provider_name,
             "product": facts.product_name,
             "product_id": facts.product_id,

@@ -53,8 +53,8 @@ class Context:
 
 class FrontDesk:
     """`domain` is that of contacts' SIP addresses; `now` is wall time in epoch seconds. `expected_wait` tells of a
-    contact how long it may yet wait, in seconds, None where nobody can say; `recording` what its customer is shown of
-    that."""
+    contact how long it may yet wait, in seconds, None where nobody can say; `recording`, `on_hold` and `supervisor`
+    what its customer is shown of the call."""
 
     def __init__(
         self,
@@ -72,6 +72,8 @@ class FrontDesk:
         call_backs: CallBacks,
         expected_wait: Callable[[str], float | None] = lambda contact_id: None,
         recording: Callable[[Contact], dict[str, Any] | None] = lambda contact: None,
+        on_hold: Callable[[Contact], bool] = lambda contact: False,
+        supervisor: Callable[[Contact], str] = lambda contact: "",
     ) -> None:
         self._contacts = contacts
         self._dossiers = dossiers
@@ -85,8 +87,9 @@ class FrontDesk:
         self._domain = domain
         self._call_backs = call_backs
         self._view = CustomerView(
-            dispatch, staffing, call_backs, expected_wait, uri=self.uri, recording=recording
-        )
+            dispatch, staffing, call_backs, expected_wait,
+            uri=self.uri, recording=recording, on_hold=on_hold, supervisor=supervisor,
+        )  # fmt: skip
         self._other_channel = OtherChannel(
             contacts, calls, chats, call_backs, staffing, dispatch.policies, store, events
         )

@@ -33,6 +33,7 @@ from media.recorded import seconds_of
 from media.server import MediaServer
 from pbx.calls import Calls
 from pbx.contact import Contact, State
+from pbx.on_hold import HEAR_EACH_OTHER
 from pbx.open_contacts import OpenContacts
 from pbx.recording_consent import Consents
 from pbx.recording_store import Recording, RecordingStore, TapeState
@@ -42,18 +43,6 @@ log = Logger()
 LIMIT_S = 4 * 3600.0
 """Of one file; a longer call goes on in another."""
 SHORTEST_S = 0.5
-# Whether the two hear each other, after these: what is said to nobody, or to a colleague, is not recorded.
-_HEAR_EACH_OTHER = {
-    "contact.connected": True,
-    "contact.held": False,
-    "contact.unheld": True,
-    "contact.consulting": False,
-    "contact.conferenced": True,
-    "contact.consultation_ended": True,
-    "contact.transfer_requested": False,
-    "contact.transfer_failed": True,
-    "contact.transferred": True,
-}
 
 Sides = tuple[str, str, str]
 """Agent, and the media branches of customer and agent."""
@@ -71,12 +60,14 @@ class _Tape:
 
 @dataclass(slots=True)
 class _Watch:
-    """A contact that has been connected, and may be recorded. `failed`: sides of which it could not be."""
+    """A contact that has been connected, and may be recorded. `failed`: sides of which it could not be; `kept`: of
+    what was recorded before, something is there."""
 
     contact: Contact
     apart: bool = False
     paused_by: str = ""  # the agent who has paused it
     tape: _Tape | None = None
+    kept: bool = False
     failed: set[Sides] = field(default_factory=set)
     legs: set[str] = field(default_factory=set)  # calls of agents whose consent is written down
     timer: IDelayedCall | None = None
@@ -146,12 +137,19 @@ class Recordings:
         return "paused" if watch is not None and _paused(watch) else "on"
 
     def view(self, contact: Contact) -> dict[str, Any] | None:
-        """As the customer is shown it; None where calls like this are not recorded."""
+        """As the customer is shown it; None where calls like this are not recorded. `kept`: something was recorded
+        before, and is kept, whatever they say now."""
         state = self.state(contact)
         if not state:
             return None
         mode = self._consents.mode(contact)
-        return {"mode": mode.value, "state": state, "may_choose": self.may_choose(contact) and contact.open}
+        watch = self._watches.get(contact.id)
+        return {
+            "mode": mode.value,
+            "state": state,
+            "may_choose": self.may_choose(contact) and contact.open,
+            "kept": watch is not None and watch.kept,
+        }
 
     def may_choose(self, contact: Contact) -> bool:
         """Whether it is for the customer to say."""
@@ -219,7 +217,7 @@ class Recordings:
                 return
             watch = self._watches[event.contact] = _Watch(contact)
             self._consents.connected(contact)
-        watch.apart = not _HEAR_EACH_OTHER.get(event.kind, not watch.apart)
+        watch.apart = not HEAR_EACH_OTHER.get(event.kind, not watch.apart)
         if not event.kind.startswith("contact.recording_"):
             self._look(watch)
 
@@ -381,9 +379,11 @@ class Recordings:
         if not contact.open or contact.agent_id != row.agent_id or not self._consents.allows(contact):
             _unpaused(watch)
         try:
-            await self._file(row, seconds or None, TapeState.CUT if why == "failed" else TapeState.KEPT, why)
+            state = TapeState.CUT if why == "failed" else TapeState.KEPT
+            watch.kept |= await self._file(row, seconds or None, state, why)
         except Exception:
             # The file is there, and its row says "running", which the next start looks after.
+            watch.kept = True
             log.failure("That the recording {id} has ended is not stored", id=row.id)
 
     def _why(self, watch: _Watch, tape: _Tape) -> str:
@@ -393,8 +393,8 @@ class Recordings:
             return "ended"
         return "consent withdrawn" if not self._consents.allows(watch.contact) else "passed on"
 
-    async def _file(self, row: Recording, seconds: float | None, state: TapeState, why: str) -> None:
-        """Say of a recording how long it is, and forget one in which there is nothing."""
+    async def _file(self, row: Recording, seconds: float | None, state: TapeState, why: str) -> bool:
+        """Say of a recording how long it is, and forget one in which there is nothing. Whether it is kept."""
         if seconds is None:
             seconds = await self._in_thread(self._length, row)
         kept = seconds is None or seconds >= SHORTEST_S
@@ -408,6 +408,7 @@ class Recordings:
             "contact.recording_ended", contact=row.contact_id, agent=row.agent_id, recording=row.id,
             seconds=length_s, why=why, kept=kept,
         )  # fmt: skip
+        return kept
 
     def _length(self, row: Recording) -> float | None:
         """None: there is a file, and nobody can say how long it is. It is kept: somebody may mend it."""

@@ -63,6 +63,7 @@ from pbx.inbound_menu import InboundMenus
 from pbx.invitation import Ringer
 from pbx.media_news import MediaNews
 from pbx.menu import Menu
+from pbx.on_hold import OnHold
 from pbx.open_contacts import OpenContacts
 from pbx.operations.seeing import Parts, Seeing
 from pbx.pages.actions import PageActions
@@ -239,6 +240,8 @@ class Service:
             self._contacts, dossiers, self._calls, self._chats, self._dispatch, self._staffing,
             self._pbx_store, self.events, now, domain=s.domain, call_backs=self._call_backs,
             expected_wait=self._expected_wait.of, recording=self._recording.recordings.view,
+            on_hold=OnHold(self._contacts, self._calls, self.events),
+            supervisor=lambda contact: self._supervisions.told_to_customer(contact.id),
         )  # fmt: skip
         self._calling_back.has_page = self.desk.has_page
         self._recording.consents.has_page = self.desk.has_page

@@ -155,6 +155,12 @@ class Supervisions:
             case Mode.LISTEN:
                 return f"{who} is listening." if self._announced else ""
 
+    def told_to_customer(self, contact_id: str) -> str:
+        """The name of who has joined their call: who is not heard by them is not told of. Empty: nobody."""
+        supervision = self._open.get(contact_id)
+        barged = supervision is not None and supervision.there and supervision.mode is Mode.BARGE
+        return supervision.supervisor.name if supervision is not None and barged else ""
+
     # What a supervisor asks for
 
     def begin(self, supervisor: Agent, contact: Contact, mode: Mode) -> Supervision:

@@ -1,7 +1,7 @@
 // What the Help dock shows. It knows the elements and nothing of contacts, calls or the server.
 
 import { hasChoices } from "./waiting.js";
-import { corner, ringsHere } from "./words.js";
+import { asksWhetherItHelped, corner, ringsHere } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 export const dock = byId("help");
@@ -21,6 +21,7 @@ const PANELS = {
 const TITLES = { chat: "Chat", voice: "Voice call", video: "Video call" };
 let talkingSince = null;
 let inCorner = "";
+let asksAfterwards = false;
 
 // `state` is what tests and styles see; `asking` is a pause within it, while the browser asks for the camera.
 export function show(state, contact = {}) {
@@ -30,6 +31,7 @@ export function show(state, contact = {}) {
   dock.dataset.medium = channel;
   dock.dataset.way = rings ? "rings" : back ? "called-back" : byPhone ? "phone" : "";
   inCorner = corner({ ...contact, state });
+  asksAfterwards = asksWhetherItHelped(contact);
   const panels = new Set(PANELS[asking ? "asking" : rings ? "rings" : state]);
   if (!asking && channel === "chat" && state !== "choosing") panels.add("chat");
   if (!asking && channel !== "chat" && !back && !byPhone && ["waiting", "ringing", "connected"].includes(state)) panels.add("stage");
@@ -159,7 +161,7 @@ function label() {
   let text = "Get help";
   if (state === "waiting" || state === "ringing") text = "Waiting for help";
   if (state === "connected") text = dock.dataset.medium === "chat" ? "Back to the chat" : `Back to the call · ${clock()}`;
-  if (state === "ended") text = "Did it help?";
+  if (state === "ended") text = asksAfterwards ? "Did it help?" : "It has ended";
   if (inCorner) text = inCorner;
   if (unreadLines) text = `${unreadLines} new · ${text}`;
   byId("help-button-text").textContent = text;

@@ -84,6 +84,7 @@ async function loadChoices() {
 }
 
 function closeSheet() {
+  if (contact?.state === "ended" && feedback.isThanked()) return done();
   view.close();
   if (contact) return;
   view.show("idle");
@@ -504,7 +505,7 @@ byId("help-hangup").addEventListener("click", leave);
 byId("help-done").addEventListener("click", done);
 byId("help-mute").addEventListener("click", (event) => press(event, "audio", "Mute", "Muted"));
 byId("help-camera").addEventListener("click", (event) => press(event, "video", "Camera off", "Camera is off"));
-feedback.listen({ answered: rate, done });
+feedback.listen({ answered: rate });
 recording.listen({ allow: allowRecording });
 waiting.listen({
   callBack: (way) => instead("call-back", { way }),

@@ -20,7 +20,9 @@ export function show(contact) {
   if (byId("recording-words").textContent !== words) byId("recording-words").textContent = words;
   const mayRefuse = ["on", "recording", "paused", "silent"].includes(told?.state) || (told?.state === "asked" && told.mode === "announce");
   const asked = told?.state === "asked" && told.mode === "ask";
-  byId("recording-yes").hidden = !told?.may_choose || !asked;
+  const refused = told?.state === "refused";
+  byId("recording-yes").hidden = !told?.may_choose || !(asked || refused);
+  byId("recording-yes").textContent = asked ? "Yes" : told?.kept ? "Record again" : "Allow recording";
   byId("recording-no").hidden = !told?.may_choose || !(asked || mayRefuse);
   byId("recording-no").textContent = asked ? "No" : told?.state === "recording" ? "Stop recording" : "Don’t record";
   keepFocus();

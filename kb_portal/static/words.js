@@ -11,7 +11,10 @@ export function describe(contact) {
   const { state, channel, position, call_back: back, by_phone: byPhone } = contact;
   if (state === "connected") {
     if (channel === "chat") return `You are writing with ${firstName(contact)}.`;
-    return `You are talking with ${firstName(contact)}${byPhone ? " on your telephone" : ""}.`;
+    // Whom they were passed on to outside has no name here, and no page.
+    if (contact.on_hold) return contact.agent ? `${firstName(contact)} has put you on hold.` : "You are on hold.";
+    const joined = contact.supervisor ? ` ${contact.supervisor.name.split(" ")[0]} has joined the call.` : "";
+    return `You are talking with ${firstName(contact)}${byPhone ? " on your telephone" : ""}.${joined}`;
   }
   if (back) return describeCallBack(back);
   if (state === "ringing") return "Ringing someone who can help…";
@@ -53,6 +56,7 @@ export function recordingWords(told) {
   if (told.state === "on") return "This call will be recorded.";
   if (told.state === "recording") return "Recorded";
   if (told.state === "paused" || told.state === "silent") return "Recording paused";
+  if (told.kept) return "No longer recorded. What was recorded until now is kept.";
   return "This call is not recorded.";
 }
 
@@ -63,6 +67,9 @@ export function corner(contact) {
   if (back && contact.state !== "connected") return back.calling ? "We are calling you" : "We will call you back";
   return "";
 }
+
+// Whether they are asked if it helped: not who had nobody, nor who was cut off because the server stopped.
+export const asksWhetherItHelped = (contact) => Boolean(contact.agent) && !/^server_/.test(contact.disposition ?? "");
 
 export function farewell(contact) {
   const disposition = String(contact.disposition ?? "");

@@ -41,6 +41,7 @@ from pbx.inbound import Inbound
 from pbx.inbound_menu import InboundMenus
 from pbx.invitation import Ringer
 from pbx.menu import Menu
+from pbx.on_hold import OnHold
 from pbx.open_contacts import OpenContacts
 from pbx.policies import Policies
 from pbx.prompt import Taken
@@ -606,6 +607,8 @@ class Centre:
             call_backs=self.call_backs,
             expected_wait=self.expected_wait.of,
             recording=self.recordings.view,
+            on_hold=OnHold(self.contacts, self.calls, events),
+            supervisor=lambda contact: self.supervisions.told_to_customer(contact.id),
         )
         self.calling_back.has_page = self.desk.has_page
         self.consents.has_page = self.desk.has_page

@@ -204,7 +204,9 @@ async def test_a_customer_of_the_app_is_asked_by_the_page_alone_and_may_say_yes_
     centre = await opened(Recording.ASK, tmp_path)
     contact = await talking(centre)
     assert ("customer-1", "recording-ask") not in centre.media.played
-    assert centre.recordings.view(contact) == {"mode": "ask", "state": "asked", "may_choose": True}
+    assert centre.recordings.view(contact) == {
+        "mode": "ask", "state": "asked", "may_choose": True, "kept": False
+    }  # fmt: skip
     assert not centre.media.tapped
     await centre.recordings.allow(contact, True)
     assert centre.recordings.state(contact) == "recording"
@@ -277,6 +279,37 @@ async def test_a_slow_database_keeps_nobody_from_the_queue_and_nothing_is_record
         each.set_result(None)
     await centre.settle()
     assert len(centre.media.tapped) == 1
+
+
+async def test_who_stops_it_in_their_page_is_told_that_what_was_recorded_is_kept_and_may_agree_again(
+    tmp_path: Path,
+) -> None:
+    centre = await opened(Recording.ASK, tmp_path)
+    contact = await talking(centre)
+
+    def shown() -> tuple[str, bool, bool]:
+        view = centre.desk.view(contact)["recording"]
+        return view["state"], view["kept"], view["may_choose"]
+
+    await centre.recordings.allow(contact, False)
+    assert shown() == ("refused", False, True)
+    await centre.recordings.allow(contact, True)
+    assert shown() == ("recording", False, True)
+    await centre.recordings.allow(contact, False)
+    assert shown() == ("refused", True, True)
+    await centre.recordings.allow(contact, True)
+    assert shown() == ("recording", True, True)
+    assert len(centre.media.tapped) == 2
+
+
+async def test_what_was_stopped_before_anything_was_in_it_is_not_said_to_be_kept(tmp_path: Path) -> None:
+    centre = await opened(Recording.ASK, tmp_path)
+    contact = await talking(centre)
+    await centre.recordings.allow(contact, True)
+    centre.media.recorded_s = 0.2
+    await centre.recordings.allow(contact, False)
+    assert await rows(centre) == []
+    assert centre.desk.view(contact)["recording"]["kept"] is False
 
 
 async def test_consent_is_taken_back_by_page_or_agent_and_the_recording_has_ended_by_then(

@@ -122,6 +122,27 @@ async def test_the_agent_is_told_of_who_speaks_and_not_of_who_listens() -> None:
         assert word in said(floor.contact.id)
 
 
+async def test_the_customer_is_told_of_who_joins_their_call_and_of_nobody_else() -> None:
+    floor = await Floor.opens()
+    told: list[dict[str, str] | None] = []
+    floor.centre.desk.listen(floor.contact.id, lambda kind, view: told.append(view["supervisor"]))
+    await floor.begins(Mode.BARGE, answers=False)
+    assert floor.centre.desk.view(floor.contact)["supervisor"] is None, "she has not answered yet"
+    floor.centre.phone.rung[-1].pick_up()
+    await floor.centre.settle()
+    assert told[-1] == {"name": "Sofia"}
+    for mode in (Mode.LISTEN, Mode.WHISPER):
+        floor.centre.supervisions.begin(floor.sofia, floor.contact, mode)
+        await floor.centre.settle()
+        assert told[-1] is None
+    floor.centre.supervisions.begin(floor.sofia, floor.contact, Mode.BARGE)
+    await floor.centre.settle()
+    assert told[-1] == {"name": "Sofia"}
+    floor.centre.supervisions.leave("agent-sofia", floor.contact.id)
+    await floor.centre.settle()
+    assert told[-1] is None
+
+
 @pytest.mark.parametrize("how", ["left", "hung up", "lost", "media"])
 async def test_when_they_leave_the_two_are_joined_as_before(how: str) -> None:
     floor = await Floor.opens()

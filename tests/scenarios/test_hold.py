@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from playwright.async_api import expect
+
 from tests.peers.agent_page import AgentPage
 from tests.peers.baresip import Baresip, Traced
 from tests.peers.browser_phone import BrowserPhone
@@ -65,6 +67,8 @@ async def test_the_agent_puts_the_customer_on_hold_and_comes_back(tmp_path: Path
 
             await ana.command("hold")
             await until(lambda: reoffers(ana) == [("sendonly", "recvonly")], "the hold to be agreed")
+            status = maria.page.locator("#help-status")
+            await expect(status).to_have_text("Ana has put you on hold.")
 
             async def hears_nothing_of_her() -> bool:
                 return not await maria.hears_tone(880)
@@ -80,6 +84,7 @@ async def test_the_agent_puts_the_customer_on_hold_and_comes_back(tmp_path: Path
             await until(
                 lambda: reoffers(ana)[1:] == [("sendrecv", "sendrecv")], "the resumption to be agreed"
             )
+            await expect(status).to_have_text("You are talking with Ana.")
             await ana.command("hold")
             await until(lambda: len(reoffers(ana)) == 3, "the second hold")
             await ana.command("resume")

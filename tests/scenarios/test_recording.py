@@ -207,7 +207,8 @@ async def test_a_video_call_is_told_of_recorded_stopped_and_played_in_a_browser(
         await server.event("contact.recording_started")
         await until(lambda: _seconds_since(server, "contact.recording_started") > 5, "five seconds of both")
         await maria.page.click("#recording-no")
-        await expect(told).to_have_text("This call is not recorded.")
+        await expect(told).to_have_text("No longer recorded. What was recorded until now is kept.")
+        await expect(maria.page.locator("#recording-yes")).to_have_text("Record again")
         ended = await server.event("contact.recording_ended")
         assert ended["facts"]["why"] == "consent withdrawn"
         assert await maria.in_state("connected")
