@@ -195,6 +195,7 @@ async def measure_one(kind: Kind, folder: Path, *, quick: bool = False) -> list[
         voice_calls = 0 if quick else await house.most(VOICE_STEPS, voice)
     async with kind.start(folder) as house:
         begins = await begin_ms(house)
+        await house.grow(CALLS, browser_voice)
         srtp_us, _ = await house.cost_us(SECONDS)
     found.append(figure("srtp_us", srtp_us, "CPU-µs/packet", 36))
     found.append(figure("both_ways_p95_ms", begins, "ms from the answer", BEGIN_GOAL_MS))

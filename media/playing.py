@@ -88,6 +88,9 @@ class Player:
                 self.stop(playing.leg)
             if isinstance(error, TimeoutError):
                 raise OurError("The machine is too slow for this prompt") from None
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from None  # this process ends, and so does the making of prompts
             raise
         playing.clips = clips
         return seconds

@@ -32,6 +32,7 @@ class Dock:
         self.page = page
         self.contact = contact
         self.posted: list[tuple[str, dict[str, Any]]] = []
+        self._once_pressed: dict[str, Any] = {}
 
     async def answer(self, route: Route) -> None:
         path, body = urlsplit(route.request.url).path, route.request.post_data
@@ -42,10 +43,16 @@ class Dock:
             return
         if body is not None:
             self.posted.append((path.rpartition("/")[2], json.loads(body)))
+            self.told(**self._once_pressed)
         await route.fulfill(json=self.contact)
 
     def told(self, **changed: Any) -> None:
         self.contact = {**self.contact, **changed}
+
+    async def presses(self, place: str, **changed: Any) -> None:
+        """What has changed then is told in the answer, and not before: the button might be gone."""
+        self._once_pressed = changed
+        await self.page.click(place)
 
     async def reads(self, place: str, text: str) -> None:
         await expect(self.page.locator(place)).to_have_text(text, timeout=SOON_MS)
@@ -71,7 +78,7 @@ def opens(new_browser: Callable[[], Browser]) -> Opens:
     async def opened(**different: Any) -> AsyncIterator[Dock]:
         async with async_playwright() as playwright:
             chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-            page = await chromium.new_page(viewport=DESKTOP)  # type: ignore[arg-type]
+            page = await chromium.new_page(viewport=DESKTOP, reduced_motion="reduce")  # type: ignore[arg-type]
             dock = Dock(page, {**ON_THE_PHONE, **different})
             await page.route("**/api/**", dock.answer)
             await page.goto(f"{portal}/login")
@@ -95,13 +102,11 @@ async def test_who_stops_the_recording_reads_what_is_kept_and_may_agree_again(op
     async with opens(recording=recording("recording")) as dock:
         await dock.reads(WORDS, "Recorded")
         await dock.offers(YES, None)
-        dock.told(recording=recording("refused", kept=True))
-        await dock.page.click(NO)
+        await dock.presses(NO, recording=recording("refused", kept=True))
         await dock.reads(WORDS, "No longer recorded. What was recorded until now is kept.")
         await dock.offers(NO, None)
         await dock.offers(YES, "Record again")
-        dock.told(recording=recording("recording", kept=True))
-        await dock.page.click(YES)
+        await dock.presses(YES, recording=recording("recording", kept=True))
         await dock.reads(WORDS, "Recorded")
         assert dock.posted == [("recording", {"allow": False}), ("recording", {"allow": True})]
 

@@ -185,4 +185,7 @@ async def test_after_a_thousand_calls_ports_files_threads_and_tables_are_as_befo
     for _ in range(CALLS):
         await calls.make()
         house.recorded.clear()
-    assert {name: (before[name], count) for name, count in held(house).items() if count != before[name]} == {}
+    after = held(house)
+    for name in ("threads", "open files"):  # those of earlier tests may end meanwhile
+        before[name] = min(before[name], after[name])
+    assert {name: (before[name], count) for name, count in after.items() if count != before[name]} == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import wave
@@ -188,11 +189,12 @@ async def test_files_and_threads_are_given_back(house: House, tmp_path: Path) ->
     house.called("a")
     record(house, tmp_path / "first.wav")
     await house.relay.stop_recording("c", "a")
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     for number in range(10):
         record(house, tmp_path / f"{number}.wav")
         await house.relay.stop_recording("c", "a")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # those of earlier tests may end meanwhile
     assert not house.relay._recordings._running
 
 

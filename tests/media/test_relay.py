@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import struct
@@ -643,6 +644,7 @@ async def test_only_the_signalled_host_is_believed_and_here_its_loopback_too(hou
 
 
 async def test_deleted_calls_leave_nothing_behind(house: House) -> None:
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     for number in range(20):
         browser = await house.browser("a", call=str(number))
@@ -652,7 +654,7 @@ async def test_deleted_calls_leave_nothing_behind(house: House) -> None:
         for phone in house.phones:
             phone.close()
         assert browser.media is not None
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # those of earlier tests may end meanwhile
     assert not house.relay._calls
     assert not house.relay._player.playing
     assert not house.relay._browsers.by_ufrag

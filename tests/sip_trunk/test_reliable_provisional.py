@@ -425,7 +425,8 @@ def test_an_early_offer_waits_until_the_first_was_answered(pair: Pair) -> None:
     assert not pair.network.requests("UPDATE")
     theirs.accept(ANSWER)
     pair.wait()
-    assert len(pair.network.requests("UPDATE")) == 2
+    # They cross, and one may be repeated already: RFC 3261 section 14.1 lets its sender draw a wait of nothing.
+    assert len({str(update.uri) for update in pair.network.requests("UPDATE")}) == 2
 
 
 def test_an_offer_by_update_in_a_call(pair: Pair) -> None:

@@ -163,7 +163,7 @@ async def test_the_customer_sees_that_they_are_recorded_and_stops_it(rig: Rig) -
     contact, maria = await talking(rig.centre), rig.customer("maria")
     path = f"/api/contacts/{contact.id}"
     told = (await maria.get(path)).json()["recording"]
-    assert told == {"mode": "announce", "state": "recording", "may_choose": True}
+    assert told == {"mode": "announce", "state": "recording", "may_choose": True, "kept": False}
     assert (await maria.post(f"{path}/recording", {"allow": False}, csrf=None)).status == 403
     assert (await maria.post(f"{path}/recording", {"allow": "no"})).status == 400
     assert (await rig.customer("jonas").post(f"{path}/recording", {"allow": False})).status == 404
@@ -177,6 +177,6 @@ async def test_what_is_always_recorded_offers_the_customer_nothing(tmp_path: Pat
     rig = await open_rig(tmp_path / "always", Mode.ALWAYS)
     contact, maria = await talking(rig.centre), rig.customer("maria")
     view = (await maria.get(f"/api/contacts/{contact.id}")).json()["recording"]
-    assert view == {"mode": "always", "state": "recording", "may_choose": False}
+    assert view == {"mode": "always", "state": "recording", "may_choose": False, "kept": False}
     assert (await maria.post(f"/api/contacts/{contact.id}/recording", {"allow": False})).status == 409
     assert "They object" not in words(await rig.agent("ana").get("/agent"))
