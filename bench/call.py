@@ -57,8 +57,8 @@ class CallBench:
     ) -> Sipp:
         """PeerFailed if one of them failed."""
         async with Sipp(
-            self.folder, "agents_answer", server_port=self.server.sip_port, port=self.phones, calls=count,
-            trace=False,
+            self.folder, "agents_answer", server_port=self.server.sip_port, port=self.phones,
+            calls=2 * count, trace=False,
         ), Sipp(
             self.folder, "direct_caller", server_port=self.server.sip_port, port=self.trunk, calls=count,
             rate=rate, users=self.users, trace=False, options=("-d", str(hold_ms), "-l", str(HELD), *options),
