@@ -10,6 +10,7 @@ import asyncio
 import functools
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,14 +18,17 @@ from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql.util import find_tables
+from twisted.logger import Logger
 
 from config.bridge import spawn
 from config.errors import OurError
 from config.prepared import prepared
+
+log = Logger()
 
 # Names for constraints, so that a migration can name what it drops, on either database.
 metadata = sa.MetaData(
@@ -49,6 +53,9 @@ _BUSY_TIMEOUT_MS = 5000
 _PATIENCE_S = 0.05  # how long a write that nobody waits for may wait for others to share its commit
 _LARGEST_BATCH = 500  # calls in one transaction, so that one reader or crash never waits on thousands
 _FARTHEST = 16  # steps that one passes to be said together with its like
+# How long PostgreSQL may take for one statement: a commit takes milliseconds, what a report reads may take its time.
+_WRITE_S = 10.0
+_READ_S = 60.0
 _REMEMBERED = 256  # statements of which it is known what they are about
 
 # What happened must be written even where a fact is of a type JSON does not know.
@@ -62,6 +69,13 @@ class _Store(Protocol):
     async def commit(self, calls: Sequence[_Call]) -> _Outcome: ...
     async def create_all(self) -> None: ...
     async def close(self) -> None: ...
+
+
+class NotAnswering(OurError):
+    """The database took longer than it may. Whether what it was told has happened is not known."""
+
+    def __init__(self) -> None:
+        super().__init__("The database does not answer.", 503)
 
 
 class Database:
@@ -101,8 +115,9 @@ class Database:
         """Write statements as one atomic call; the future resolves when they are durable.
 
         May be called without awaiting, from any code in the loop. Calls commit in the order they were made. A failing
-        call fails only its own future, with SQLAlchemy's error. A statement may be ``(statement, parameters)`` or
-        ``(statement, [parameters, …])``; an unchanging statement with parameters is the cheapest kind of all.
+        call fails only its own future, with SQLAlchemy's error; once PostgreSQL has not answered for 10 s, all that
+        wait fail with NotAnswering. A statement may be ``(statement, parameters)`` or ``(statement, [parameters, …])``;
+        an unchanging statement with parameters is the cheapest kind of all.
 
         ``patient``: nobody waits for it, so it may take 50 ms more and share its commit with what comes meanwhile; the
         next call that is not takes it along at once.
@@ -160,10 +175,20 @@ class Database:
                 finally:
                     for (_, done), error_of_call in zip(batch, outcome, strict=True):
                         _resolve(done, error_of_call)
+                if isinstance(outcome[0], NotAnswering):
+                    self._give_up(outcome[0])
         finally:
             self._writer = None
             if not self._closed:
                 self._see_to_it(asyncio.get_running_loop())
+
+    def _give_up(self, error: NotAnswering) -> None:
+        """Who has waited meanwhile is told, too: else ever more would wait while the server is away."""
+        late, self._waiting = self._waiting, []
+        self._urgent = False
+        log.error("The database does not answer; {count} writes that waited are given up", count=len(late))
+        for _, done in late:
+            _resolve(done, error)
 
 
 def _step(statement: Statement) -> _Step:
@@ -261,6 +286,16 @@ class _Sqlite:
         else:
             self._read_engine = self._engine(url, in_memory=False, reads=True)
             self._read_threads = ThreadPoolExecutor(2, "database-read")
+        self._own = threading.local()  # each thread's connection
+        self._connections: list[Connection] = []
+
+    def _connection(self, engine: Engine) -> Connection:
+        """This thread's own: to have one from the pool, and to give it back, costs more than a short query."""
+        connection: Connection | None = getattr(self._own, "connection", None)
+        if connection is None or connection.closed:
+            connection = self._own.connection = engine.connect()
+            self._connections = [*(each for each in self._connections if not each.closed), connection]
+        return connection
 
     @staticmethod
     def _engine(url: URL, *, in_memory: bool, reads: bool) -> Engine:
@@ -295,7 +330,8 @@ class _Sqlite:
 
     async def read(self, statement: sa.Executable, parameters: Parameters | None) -> Sequence[sa.Row[Any]]:
         def work() -> Sequence[sa.Row[Any]]:
-            with self._read_engine.connect() as connection:
+            connection = self._connection(self._read_engine)
+            with connection.begin():
                 return connection.execute(statement, parameters).all()
 
         return await self._in(self._read_threads, work)
@@ -315,26 +351,40 @@ class _Sqlite:
         return [None] * len(calls)
 
     def _transact(self, calls: Sequence[_Call]) -> None:
-        with self._write_engine.connect() as connection:
-            try:
-                connection.begin()
-            except (SQLAlchemyError, sqlite3.Error) as error:
-                raise _AllFailed(error) from error
+        connection = self._connection(self._write_engine)
+        try:
+            connection.begin()
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            connection.close()
+            raise _AllFailed(error) from error
+        try:
             for statement, parameters in _merged(calls):
                 self._say(connection, statement, parameters)
-            try:
-                connection.commit()
-            except SQLAlchemyError as error:
-                connection.invalidate()
-                raise _judged(error) from error
+        except BaseException:
+            connection.close()  # which takes back what was said
+            raise
+        try:
+            connection.commit()
+        except SQLAlchemyError as error:
+            connection.invalidate()
+            connection.close()
+            raise _judged(error) from error
 
     @staticmethod
     def _say(connection: Connection, statement: sa.Executable, parameters: list[Parameters] | None) -> None:
         known = prepared(statement, tuple(parameters[0]), connection.dialect) if parameters else None
         if known is None or parameters is None:
             connection.execute(statement, _arguments(parameters))
-        else:
-            connection.exec_driver_sql(known.text, known.rows(parameters))
+            return
+        # By way of SQLAlchemy a statement costs as much again as SQLite needs for one row of it.
+        rows = known.rows(parameters)
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.executemany(known.text, rows)
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(
+                known.text, rows, error, sqlite3.Error, dialect=connection.dialect
+            ) from error
 
     async def create_all(self) -> None:
         def work() -> None:
@@ -344,7 +394,12 @@ class _Sqlite:
 
     async def close(self) -> None:
         # The executors' threads are idle by now: shutting them down does not wait.
-        await self._in(self._write_thread, self._write_engine.dispose)
+        def end() -> None:
+            for connection in self._connections:
+                connection.close()
+            self._write_engine.dispose()
+
+        await self._in(self._write_thread, end)
         if self._read_engine is not self._write_engine:
             await self._in(self._read_threads, self._read_engine.dispose)
             self._read_threads.shutdown(wait=False)
@@ -359,20 +414,33 @@ class _Postgres:
     """PostgreSQL by asyncpg, in the loop."""
 
     def __init__(self, url: URL) -> None:
-        self._engine: AsyncEngine = create_async_engine(
+        self._write_engine = self._engine(url, size=1, answer_s=_WRITE_S)  # one batch at a time
+        self._read_engine = self._engine(url, size=4, answer_s=_READ_S)
+
+    @staticmethod
+    def _engine(url: URL, *, size: int, answer_s: float) -> AsyncEngine:
+        return create_async_engine(
             url.set(drivername="postgresql+asyncpg"),
-            pool_size=4,
+            pool_size=size,
+            pool_timeout=answer_s,
             pool_pre_ping=True,
             json_serializer=_to_json,
+            connect_args={"timeout": _WRITE_S, "command_timeout": answer_s},
         )
 
     async def read(self, statement: sa.Executable, parameters: Parameters | None) -> Sequence[sa.Row[Any]]:
-        async with self._engine.connect() as connection:
-            return (await connection.execute(statement, parameters)).all()
+        try:
+            async with self._read_engine.connect() as connection:
+                return (await connection.execute(statement, parameters)).all()
+        except (TimeoutError, sa.exc.TimeoutError) as error:
+            raise NotAnswering from error
 
     async def commit(self, calls: Sequence[_Call]) -> _Outcome:
         try:
             await self._transact(calls)
+        except (TimeoutError, sa.exc.TimeoutError):
+            # Not each by itself: that would take as long again for each, and the commit may have taken.
+            return [NotAnswering()] * len(calls)
         except _AllFailed as failed:
             return [failed.error] * len(calls)
         except Exception as error:
@@ -382,9 +450,11 @@ class _Postgres:
         return [None] * len(calls)
 
     async def _transact(self, calls: Sequence[_Call]) -> None:
-        async with self._engine.connect() as connection:
+        async with self._write_engine.connect() as connection:
             try:
                 await connection.begin()
+            except TimeoutError:
+                raise
             except (SQLAlchemyError, OSError) as error:
                 raise _AllFailed(error) from error
             for statement, parameters in _merged(calls):
@@ -396,12 +466,13 @@ class _Postgres:
                 raise _judged(error) from error
 
     async def create_all(self) -> None:
-        async with self._engine.begin() as connection:
+        async with self._write_engine.begin() as connection:
             await connection.run_sync(metadata.create_all)
 
     async def close(self) -> None:
-        with suppress(SQLAlchemyError):
-            await self._engine.dispose()
+        for engine in (self._write_engine, self._read_engine):
+            with suppress(SQLAlchemyError):
+                await engine.dispose()
 
 
 class _AllFailed(Exception):

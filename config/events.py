@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,9 @@ class EventLog:
     def __init__(self, database: Database, now: Callable[[], float]) -> None:
         self._database = database
         self._now = now
-        self._listeners: list[Listener] = []
+        self._listeners: list[tuple[Listener, frozenset[str]]] = []
+        # By kind, who is to hear of it: most of what is written concerns few.
+        self._hearing: dict[str, tuple[Listener, ...]] = {}
 
     def write(
         self,
@@ -87,22 +89,31 @@ class EventLog:
             "facts": facts,
         }
         written = self._database.write((_INSERT, [row]), patient=True)
-        if self._listeners:
+        hearing = self._hearing.get(kind)
+        if hearing is None:
+            hearing = self._hearing[kind] = tuple(
+                listener for listener, kinds in self._listeners if not kinds or kind in kinds
+            )
+        if hearing:
             event = Event(0, at, kind, contact, visit, agent, facts)
-            for listener in tuple(self._listeners):
+            for listener in hearing:
                 try:
                     listener(event)
                 except Exception:
                     log.failure("A listener to events failed on {kind}", kind=kind)
         return written
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` with every event from now on, as it is written; returns what ends that."""
-        self._listeners.append(listener)
+    def subscribe(self, listener: Listener, kinds: Iterable[str] = ()) -> Callable[[], None]:
+        """Call ``listener`` with every event from now on, as it is written, or with those of these kinds alone; returns
+        what ends that."""
+        entry = listener, frozenset(kinds)
+        self._listeners.append(entry)
+        self._hearing.clear()
 
         def unsubscribe() -> None:
-            if listener in self._listeners:
-                self._listeners.remove(listener)
+            if entry in self._listeners:
+                self._listeners.remove(entry)
+                self._hearing.clear()
 
         return unsubscribe
 

@@ -84,6 +84,11 @@ class Settings:
         "host:port of this server, given to rtpengine as --dtmf-log-dest, so that keys pressed during calls that it "
         "carries alone are known; empty = they are not",
     )
+    rtpengine_interfaces: str = _setting(
+        "",
+        "names of rtpengine's --interface for peers and for this server, as public, studio, where those are not the "
+        "same address; empty = there is one for both",
+    )
 
     database_url: str = _setting(
         "",
@@ -210,6 +215,12 @@ class Settings:
     def rtpengine_keys_address(self) -> tuple[str, int] | None:
         host, _, port = self.rtpengine_keys.rpartition(":")
         return (host.strip("[]"), int(port)) if host else None
+
+    @property
+    def rtpengine_interface_names(self) -> tuple[str, str] | None:
+        """For peers, and for this server."""
+        peers, comma, studio = self.rtpengine_interfaces.partition(",")
+        return (peers.strip(), studio.strip()) if comma else None
 
     @property
     def media_host(self) -> str:
@@ -417,6 +428,13 @@ def _host_and_port(raw: Any) -> str:
     return text
 
 
+def _interfaces(raw: Any) -> str:
+    text = value_of.text(raw)
+    if text and not re.fullmatch(r"[\w.-]+\s*,\s*[\w.-]+", text):
+        raise ValueError(f"{text!r} should be two names, as public, studio")
+    return text
+
+
 def _recording_format(raw: Any) -> str:
     text = value_of.text(raw)
     if text not in ("opus", "wav"):
@@ -458,6 +476,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "media": _media,
     "rtpengine": _host_and_port,
     "rtpengine_keys": lambda raw: _host_and_port(raw) if value_of.text(raw) else "",
+    "rtpengine_interfaces": _interfaces,
     "recording_pause_s": value_of.seconds,
     "recording_for_agents": _switch,
     "supervision_announced": _switch,

@@ -13,6 +13,8 @@ from media.shortcut import Agreed
 # Where phones say they are is believed: of several who send at first, the one who is nearest to it is listened to, and
 # nobody else later. Our ports stay in a re-offer. Header extensions mean nothing to the other side.
 FLAGS = ("trust-address", "endpoint-learning-heuristic", "strict-source", "port-latching", "strip-extmap")
+Interfaces = tuple[str, str]
+"""Names of rtpengine's: towards peers, and towards the studio."""
 # How a peer is offered to, or the studio, which speaks plain RTP. The role in DTLS is left to rtpengine: told to be
 # passive it never finishes with Chromium.
 OFFERED: dict[Profile, dict[str, Any]] = {
@@ -50,11 +52,12 @@ class Dialogue:
     """`call` and `tag` are names in rtpengine, each given once; all methods raise OurError(503) when it does not
     answer."""
 
-    def __init__(self, ng: Ng, call: str, tag: str) -> None:
+    def __init__(self, ng: Ng, call: str, tag: str, interfaces: Interfaces | None = None) -> None:
         self._ng = ng
         self._call = call
         self.peer = tag
         self.studio = f"{tag}~"
+        self._interfaces = interfaces
 
     async def peer_offers(self, offer: bytes) -> bytes:
         """What the studio is offered. Raises TheirError(488) where rtpengine cannot make anything of it."""
@@ -96,6 +99,12 @@ class Dialogue:
 
     async def _offer(self, offerer: str, answerer: str, offer: bytes, wishes: dict[str, Any]) -> bytes:
         # Named from the first offer on: to delete one who was never named deletes all of them.
+        if self._interfaces is not None:
+            peers, studios = self._interfaces
+            wishes = {
+                "direction": [studios if tag == self.studio else peers for tag in (offerer, answerer)],
+                **wishes,
+            }
         return await self._say("offer", offer, {"from_tag": offerer, "to_tag": answerer, **wishes})
 
     async def _answer(self, offerer: str, answerer: str, answer: bytes, wishes: dict[str, Any]) -> bytes:
@@ -129,10 +138,10 @@ def kinds_in(reply: Mapping[str, Any], tag: str) -> dict[str, dict[str, Any]]:
     return kinds
 
 
-def last_packet_at(reply: Mapping[str, Any], tag: str) -> int:
-    """When the last packet of any kind came from a tag, RTP or RTCP, in its epoch seconds."""
+def packets_from(reply: Mapping[str, Any], tag: str) -> int:
+    """How many packets of any kind came from a tag by now, RTP or RTCP."""
     streams = [stream for media in medias(reply, tag) for stream in media.get("streams", ())]
-    return max((int(stream.get("last packet", 0)) for stream in streams), default=0)
+    return sum(int(each.get("stats", {}).get("packets", 0)) for each in streams)
 
 
 def medias(reply: Mapping[str, Any], tag: str) -> list[dict[str, Any]]:

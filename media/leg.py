@@ -113,6 +113,8 @@ class Leg:
 
     def take(self) -> None:
         """Take what was agreed that the peer may send. Only what somebody listens to is looked into."""
+        if self.tapped is not None:
+            self.tapped.agreed(self.lines)
         for stream, line in zip(self.streams, self.lines, strict=False):
             if stream is None or not line.accepted:
                 continue

@@ -113,6 +113,12 @@ class Ng(asyncio.DatagramProtocol):
         peer = self._transport.get_extra_info("peername") if self._transport is not None else None
         return str(peer[0]) if peer else ""
 
+    @property
+    def own_host(self) -> str:
+        """The address of ours that rtpengine is spoken to from; empty after the end."""
+        own = self._transport.get_extra_info("sockname") if self._transport is not None else None
+        return str(own[0]) if own else ""
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()

@@ -41,6 +41,11 @@ OWN_AUDIO = (
 )
 # A call that goes on to the telephone network should not have to change its codec when it gets there.
 TELEPHONE_AUDIO = OWN_AUDIO[2:]
+OWN_VIDEO = (
+    Payload(96, "VP8", 90000),
+    Payload(97, "H264", 90000, 1, "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"),
+    Payload(98, "H264", 90000, 1, "level-asymmetry-allowed=1;packetization-mode=0;profile-level-id=42e01f"),
+)
 # No phone has so many; it bounds what two m-lines need in numbers when they are put into one bundle.
 MAX_CODECS = 24
 # A lost key frame heals by these two (RFC 4585 section 6.3.1, RFC 5104 section 4.3.1), any other packet by "nack".
@@ -103,6 +108,12 @@ def _is(payload: Payload, name: str, clock: int, channels: int) -> bool:
 def mends(line: Line) -> bool:
     """Whether both sides send again what the other says was lost (RFC 4585 section 4.2)."""
     return line.kind == "video" and any("nack" in p.feedback for p in line.theirs)
+
+
+def only_fir(line: Line) -> bool:
+    """Whether the peer makes a key frame for a FIR (RFC 5104 section 4.3.1), and does not say for a PLI, too."""
+    said = {feedback for payload in line.theirs for feedback in payload.feedback}
+    return line.kind == "video" and "ccm fir" in said and "nack pli" not in said
 
 
 def is_event(payload: Payload) -> bool:
@@ -183,6 +194,8 @@ def read_offer(offer: SessionDescription, kinds: Iterable[str]) -> tuple[Profile
             why = "rtcp-mux and an active DTLS role are needed"
         elif offered is Profile.WEBRTC and any(x.accepted for x in lines) and media.mid not in bundled:
             why = "media of one browser must be bundled"
+        elif offered is Profile.WEBRTC and media.mid in (x.mid for x in lines):
+            why = "each medium needs an a=mid of its own"  # RFC 5888 section 4
         if why:
             reasons.append(why)
             lines.append(line)
@@ -296,7 +309,8 @@ def offer_lines(
     wide: bool = False,
     adding: bool = False,
 ) -> tuple[Line, ...]:
-    """The m-lines of an offer in the codecs of `like` (or our own audio), each kind once.
+    """The m-lines of an offer in the codecs of `like`, each kind once; without it our own audio, and video if `kinds`
+    names it.
 
     `telephone` leaves of our own audio what every telephone network carries; `wide` adds it behind that of `like`.
 
@@ -306,6 +320,8 @@ def offer_lines(
     wanted: list[tuple[str, tuple[Payload, ...], int | None]] = []
     if like is None:
         wanted.append(("audio", TELEPHONE_AUDIO if telephone else OWN_AUDIO, 20))
+        if kinds is not None and "video" in kinds and not telephone:
+            wanted.append(("video", OWN_VIDEO, None))
     else:
         for line in like:
             taken = line.kind in (w[0] for w in wanted) or (kinds is not None and line.kind not in kinds)
@@ -503,5 +519,10 @@ def _write_line(origin: Origin, profile: Profile, line: Line, where: Local | Non
 def _write_payload(kind: str, payload: Payload, feedback: Sequence[str], answering: bool) -> Payload:
     if kind != "video":
         return replace(payload, feedback=())
+    if answering:
+        # RFC 6184 section 8.2.2: these are the sets of whoever says them, and the offerer's are not ours.
+        parts = (part.strip() for part in payload.fmtp.split(";"))
+        own = (part for part in parts if not part.lower().startswith("sprop-"))
+        payload = replace(payload, fmtp=";".join(own))
     kept = tuple(f for f in feedback if not answering or f in payload.feedback)
     return replace(payload, feedback=kept)

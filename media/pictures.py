@@ -7,6 +7,7 @@ there would only be seen as ruins.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -51,7 +52,7 @@ class Pictures:
         self.wanting = False
         """A picture came that cannot be shown before there is a key frame. For whoever asks for one to take back."""
         self.begun = False
-        """A key frame came. For whoever looks to take back."""
+        """A key frame came, or what is left of one: its sender makes them. For whoever looks to take back."""
         self._timeline = Timeline(CLOCK)
         self._waiting: list[_Arrived] = []  # by number
         self._source: tuple[int, str] | None = None
@@ -60,6 +61,10 @@ class Pictures:
         self._parts: list[_Arrived] = []
         self._broken = True
         self._sets: dict[int, bytes] = {}
+
+    def know(self, sets: Iterable[bytes]) -> None:
+        """Parameter sets of H.264 that come otherwise than among the packets."""
+        self._sets |= {kind: unit for unit in sets if unit and (kind := unit[0] & 0x1F) in (SPS, PPS)}
 
     def put(
         self, codec: str, marker: bool, seq: int, timestamp: int, ssrc: int, payload: bytes, at: float
@@ -78,6 +83,7 @@ class Pictures:
         place = bisect_left(self._waiting, number, key=_NUMBER)
         if place < len(self._waiting) and self._waiting[place].number == number:
             return
+        self.begun = self.begun or of_key_frame(codec, payload)
         position = self._timeline.place(ssrc, CLOCK, timestamp, at)
         self._waiting.insert(place, _Arrived(number, codec, marker, timestamp, payload, position, at))
 
@@ -116,17 +122,36 @@ class Pictures:
             key = bool(data) and not data[0] & 1  # RFC 6386 section 9.1
         else:
             units = h264_units(payloads)
-            self._sets |= {kind: unit for unit in units if (kind := unit[0] & 0x1F) in (SPS, PPS)}
-            data = b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
-            key = any(unit[0] & 0x1F == IDR for unit in units)
-            if units and all(unit[0] & 0x1F in (SPS, PPS) for unit in units):
+            kinds = {unit[0] & 0x1F for unit in units}
+            self.know(units)
+            key = IDR in kinds
+            if kinds and kinds <= {SPS, PPS}:
                 return []  # a picture comes after them, or their next
+            if key and SPS not in kinds:
+                # A player has those of the track's beginning, and others may hold by now.
+                units = [self._sets[kind] for kind in (SPS, PPS) if kind in self._sets] + units
+            data = b"".join(len(unit).to_bytes(4, "big") + unit for unit in units)
             setup = avc_record(self._sets)
             key = key and bool(setup)
         self._broken = (self._broken and not key) or not data
         self.wanting = self._broken
-        self.begun = self.begun or key
         return [] if self._broken else [Picture(codec, position, key, data, setup)]
+
+
+def of_key_frame(codec: str, payload: bytes) -> bool:
+    """Whether this packet is of a key frame, as far as can be seen in it: of VP8 only the first one says so."""
+    if not payload:
+        return False
+    if codec == "vp8":
+        at = _vp8_descriptor(payload)
+        # RFC 6386 section 9.1: the lowest bit of a frame says that it is none.
+        return payload[0] & 0x1F == 0x10 and at < len(payload) and not payload[at] & 1
+    kind = payload[0] & 0x1F
+    if kind == FU_A:
+        return len(payload) > 1 and payload[1] & 0x1F == IDR
+    if kind == STAP_A:
+        return any(unit[0] & 0x1F == IDR for unit in h264_units([payload]))
+    return kind == IDR
 
 
 def vp8_frame(payloads: list[bytes]) -> bytes:

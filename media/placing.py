@@ -8,7 +8,7 @@ from media.leg import Leg
 from media.offer_answer import Line, Local
 from media.plain import PlainEndpoint, PortRange
 from media.rtp import Stream
-from media.sdp import Fingerprint, Media
+from media.sdp import NOWHERES, Fingerprint, Media
 from media.secure import SecureEndpoint
 from media.webrtc import BrowserPort
 
@@ -70,7 +70,8 @@ def reach(endpoint: PlainEndpoint | SecureEndpoint, line: Line, media: Media) ->
     """The peer's side of `line`."""
     rtcp_at = None
     if media.rtcp_port is not None:
-        rtcp_at = (media.rtcp_address or media.address, media.rtcp_port)
+        nowhere = not media.rtcp_address or media.rtcp_address in NOWHERES
+        rtcp_at = (media.address if nowhere else media.rtcp_address, media.rtcp_port)
     if isinstance(endpoint, SecureEndpoint):
         endpoint.agree(line.crypto, media.fingerprint, media.setup)
     endpoint.reach((media.address, media.port), rtcp_at, mux=line.mux)

@@ -14,6 +14,8 @@ from media.rtp import MAX_PACKET, Packet, Stream, is_rtcp, nowhere
 from media.sdp import LONGEST_IP, NOWHERE, NOWHERES
 
 HIGHEST_PORT = 65535
+LEARN_S = 3.0
+"""How long a packet of an earlier call, from another port of the same host, may be mistaken for the peer's."""
 
 Address = tuple[str, int] | tuple[str, int, int, int]
 """As sockets name it: of IPv6 with flow and scope."""
@@ -121,9 +123,10 @@ class PlainEndpoint:
 
     Only the signalled address may speak. Its first packet fixes the port, which behind a NAT is not the signalled
     one; from the signalled port itself, the sockets are connected, so that the kernel keeps everyone else out and
-    spares us addresses, where it may (`PortRange.may_connect`). A new description starts this anew, for a NAT forgets
-    during a hold which port was whose; until somebody is heard we go on to send to whom we did. `seen_at` is as good
-    as the signalled address: that of the peer's NAT.
+    spares us addresses, where it may (`PortRange.may_connect`). It counts more than another port that was heard before
+    it, but only for `LEARN_S`. A new description starts this anew, for a NAT forgets during a hold which port was
+    whose; until somebody is heard we go on to send to whom we did. `seen_at` is as good as the signalled address: that
+    of the peer's NAT.
 
     Where we listen on loopback only, every peer is on this machine, and a phone that names its LAN address still
     sends to us from 127.0.0.1: there, that address stands for any.
@@ -154,6 +157,7 @@ class PlainEndpoint:
         self._latched: Address | None = None
         # Whether it is known whose packets these are: nobody else's, then, until another description comes.
         self._settled = self._rtcp_settled = False
+        self._learns_until = 0.0
         self._connected = False
         self._mux = False
         self._closed = False
@@ -221,15 +225,17 @@ class PlainEndpoint:
             size, address = self._rtp.recvfrom_into(data, MAX_PACKET)
         except OSError:
             return
-        if not self._believed(address) or size < 8 or data[0] & 0xC0 != 0x80:
+        if not self._believed(address, now) or size < 8 or data[0] & 0xC0 != 0x80:
             return
         if is_rtcp(data[1]) and self._mux:
             self._on_rtcp(self._stream, bytes(self._packet.view[:size]))
         else:
             self._stream.arrived(size, now)
 
-    def _believed(self, address: Address) -> bool:
+    def _believed(self, address: Address, now: float) -> bool:
         if address == self._signalled:
+            if self._settled and self._latched not in (None, address) and now > self._learns_until:
+                return False
             if not self._may_connect:
                 self._latched = address
                 self._settled = True
@@ -248,6 +254,7 @@ class PlainEndpoint:
         if not self._settled:
             self._latched = address
             self._settled = True
+            self._learns_until = now + LEARN_S
         return address == self._latched
 
     def _same_host(self, address: str, signalled: str) -> bool:

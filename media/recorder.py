@@ -8,9 +8,11 @@ media process is killed, this one still completes every file. Both ends speak as
     [number, "open", path, rate, video, key]                    -> [number, "opened"]
     [number, "add", until, packets]                             -> nothing, or [number, "key frame", (side, helped)]
     [number, "close", until]                                    -> [number, "closed", seconds]
+    [0, "alive"]                                                -> [0, "alive"], and each second of work
 
 and in place of each answer, or at any time, [number, "failed", reason]. Packets are (side 0 or 1, codec, clock, marker,
-sequence number, timestamp, SSRC, payload, at); `at` and `until` are seconds since the recording began.
+sequence number, timestamp, SSRC, payload, at); `at` and `until` are seconds since the recording began. One of the codec
+`SETS` is none of its peer's, but has for its payload the parameter sets that stand in the peer's SDP.
 """
 
 from __future__ import annotations
@@ -23,11 +25,13 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from config.errors import OurError
+from media.parameter_sets import SETS
 from media.pictures import Pictures
 from media.sealed_file import SealedWriter
 from media.stereo_file import (
@@ -46,6 +50,8 @@ LATE_S = 0.4
 # Made at once, after the media process was held up.
 STEP_S = 1.0
 PICTURES = ("vp8", "h264")
+# As often it says so while it works: one that is behind, on a busy machine, is not stuck.
+ALIVE_S = 1.0
 # Files wait for packets on their way, not the other way round.
 NICER = 5
 _LENGTH = struct.Struct("!I")
@@ -79,6 +85,8 @@ class Tape:
         for side, codec, clock, marker, seq, timestamp, ssrc, payload, at in packets:
             if codec in PICTURES:
                 self._pictures[side].put(codec, marker, seq, timestamp, ssrc, payload, at)
+            elif codec == SETS:
+                self._pictures[side].know(payload)
             else:
                 self._voices[side].put(codec, clock, ssrc, timestamp, payload, at)
         self._write(until - LATE_S)
@@ -117,11 +125,14 @@ class Recorder:
         self._sock = sock
         self._tapes: dict[int, Tape] = {}
         self._until: dict[int, float] = {}
+        self._said_at = 0.0
 
     def serve(self) -> None:
         """Until the other side is gone; then all that it has left is completed."""
         for number, what, *facts in _messages(self._sock):
             self._do(number, what, facts)
+            if time.monotonic() - self._said_at >= ALIVE_S:
+                self._say([0, "alive"])
         for number in list(self._tapes):
             self._do(number, "close", [self._until[number]])
 
@@ -132,6 +143,8 @@ class Recorder:
                 self._tapes[number] = Tape(Path(path), rate, video=video, key=key)
                 self._until[number] = 0.0
                 self._say([number, "opened"])
+            elif what == "alive":
+                self._said_at = 0.0  # whoever asks is answered at once
             elif number not in self._tapes:
                 return  # it has failed, and this was on its way
             elif what == "add":
@@ -144,7 +157,9 @@ class Recorder:
                 self._forget(number)
                 self._say([number, "closed", seconds])
         except Exception as error:  # of the disk, or a defect of ours: all other recordings go on
-            reason = error.reason if isinstance(error, OurError) else repr(error)
+            reason = (
+                error.reason if isinstance(error, OurError) else getattr(error, "strerror", "") or repr(error)
+            )
             if number in self._tapes:
                 self._tapes[number].abandon()
                 self._forget(number)
@@ -154,6 +169,7 @@ class Recorder:
         del self._tapes[number], self._until[number]
 
     def _say(self, message: list[Any]) -> None:
+        self._said_at = time.monotonic()
         body = marshal.dumps(message)
         with contextlib.suppress(OSError):  # nobody is left to hear it
             self._sock.sendall(_LENGTH.pack(len(body)) + body)

@@ -131,7 +131,11 @@ class Relay:
         ipv6: bool = False,
         adding: bool = False,
     ) -> bytes:
-        model = self._leg(call, like).lines if like is not None else None
+        model: tuple[Line, ...] | None = None
+        if like is not None:
+            followed = self._leg(call, like)
+            # Who was offered to late (RFC 3261 section 13.2.1) answers in the ACK, which may still be on its way.
+            model = followed.lines or followed.offered
         leg = self._calls.get(call, {}).get(branch)
         if leg is not None:
             current = leg.lines or leg.offered
@@ -409,6 +413,9 @@ class Relay:
                 self._shut(leg, len(leg.streams) - 1, left)
             leg.streams.pop()
         for index, line in enumerate(lines):
+            old = leg.streams[index]
+            if line.accepted and old is not None and old.kind != line.kind:
+                self._shut(leg, index, old)  # RFC 3264 section 8.3.3: another kind of media in the same place
             if line.accepted and leg.streams[index] is None:
                 stream = Stream(line.kind, self._packet)
                 stream.on_source = self._new_source
@@ -455,6 +462,7 @@ class Relay:
                 stream.source_ssrc = None
             stream.takes = line.they_receive
             stream.mends = offer_answer.mends(line)
+            stream.fir = offer_answer.only_fir(line)
             if stream.mends and leg.transport is not None and stream.recent is None:
                 stream.recent = Recent(self._packet)
             if leg.transport is None:

@@ -59,6 +59,11 @@ def key_frame_request(stream: Stream) -> bytes:
     """Ask the peer of `stream` for a key frame (RFC 4585 section 6.3.1); empty while it has sent nothing."""
     if stream.ssrc_in is None:
         return b""
+    if stream.fir:
+        # RFC 5104 section 4.3.1.1: each request is numbered, or it would be taken for the last one said again.
+        stream.firs = (stream.firs + 1) & 0xFF
+        request = struct.pack("!IIIB3x", stream.ssrc, 0, stream.ssrc_in, stream.firs)
+        return compound(stream, b"", write(PSFB, FIR, request))
     return compound(stream, b"", write(PSFB, PLI, struct.pack("!II", stream.ssrc, stream.ssrc_in)))
 
 

@@ -76,6 +76,8 @@ class Stream:
         "bytes_in",
         "bytes_out",
         "clock_of",
+        "fir",
+        "firs",
         "kind",
         "last_in",
         "listeners",
@@ -86,6 +88,7 @@ class Stream:
         "packet",
         "packets_in",
         "packets_out",
+        "passed_over_at",
         "payload_map",
         "recent",
         "retired",
@@ -117,6 +120,8 @@ class Stream:
         self.recent: Recent | None = None  # where what the peer has lost can be sent again from
         # What comes in from the peer.
         self.mends = False  # it sends again what we say was lost
+        self.fir = False  # it makes a key frame for a FIR alone
+        self.firs = 0
         self.ssrc_in: int | None = None
         self.asked_at = float("-inf")  # for a key frame, as whoever sees it wished
         self.sink: Stream | None = None
@@ -129,6 +134,7 @@ class Stream:
         self.measured = Measured()
         self.packets_in = self.bytes_in = 0
         self.last_in = 0.0
+        self.passed_over_at = 0.0  # what nobody agreed on, comfort noise say, is a sign of life at least
         # What goes out to the peer. Sequence and time start at random (RFC 3550 section 5.1).
         self.takes = False
         self.ssrc = int.from_bytes(random[:4]) or 1
@@ -156,6 +162,7 @@ class Stream:
             listener = self.listeners.get(second & 0x7F)
             if listener is None:
                 self.measured.passed_over += 1
+                self.passed_over_at = now
                 return
             payload = payload_of(self.packet.view, size)
             listener(Heard(second >= 0x80, seq, timestamp, ssrc, payload, now))

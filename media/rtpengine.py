@@ -26,53 +26,23 @@ from config.bridge import spawn
 from config.errors import OurError, TheirError, WarmlineError
 from media import offer_answer, sdp
 from media.client import RemoteMedia
-from media.engine_dialogue import Dialogue, kinds_in, last_packet_at
-from media.engine_keys import KeyLog, Pressed, Presses
+from media.engine_calls import Branch, Call
+from media.engine_dialogue import Dialogue, Interfaces, kinds_in
+from media.engine_keys import KeyLog, Pressed
 from media.engine_quality import Told
-from media.ng import Ng, NgRefused
-from media.server import ALL_KINDS, Profile
+from media.engine_watch import Watch
+from media.ng import Ng
+from media.server import ALL_KINDS, SILENCE_S, Profile
 from media.shortcut import Agreed, for_rtpengine, shortcut, with_protocols, with_roles
 from media.watched import WatchedMedia
 
 log = Logger()
 
-LOOK_S = 2.0
-LISTEN_S = 10.0
-# One of those who take the shortcut who was not heard for this long is gone; and all calls, if rtpengine was not.
-SILENCE_S = 60.0
 STOP_S = 3.0
+_ANY = ("", "0.0.0.0", "::")  # noqa: S104
 _COUNTED = ("packets_in", "bytes_in")
 # What the studio can do while packets pass it by.
 _ANYWHERE = frozenset(("compatible", "stop", "stop_recording", "pause_tap", "end_tap"))
-
-
-class _Branch:
-    def __init__(self, name: str, dialogue: Dialogue) -> None:
-        self.name = name
-        self.dialogue = dialogue
-        self.agreed: Agreed | None = None
-        self.offered: tuple[Profile, sdp.SessionDescription] | None = None
-        self.peer: _Branch | None = None  # whom it is joined with
-        self.direct = False
-        self.heard_at = 0.0
-        self.last_packet_at = 0
-        self.heard: set[str] = set()  # those heard by the shortcut so far
-        self.heard_last = ""
-        self.direct_since = 0.0
-        self.told = Told()
-        self.presses = Presses()
-
-    def is_tired_of(self, other: _Branch) -> bool:
-        """Chromium never listens again to a stream that another has taken the place of."""
-        browser = self.agreed is not None and self.agreed.profile is Profile.WEBRTC
-        return browser and other.name in self.heard
-
-
-class _Call:
-    def __init__(self) -> None:
-        self.branches: dict[str, _Branch] = {}
-        self.shortcuts = True
-        self.listened_at = 0.0
 
 
 class Rtpengine(RemoteMedia):
@@ -80,7 +50,9 @@ class Rtpengine(RemoteMedia):
     go, where rtpengine's --dtmf-log-dest is `keys`, an address of ours. Of their quality see `media.engine_quality`.
 
     While rtpengine does not answer, requests fail with OurError(503). `on_died` is called when it, or the studio, has
-    been started anew: every call is lost.
+    been started anew: every call is lost. `silence_s`: see `WatchedMedia`, but of browsers `media.engine_watch`.
+    `interfaces` of rtpengine's, if it has more than one: that for peers, and that for the studio, which then is told
+    to it by the address that we speak to it from.
     """
 
     def __init__(
@@ -89,20 +61,22 @@ class Rtpengine(RemoteMedia):
         now: Callable[[], float] = time.monotonic,
         *,
         keys: tuple[str, int] | None = None,
+        silence_s: float = SILENCE_S,
+        interfaces: Interfaces | None = None,
     ) -> None:
         super().__init__()
         self.on_died: Callable[[], None] = lambda: None
-        self.studio = WatchedMedia()
+        self.studio = WatchedMedia(silence_s=silence_s)
+        self._silence_s = silence_s
+        self._interfaces = interfaces
         self._address = address
         self._keys_at = keys
         self._key_log: KeyLog | None = None
         self._ending: dict[tuple[str, str], Told] = {}
         self._now = now
         self._ng = Ng()
-        self._looks = 0
-        self._heard_at = 0.0  # of rtpengine itself
         self._looking: asyncio.Task[None] | None = None
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, Call] = {}
         self._turns: dict[str, asyncio.Task[Any]] = {}
         # rtpengine may still have calls of an earlier start of ours, under the same names.
         self._prefix = secrets.token_hex(4)
@@ -135,7 +109,8 @@ class Rtpengine(RemoteMedia):
         self.studio.on_died = self._lost
         try:
             self._ng = await Ng.to(*self._address)
-            self._looks = await self._look_count()
+            watch = self._watch(self._ng)
+            found = await watch.begin()
         except (OSError, OurError) as error:
             self._ng.close()
             raise OurError(
@@ -143,15 +118,24 @@ class Rtpengine(RemoteMedia):
                 "Does it run, with --listen-ng there?",
                 503,
             ) from None
+        for each in self._interfaces or ():
+            if each not in found:  # rtpengine would take another one without a word
+                self._ng.close()
+                raise OurError(
+                    f"rtpengine has no interface {each!r} (WARMLINE_RTPENGINE_INTERFACES): its --interface names "
+                    f"{', '.join(found) or 'none'}",
+                    503,
+                )
         if self._keys_at is not None:
             try:
                 self._key_log = await KeyLog.at(self._keys_at, self._ng.host, self._pressed, self._now)
             except OurError:
                 self._ng.close()
                 raise
-        self._heard_at = self._now()
-        await self.studio.start(host=host, public=public, ports=ports, prompts=prompts)
-        self._looking = spawn(self._look(), "looking after rtpengine")
+        # Where peers reach rtpengine is of no use to the studio then, which is reached by rtpengine alone.
+        near = public if self._interfaces is None else host if host not in _ANY else self._ng.own_host
+        await self.studio.start(host=host, public=near, ports=ports, prompts=prompts)
+        self._looking = spawn(watch.go_on(), "looking after rtpengine")
 
     async def end(self) -> None:
         if self._looking is not None:
@@ -301,7 +285,7 @@ class Rtpengine(RemoteMedia):
                 del self._calls[call]
             reply = await self._forget(each.dialogue.end())
             if other is not None:
-                self._heard_each_other(reply, each)
+                each.looked(reply, self._now())
                 each.peer = other.peer = None
                 each.direct = False
                 await self._forget(self._through_studio(call, other))
@@ -312,10 +296,10 @@ class Rtpengine(RemoteMedia):
         if self._calls.pop(call, None) is not None:
             reply = await self._forget(self._ng.ask("delete", call_id=self._name(call), delete_delay=0))
             for each in branches:
-                self._heard_each_other(reply, each)
+                each.looked(reply, self._now())
         await self._ended(call, branches, self.studio.delete(call))
 
-    async def _ended(self, call: str, branches: Iterable[_Branch], ending: Awaitable[None]) -> None:
+    async def _ended(self, call: str, branches: Iterable[Branch], ending: Awaitable[None]) -> None:
         """The studio tells of the quality of those that it has heard before it says that it is done."""
         self._ending.update({(call, each.name): each.told for each in branches})
         try:
@@ -330,7 +314,7 @@ class Rtpengine(RemoteMedia):
         reply = await self._ng.ask("query", call_id=self._name(call))
         came = {each.name: kinds_in(reply, each.dialogue.peer) for each in self._branches(call)}
         for branch in self._branches(call):
-            self._heard_each_other(reply, branch)
+            branch.looked(reply, self._now())
             if branch.name in found:
                 for name, facts in found[branch.name]["kinds"].items():
                     facts["quality"] = branch.told.facts(name, facts["quality"], facts["packets_in"])
@@ -351,16 +335,17 @@ class Rtpengine(RemoteMedia):
 
     # Ways
 
-    async def _settle(self, call: str, each: _Branch, agreed: Agreed) -> None:
+    async def _settle(self, call: str, each: Branch, agreed: Agreed) -> None:
         """Offer and answer are both known."""
         if each.agreed is None:
             # What is played must not begin before ICE and DTLS are done, of which we are not told.
             waits = agreed.profile in (Profile.WEBRTC, Profile.DTLS)
             await self.studio._ask("behind", call, each.name, waits=waits)
         each.agreed, each.offered = agreed, None
+        each.begins_to_be_heard(self._now())
         await self._take_shortcut(call, each)
 
-    async def _take_shortcut(self, call: str, a: _Branch) -> None:
+    async def _take_shortcut(self, call: str, a: Branch) -> None:
         b = a.peer
         if b is None or a.direct or a.agreed is None or b.agreed is None:
             return
@@ -370,9 +355,9 @@ class Rtpengine(RemoteMedia):
         if words is None:
             return
         a.direct = b.direct = True
-        a.heard_at = b.heard_at = self._now()
         for one, other in ((a, b), (b, a)):
             one.direct_since = self._now()
+            one.begins_to_be_heard(one.direct_since)
             one.told.begins(one.direct_since, time.time(), again=other.name in one.heard)
             one.heard.add(other.name)
             one.heard_last = other.name
@@ -382,7 +367,7 @@ class Rtpengine(RemoteMedia):
             log.warn("{call} goes through the studio: {error}", call=call, error=error.reason)
             await self._through_studio(call, a)
 
-    async def _through_studio(self, call: str, each: _Branch) -> None:
+    async def _through_studio(self, call: str, each: Branch) -> None:
         """The way back from the shortcut."""
         for one in (each, each.peer):
             if one is not None and one.direct:
@@ -391,13 +376,13 @@ class Rtpengine(RemoteMedia):
                     await one.dialogue.restore(one.agreed)
                     await self.studio._ask("behind", call, one.name, waits=False)
 
-    async def _unpair(self, call: str, each: _Branch | None) -> None:
+    async def _unpair(self, call: str, each: Branch | None) -> None:
         if each is not None and each.peer is not None:
             await self._through_studio(call, each)
             each.peer.peer = None
             each.peer = None
 
-    async def _take_back(self, call: str, each: _Branch, *, new: bool) -> None:
+    async def _take_back(self, call: str, each: Branch, *, new: bool) -> None:
         """What was begun has failed: a new branch is not there, another is as it was."""
         if new:
             await self._drop(call, each.name)
@@ -416,20 +401,20 @@ class Rtpengine(RemoteMedia):
     def _name(self, call: str) -> str:
         return f"{self._prefix}-{call}"
 
-    def _branches(self, call: str) -> tuple[_Branch, ...]:
+    def _branches(self, call: str) -> tuple[Branch, ...]:
         return tuple(self._calls[call].branches.values()) if call in self._calls else ()
 
-    def _known(self, call: str, branch: str) -> _Branch | None:
+    def _known(self, call: str, branch: str) -> Branch | None:
         return self._calls[call].branches.get(branch) if call in self._calls else None
 
-    def _branch(self, call: str, branch: str) -> tuple[_Branch, bool]:
+    def _branch(self, call: str, branch: str) -> tuple[Branch, bool]:
         """That branch, and whether it is new."""
         known = self._known(call, branch)
         if known is not None:
             return known, False
         tag = f"{branch}.{next(self._tags)}"  # a name that was deleted is not given again
-        each = _Branch(branch, Dialogue(self._ng, self._name(call), tag))
-        self._calls.setdefault(call, _Call()).branches[branch] = each
+        each = Branch(branch, Dialogue(self._ng, self._name(call), tag, self._interfaces))
+        self._calls.setdefault(call, Call()).branches[branch] = each
         return each, True
 
     # What comes by itself
@@ -470,6 +455,18 @@ class Rtpengine(RemoteMedia):
                     self.on_keys(call, each.name, pressed.key)
                 return
 
+    def _watch(self, ng: Ng) -> Watch:
+        return Watch(
+            ng,
+            self._calls,
+            self._name,
+            self._now,
+            silence_s=self._silence_s,
+            on_lost=self._lost,
+            on_gone=self._tell_gone,
+            on_quality=partial(self._news, "on_quality"),
+        )
+
     def _lost(self) -> None:
         """rtpengine or the studio knows no call any more; the other one forgets them too."""
         calls = list(self._calls)
@@ -482,75 +479,6 @@ class Rtpengine(RemoteMedia):
     async def _end_call(self, call: str) -> None:
         await self._forget(self._ng.ask("delete", call_id=self._name(call), delete_delay=0))
         await self._forget(self.studio.delete(call))
-
-    async def _look_count(self) -> int:
-        """How often it was asked this since its start: unlike its uptime, no clock that is set changes that."""
-        reply = await self._ng.ask("statistics")
-        try:
-            return int(reply["statistics"]["controlstatistics"]["totalstatscount"])
-        except (LookupError, TypeError, ValueError):
-            raise OurError("what answers is no rtpengine", 503) from None
-
-    async def _look(self) -> None:
-        """Whether rtpengine is there and the same, and whether those who take the shortcut are."""
-        while True:
-            await asyncio.sleep(LOOK_S)
-            was_answering = self._ng.answering
-            try:
-                looks = await self._look_count()
-            except WarmlineError as error:
-                if was_answering:
-                    log.error("No new calls until rtpengine is back: {error}", error=error.reason)
-                if self._calls and self._now() - self._heard_at > SILENCE_S:
-                    self._lost()
-                continue
-            if not was_answering:
-                log.info("rtpengine answers again")
-            self._heard_at = self._now()
-            if looks <= self._looks:
-                log.error("rtpengine was started anew; its calls are lost")
-                self._lost()
-            self._looks = looks
-            for call in list(self._calls):
-                try:
-                    await self._listen(call)
-                except WarmlineError as error:
-                    log.debug("{call} was not looked after: {error}", call=call, error=error.reason)
-                except Exception:  # what one call shows must not leave all others unwatched
-                    log.failure("looking after {call}", call=call)
-
-    async def _listen(self, name: str) -> None:
-        call, now = self._calls.get(name), self._now()
-        if (
-            call is None
-            or now - call.listened_at < LISTEN_S
-            or not any(b.direct for b in call.branches.values())
-        ):
-            return
-        call.listened_at = now
-        try:
-            reply = await self._ng.ask("query", call_id=self._name(name))
-        except NgRefused as refused:
-            if self._calls.get(name) is call:
-                for branch in call.branches:
-                    self._tell_gone(name, branch, f"rtpengine has ended it: {refused.why}")
-            return
-        for each in list(call.branches.values()):
-            if self._heard_each_other(reply, each) and (news := each.told.news(now)):
-                self.on_quality(name, each.name, news, each.told.kept({}))
-            last = last_packet_at(reply, each.dialogue.peer)
-            if last != each.last_packet_at:  # by its clock, which need not be ours
-                each.last_packet_at, each.heard_at = last, now
-            if each.direct and now - each.heard_at > SILENCE_S:
-                each.heard_at = now
-                self._tell_gone(name, each.name, f"nothing was received for {SILENCE_S:.0f} s")
-
-    def _heard_each_other(self, reply: dict[str, Any] | None, each: _Branch) -> bool:
-        """What rtpengine knows of someone who takes the shortcut."""
-        if not reply or not each.direct or each.peer is None:
-            return False
-        each.told.looked(reply, each.dialogue.peer, each.peer.dialogue.peer, self._now())
-        return True
 
     def _tell_gone(self, call: str, branch: str, why: str) -> None:
         asyncio.get_running_loop().call_soon(self.on_gone, call, branch, why)

@@ -59,7 +59,8 @@ class MediaServer(Protocol):
     on_tapped: Callable[[str, str, float], None]
     """(call, why, seconds): what `tap` began ended by itself, and its file is complete.
 
-    why: "limit", "gone" (neither branch is there any more), "failed" (what had been written before stays).
+    why: "limit", "gone" (neither branch is there any more), "failed" (what had been written before stays), behind which
+    the reason may stand: "failed: No space left on device".
     """
 
     on_transcoding: Callable[[str, str, str], None]

@@ -27,4 +27,4 @@ def is_gone(leg: Leg, now: float, limit_s: float) -> bool:
 
 def last_heard(leg: Leg) -> float:
     """By the relay's clock; 0.0 for never."""
-    return max((leg.heard_at, *(stream.last_in for stream in leg.carried)))
+    return max((leg.heard_at, *(max(each.last_in, each.passed_over_at) for each in leg.carried)))

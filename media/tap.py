@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import socket
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
 from config.errors import OurError
-from media.control import MAX_MESSAGE, Framed
+from media.control import MAX_MESSAGE
 from media.leg import Leg, ask_key_frames
+from media.offer_answer import Line
+from media.parameter_sets import SETS, parameter_sets
 from media.recording import NARROW_CODECS
+from media.recording_process import RecordingProcess, RecordingProcesses
 from media.rtp import Heard
 from media.sealed_file import KEY_SIZE
 from media.server import ALL_KINDS, AUDIO_ONLY
@@ -32,15 +31,13 @@ START_S = 8.0
 # beyond this is lost to the recording.
 MOST_PACKETS = 2000
 MOST_BYTES = MAX_MESSAGE * 3 // 4
-# What may be on its way to the recording process before it has failed.
-MOST_BEHIND = 16 << 20
 MOST_TAPS = 200
 MOST_S = 12 * 3600.0
 # No more often is a key frame asked for; and as seldom as this if asking does not help.
 KEY_FRAME_S, PATIENCE_S = 1.0, 16.0
 ENDINGS = (".wav", ".mka", ".mkv")
 NARROW, WIDE = 8000, 16000
-HOME = Path(__file__).resolve().parent.parent
+MOST_REASON = 200
 
 
 class Side:
@@ -51,6 +48,8 @@ class Side:
         self._number = number
         self._asked_at = float("-inf")
         self._patience = KEY_FRAME_S
+        self._helped = True
+        self._sets: tuple[bytes, ...] = ()
         self.branch = branch
         self.leg: Leg | None = None
 
@@ -60,13 +59,23 @@ class Side:
     def heard(self, codec: str, clock: int, packet: Heard) -> None:
         self._tap.put_aside(self._number, codec, clock, packet)
 
+    def agreed(self, lines: Iterable[Line]) -> None:
+        """What its peer said of its pictures (SDP), which some never say again among their packets."""
+        video = next((line for line in lines if line.accepted and line.kind == "video"), None)
+        if video is not None and self.hears("video"):
+            sets = parameter_sets(video.theirs)
+            if sets and sets != self._sets:
+                self._sets = sets
+                self._tap.know(self._number, sets)
+
     def ask_key_frame(self, now: float, *, helped: bool = True) -> None:
-        """`helped`: what was asked for last has come, if anything was."""
-        if helped:
-            self._patience = KEY_FRAME_S
-        if self.leg is not None and self.hears("video") and now - self._asked_at >= self._patience:
-            if not helped:
-                self._patience = min(2 * self._patience, PATIENCE_S)
+        """`helped`: a key frame came since this was last told, if one was asked for: whole, or damaged as well."""
+        self._helped = self._helped or helped
+        if self.leg is None or not self.hears("video"):
+            return
+        if now - self._asked_at >= (KEY_FRAME_S if self._helped else self._patience):
+            self._patience = KEY_FRAME_S if self._helped else min(2 * self._patience, PATIENCE_S)
+            self._helped = False
             self._asked_at = now
             ask_key_frames(self.leg)
 
@@ -84,13 +93,15 @@ class Tap:
         video: bool,
         key: bytes | None,
         limit_s: float,
-        recorder: Callable[[], Coroutine[Any, Any, Recorder]],
+        recorder: Callable[[Tap], Coroutine[Any, Any, RecordingProcess]],
         now: Callable[[], float],
         on_ended: Callable[[Tap, float], None],
     ) -> None:
         self.kinds = ALL_KINDS if video else AUDIO_ONLY
         self.sides = tuple(Side(self, side, branch) for side, branch in enumerate(branches))
         self.why = ""
+        self.reason = ""
+        """Why it has failed, if it has."""
         self.paused = False
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -117,6 +128,10 @@ class Tap:
         self._bytes += len(payload) + 64
         self._packets.append((side, codec, clock, marker, seq, timestamp, ssrc, payload, at - self._began))
 
+    def know(self, side: int, sets: tuple[bytes, ...]) -> None:
+        """Parameter sets: what is known once must not be lost, whatever is paused or too much."""
+        self._packets.append((side, SETS, 0, False, 0, 0, 0, sets, 0.0))
+
     def pause(self, paused: bool) -> None:
         if self.paused and not paused:
             self.paused = False
@@ -136,6 +151,7 @@ class Tap:
             side, helped = fact
             self.sides[side].ask_key_frame(self._now(), helped=helped)
         elif what == "failed":
+            self.reason = self.reason or str(fact)[:MOST_REASON]
             for waited_for in (self.opened, self._closed):
                 if not waited_for.done():
                     waited_for.set_exception(OurError(f"The recording failed: {fact}"))
@@ -147,10 +163,10 @@ class Tap:
 
     async def _run(self) -> float:
         elapsed = 0.0
-        recorder: Recorder | None = None
+        recorder: RecordingProcess | None = None
         try:
             async with asyncio.timeout(START_S):
-                recorder = await self._recorder()
+                recorder = await self._recorder(self)
                 recorder.taps[self._number] = self
                 recorder.say([self._number, "open", *self._open])
                 self._open = []
@@ -167,9 +183,9 @@ class Tap:
             recorder.say([self._number, "close", elapsed])
             elapsed = await asyncio.wait_for(asyncio.shield(self._closed), DISK_S)
         except Exception as error:  # of that process, the disk, or a defect of ours: whoever waits is told
-            sys.stderr.write(f"media: a recording failed: {error!r}\n")
             self.why = "failed"
-            self.told("failed", "it took too long" if isinstance(error, TimeoutError) else error)
+            self.told("failed", "it took too long" if isinstance(error, TimeoutError) else _words(error))
+            sys.stderr.write(f"media: a recording failed: {self.reason}\n")
             if recorder is not None:
                 recorder.say([self._number, "close", elapsed])  # should it be there all the same
         if recorder is not None:
@@ -182,58 +198,6 @@ class Tap:
             await asyncio.wait_for(self._asked.wait(), seconds)
 
 
-class Recorder(Framed):
-    """The recording process, while it runs; `taps` are those it makes files of, by number."""
-
-    def __init__(self, lost: Callable[[], None]) -> None:
-        super().__init__()
-        self._lost = lost
-        self.taps: dict[int, Tap] = {}
-
-    @classmethod
-    async def start(cls, lost: Callable[[], None]) -> Recorder:
-        """Raises OSError."""
-        loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            ours.setblocking(False)
-            process = await loop.run_in_executor(None, _spawn, theirs.fileno())
-        _, recorder = await loop.create_unix_connection(lambda: cls(lost), sock=ours)
-        # It ends when we close our side; somebody must then take notice of its death.
-        threading.Thread(target=process.wait, name="recorder", daemon=True).start()
-        return recorder
-
-    def send(self, message: list[Any]) -> None:
-        """As `say`. Raises OurError where it cannot keep up."""
-        if self.transport is None or self.transport.get_write_buffer_size() > MOST_BEHIND:
-            raise OurError("The recording process cannot keep up")
-        self.say(message)
-
-    def message(self, message: list[Any]) -> None:
-        number, what, *facts = message
-        tap = self.taps.get(number)
-        if tap is not None:
-            tap.told(what, *facts)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost()
-        for tap in list(self.taps.values()):
-            tap.told("failed", "the recording process has died")
-
-    def close(self) -> None:
-        if self.transport is not None:
-            self.transport.close()
-
-
-def _spawn(descriptor: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "media.recorder", "--control-fd", str(descriptor)],
-        env={**os.environ, "PYTHONPATH": str(HOME)},
-        stdin=subprocess.DEVNULL,
-        pass_fds=(descriptor,),
-    )
-
-
 class Taps:
     """All calls that are recorded; `on_tapped` as in `MediaServer`."""
 
@@ -244,7 +208,7 @@ class Taps:
         self._running: set[Tap] = set()
         self._waited_for: set[Tap] = set()
         self._number = 0
-        self._recorder: asyncio.Task[Recorder] | None = None
+        self._processes = RecordingProcesses()
 
     def start(
         self,
@@ -278,7 +242,7 @@ class Taps:
             video=video,
             key=key,
             limit_s=min(limit_s, MOST_S),
-            recorder=self._started,
+            recorder=self._processes.join,
             now=self._now,
             on_ended=lambda tap, seconds: self._ended(call, tap, seconds),
         )
@@ -330,8 +294,7 @@ class Taps:
         await asyncio.gather(*(tap.end("gone") for tap in self._running))
 
     def close(self) -> None:
-        if self._recorder is not None and self._recorder.done() and not self._recorder.exception():
-            self._recorder.result().close()
+        self._processes.close()
 
     async def _opened(self, tap: Tap) -> None:
         try:
@@ -348,15 +311,6 @@ class Taps:
             raise OurError("The recording failed")
         return seconds
 
-    async def _started(self) -> Recorder:
-        """One process for all, started when the first wants it, and again after it has died."""
-        if self._recorder is None or (self._recorder.done() and self._recorder.exception()):
-            self._recorder = asyncio.get_running_loop().create_task(Recorder.start(self._lost))
-        return await asyncio.shield(self._recorder)
-
-    def _lost(self) -> None:
-        self._recorder = None
-
     def _let_go(self, call: str, tap: Tap) -> None:
         if self._of_call.get(call) is tap:
             del self._of_call[call]
@@ -368,16 +322,22 @@ class Taps:
 
     def _ended(self, call: str, tap: Tap, seconds: float) -> None:
         self._running.discard(tap)
+        self._processes.leave(tap)
         self._let_go(call, tap)
         if tap in self._waited_for:
             self._waited_for.discard(tap)
         elif tap.opened.exception() is None:  # else whoever began it has been told
-            self._on_tapped(call, tap.why, seconds)
+            why = f"{tap.why}: {tap.reason}" if tap.reason else tap.why
+            self._on_tapped(call, why, seconds)
 
 
 def _is_wide(leg: Leg) -> bool:
     speech = leg.speech()
     return speech is not None and speech[1].name.lower() not in NARROW_CODECS
+
+
+def _words(error: Exception) -> str:
+    return error.reason if isinstance(error, OurError) else repr(error)
 
 
 def _seen(future: asyncio.Future[Any]) -> None:

@@ -292,5 +292,6 @@ class BrowserTransport:
             self._send(protected)
 
     def _send(self, datagram: bytes) -> None:
-        if self._paths:
+        # RFC 7675 section 5.1: without consent nothing is sent, a handshake's next attempt neither.
+        if self._paths and not self._silent:
             self._port.send(datagram, self._address)

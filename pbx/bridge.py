@@ -21,8 +21,9 @@ def share_pictures(a: Leg, b: Leg) -> None:
     Where the other will have none, neither has the one that offered them: nobody films without knowing that it is for
     nobody.
     """
-    a.on_pictures = partial(_follow, b, a)
-    b.on_pictures = partial(_follow, a, b)
+    for leg, other in ((a, b), (b, a)):
+        leg.allow_pictures()
+        leg.on_pictures = partial(_follow, other, leg)
 
 
 def _follow(leg: Leg, other: Leg) -> None:
@@ -67,10 +68,18 @@ class Bridge:
                     return False
                 await self._media.join(self._media_call, customer, agent)
             share_pictures(self.customer, self.agent)
+            self._even_out()
         except WarmlineError:
             if self._whole:
                 raise
         return self._whole
+
+    def _even_out(self) -> None:
+        """Pictures that came into a call of sound, and a leg that is new to it: it is offered them, or they go."""
+        customer, agent = self.customer, self.agent
+        if customer.of_sound and customer.has_pictures is not agent.has_pictures:
+            without, other = (agent, customer) if customer.has_pictures else (customer, agent)
+            _follow(without, other)
 
     async def _agree(self, like: str) -> None:
         try:

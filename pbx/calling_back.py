@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -22,6 +22,7 @@ from pbx.invitation import Ringer
 from pbx.leg import Gone, Leg, LegEvent
 from pbx.open_contacts import OpenContacts
 from pbx.prompt import NoAnswer, Prompt, Taken, Unreachable
+from pbx.reception import Guest
 from sip_trunk.sip.uri import SipUri
 
 log = Logger()
@@ -90,6 +91,8 @@ class CallingBack:
         """Whether a page of the customer's listens to this contact now."""
         self.on_telephone: Callable[[Contact], None] = lambda contact: None
         """The customer has answered their telephone, and is about to be on the line."""
+        self.tell: Callable[[Guest], Awaitable[None]] = _nothing
+        """What they must be told there before the agent is joined to them."""
 
     def __contains__(self, contact_id: object) -> bool:
         return contact_id in self._attempts
@@ -172,6 +175,7 @@ class CallingBack:
             self.on_telephone(contact)
             self._calls.called_back(contact, outcome.leg)
             await self._agree(attempt, outcome.leg)
+            await self._tell(attempt, outcome.leg)
             return Ending.ANSWERED
         if attempt.decided.done():
             return attempt.decided.result()
@@ -182,6 +186,15 @@ class CallingBack:
                 return Ending.UNREACHABLE
             case _:
                 return Ending.REFUSED
+
+    async def _tell(self, attempt: _Attempt, customer: Leg) -> None:
+        guest = Guest(attempt.contact, customer, self._media, self._clock)
+        # When either has gone there is nobody to tell, or nobody to wait for it.
+        attempt.decided.add_done_callback(lambda _: guest.leave())
+        try:
+            await self.tell(guest)
+        except Exception:
+            log.failure("{id} was not told all before they were joined", id=attempt.contact.id)
 
     async def _agree(self, attempt: _Attempt, customer: Leg) -> None:
         """The agent's phone goes over to what the telephone network speaks: it has chosen before that was known."""
@@ -212,3 +225,7 @@ class CallingBack:
         self._stopped = True
         for attempt in tuple(self._attempts.values()):
             attempt.decide(Ending.STOPPED)
+
+
+async def _nothing(guest: Guest) -> None:
+    return

@@ -26,6 +26,7 @@ from pbx.operations import (
     why_command,
 )
 from pbx.operations.events_command import read_events
+from pbx.operations.moments import EXAMPLES, typed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     whose = events.add_mutually_exclusive_group()
     whose.add_argument("--contact", metavar="ID", help="only what concerns this contact")
     whose.add_argument("--session", metavar="ID", help="only what concerns the call with this Session-ID")
+    events.add_argument("--since", metavar="WHEN", type=typed, help=f"only what happened since: {EXAMPLES}")
     events.add_argument("--json", action="store_true", help="one JSON object a line")
     events.add_argument("--follow", action="store_true", help="go on with what happens from now on")
     onlooker_commands.add_commands(commands)
@@ -85,6 +87,7 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
                 session=options.session,
                 as_json=options.json,
                 follow=options.follow,
+                since=options.since,
             )
         case "sip":
             return onlooker_commands.trace(settings, options)

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 from pbx.call_back import CallBacks, masked
-from pbx.contact import Contact, State
+from pbx.contact import Channel, Contact, State
 from pbx.dispatch import Dispatch
+from pbx.leg import Leg
 from pbx.other_channel import OtherChannel
 from pbx.staffing import Staffing
 
 
 class CustomerView:
     """`expected_wait` tells how many seconds a contact may yet wait, None: nobody can say; `uri` its address;
-    `on_hold` whether they hear music instead of their agent, `supervisor` the name of who has joined them, or ""."""
+    `on_hold` whether they hear music instead of their agent, `supervisor` the name of who has joined them, or "",
+    `agent_leg` that of whom they talk to."""
 
     def __init__(
         self,
@@ -28,6 +30,7 @@ class CustomerView:
         recording: Callable[[Contact], dict[str, Any] | None] = lambda contact: None,
         on_hold: Callable[[Contact], bool] = lambda contact: False,
         supervisor: Callable[[Contact], str] = lambda contact: "",
+        agent_leg: Callable[[Contact], Leg | None] = lambda contact: None,
     ) -> None:
         self._dispatch = dispatch
         self._staffing = staffing
@@ -37,6 +40,7 @@ class CustomerView:
         self._recording = recording
         self._on_hold = on_hold
         self._supervisor = supervisor
+        self._agent_leg = agent_leg
 
     def __call__(self, contact: Contact) -> dict[str, Any]:
         facts = contact.facts
@@ -50,6 +54,7 @@ class CustomerView:
             "agent": {"name": name} if name is not None else None,
             "on_hold": self._on_hold(contact),
             "supervisor": {"name": supervisor} if supervisor else None,
+            "agent_video": self._agent_video(contact),
             "provider": facts.provider_name,
             "product": facts.product_name,
             "product_id": facts.product_id,
@@ -61,6 +66,15 @@ class CustomerView:
             "recording": self._recording(contact),
             **self._waiting(contact),
         }
+
+    def _agent_video(self, contact: Contact) -> bool | None:
+        """Whether whoever they talk to has a phone for pictures; None: nobody knows, so it may be tried."""
+        leg = self._agent_leg(contact)
+        if leg is None or contact.state is not State.CONNECTED or contact.agent_id is None:
+            return None
+        if leg.has_pictures:
+            return True
+        return self._staffing.carries(contact.agent_id, leg.device_id, Channel.VIDEO)
 
     def _waiting(self, contact: Contact) -> dict[str, Any]:
         call_backs = self._call_backs

@@ -170,7 +170,7 @@ class Dispatch:
         )
 
     def position(self, contact_id: str) -> int | None:
-        """1: the next one of those who need the same agents. None: not waiting in the queue."""
+        """1: the next one of all whom the same agents might take. None: not waiting in the queue."""
         return self.floor.position(contact_id)
 
     # Contacts that one agent passes on to another

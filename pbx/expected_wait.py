@@ -10,14 +10,13 @@ happens. Where too little has been seen, or nobody is on, the answer is None: an
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from math import exp
-from typing import TypeVar
 
 from agent_presence.agent_state import AgentState, AgentStates
-from agent_presence.roster import Roster
+from agent_presence.roster import Agent, Roster
 from pbx.contact import Channel, Contact
+from pbx.crew import Able, Crew, remember
 from pbx.open_contacts import OpenContacts
 from pbx.queue import Group
 from pbx.router import Floor
@@ -28,30 +27,8 @@ FEWEST = 3
 REMEMBERED = 100
 SMOOTH_S = 60.0
 """The time constant by which a change of pace is believed: agents who go for a coffee come back."""
-_GROUPS = 1000
-_SHARES = 200
-
-T = TypeVar("T")
-
 Kind = tuple[str, str]
 """Contacts that keep agents equally long: (queue, channel)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Able:
-    """What an agent can take."""
-
-    levels: Mapping[str, int]
-    providers: frozenset[str]  # empty: every provider
-    channels: frozenset[str]
-    languages: frozenset[str]  # empty: any
-
-    def serves(self, group: Group) -> bool:
-        if group.channel not in self.channels or (self.providers and group.provider_id not in self.providers):
-            return False
-        if group.language is not None and self.languages and group.language not in self.languages:
-            return False
-        return all(self.levels.get(skill, 0) >= least for skill, least in group.required)
 
 
 class _Mean:
@@ -81,12 +58,9 @@ class Pace:
     def __init__(self, chats: int = 1) -> None:
         self._chats = chats
         self._kept: dict[Kind, _Mean] = {}
-        self._agents: dict[str, tuple[int, Able]] = {}  # each with the place of their bit
-        self._spare: list[int] = []  # places of agents who have gone
-        # By group, the one asked for latest last: the bits of those who serve it, and the pace it was told at a moment.
-        self._serving: OrderedDict[Group, int] = OrderedDict()
+        self.crew = Crew()
+        # By group, the one asked for latest last: the pace it was told at a moment.
         self._told: OrderedDict[Group, tuple[float, float]] = OrderedDict()
-        self._shares: dict[Group, dict[Group, float]] = {}  # until an agent comes or goes
 
     def kept(self, kind: Kind, seconds: float) -> None:
         """A contact of this kind has kept an agent so long, from being rung to being free again."""
@@ -95,31 +69,15 @@ class Pace:
 
     def on(self, agent_id: str, able: Able) -> None:
         """The agent works, free or not, and can take this."""
-        known = self._agents.get(agent_id)
-        if known is not None and known[1] == able:
-            return
-        self.off(agent_id)
-        place = self._spare.pop() if self._spare else len(self._agents)
-        self._agents[agent_id] = place, able
-        self._shares.clear()
-        for group in self._serving:
-            if able.serves(group):
-                self._serving[group] |= 1 << place
+        self.crew.on(agent_id, able)
 
     def off(self, agent_id: str) -> None:
         """The agent takes no more contacts."""
-        known = self._agents.pop(agent_id, None)
-        if known is not None:
-            place, _ = known
-            self._spare.append(place)
-            self._shares.clear()
-            for group, bits in self._serving.items():
-                if bits >> place & 1:
-                    self._serving[group] = bits ^ 1 << place
+        self.crew.off(agent_id)
 
     def serving(self, group: Group) -> int:
         """How many are on who could serve it."""
-        return self._bits(group).bit_count()
+        return self.crew.serving(group)
 
     def expected_s(self, group: Group, ahead: Mapping[Group, int], now: float) -> float | None:
         """How long one of this group must expect to wait who has so many of each group before them; None: unknown.
@@ -131,26 +89,12 @@ class Pace:
             return None
         turns = 1.0
         for other, count in ahead.items():
-            share = self._share(group, other)
+            share = self.crew.share(group, other)
             if share:
                 kept_s = self._kept_s(other)
                 longer = kept_s / own_s if kept_s is not None and own_s else 1.0
                 turns += count * longer * share
         return turns * between_s
-
-    def _share(self, group: Group, other: Group) -> float:
-        """The part of those who serve the other group that serves this one too."""
-        shares = self._shares.get(group)
-        if shares is None:
-            if len(self._shares) >= _SHARES:
-                self._shares.clear()
-            shares = self._shares[group] = {}
-        share = shares.get(other)
-        if share is None:
-            theirs = self._bits(other)
-            shared = (self._bits(group) & theirs).bit_count()
-            share = shares[other] = shared / theirs.bit_count() if shared else 0.0
-        return share
 
     def _between_s(self, group: Group, now: float) -> float | None:
         """Seconds between two agents becoming free for this group, smoothed so that it does not jump."""
@@ -164,30 +108,12 @@ class Pace:
         if before is not None:
             told, at = before
             pace = told + (pace - told) * (1.0 - exp(-max(0.0, now - at) / SMOOTH_S))
-        _remember(self._told, group, (pace, now))
+        remember(self._told, group, (pace, now))
         return pace
 
     def _kept_s(self, group: Group) -> float | None:
         mean = self._kept.get((group.queue, group.channel))
         return mean.value if mean is not None else None
-
-    def _bits(self, group: Group) -> int:
-        bits = self._serving.get(group)
-        if bits is None:
-            octets = bytearray((len(self._agents) + len(self._spare)) // 8 + 1)
-            for place, able in self._agents.values():
-                if able.serves(group):
-                    octets[place >> 3] |= 1 << (place & 7)
-            bits = int.from_bytes(octets, "little")
-        _remember(self._serving, group, bits)
-        return bits
-
-
-def _remember(table: OrderedDict[Group, T], group: Group, value: T) -> None:
-    table[group] = value
-    table.move_to_end(group)
-    if len(table) > _GROUPS:
-        table.popitem(last=False)
 
 
 class ExpectedWait:
@@ -212,11 +138,13 @@ class ExpectedWait:
         self._floor = floor
         self._now = now
         self._pace = Pace(chats)
+        self._everybody = Crew()  # on the roster, on or not, with whatever phone
         self._on: set[str] = set()
         # By agent: since when a call keeps them (from its ringing on), and of which kind it is once they took it.
         self._kept: dict[str, tuple[float, Kind | None]] = {}
         states.on_change.append(self._state_changed)
         contacts.on_ended.append(self._contact_ended)
+        floor.queue.shared = self._shared
 
     def start(self) -> None:
         """Look at everybody, once roster, location and states are loaded."""
@@ -233,6 +161,10 @@ class ExpectedWait:
 
     def agent_changed(self, agent_id: str) -> None:
         record, agent = self._states.of(agent_id), self._roster.agent(agent_id)
+        if agent is None:
+            self._everybody.off(agent_id)
+        else:
+            self._everybody.on(agent_id, _able(agent, Channel))
         off = record.state in (AgentState.OFFLINE, AgentState.NOT_READY) or not record.wants_ready
         if off or agent is None:
             self._on.discard(agent_id)
@@ -240,13 +172,13 @@ class ExpectedWait:
             return
         self._on.add(agent_id)
         channels = (channel for channel in Channel if self._staffing.phones(agent_id, channel))
-        able = Able(
-            levels=dict(agent.skills),
-            providers=frozenset(agent.provider_ids),
-            channels=frozenset(channel.value for channel in channels),
-            languages=frozenset(agent.languages),
-        )
-        self._pace.on(agent_id, able)
+        self._pace.on(agent_id, _able(agent, channels))
+
+    def _shared(self, group: Group, other: Group) -> bool:
+        """Whether an agent who is on might take either; while nobody is on who could serve the group, whether anybody
+        on the roster might: who comes next is one of these."""
+        crew = self._pace.crew if self._pace.serving(group) else self._everybody
+        return crew.share(group, other) > 0.0
 
     def _state_changed(self, agent_id: str, old: AgentState, new: AgentState) -> None:
         record = self._states.of(agent_id)
@@ -280,3 +212,12 @@ class ExpectedWait:
             and contact.ended_at is not None
         ):
             self._pace.kept((contact.queue, contact.channel.value), contact.ended_at - contact.connected_at)
+
+
+def _able(agent: Agent, channels: Iterable[Channel]) -> Able:
+    return Able(
+        levels=dict(agent.skills),
+        providers=frozenset(agent.provider_ids),
+        channels=frozenset(channel.value for channel in channels),
+        languages=frozenset(agent.languages),
+    )

@@ -88,13 +88,15 @@ class FrontDesk:
         self._call_backs = call_backs
         self._view = CustomerView(
             dispatch, staffing, call_backs, expected_wait,
-            uri=self.uri, recording=recording, on_hold=on_hold, supervisor=supervisor,
+            uri=self.uri, recording=recording, on_hold=on_hold, supervisor=supervisor, agent_leg=calls.agent_leg,
         )  # fmt: skip
         self._other_channel = OtherChannel(
             contacts, calls, chats, call_backs, staffing, dispatch.policies, store, events
         )
         self._opening: dict[str, asyncio.Task[None]] = {}  # by contact, until it is durable
         self._pages: Counter[str] = Counter()  # by contact: the customer's pages that listen
+        self.on_page: Callable[[str], None] = lambda contact_id: None
+        """A page of the customer's listens to this contact from now on, and shows how things stand with it."""
         self.draining = False
 
     # Asking for help
@@ -436,6 +438,7 @@ class FrontDesk:
         if by != "customer":
             return unsubscribe
         self._pages[contact_id] += 1
+        self.on_page(contact_id)
 
         def leave() -> None:
             unsubscribe()

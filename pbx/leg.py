@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from config.bridge import spawn
 from config.errors import WarmlineError
-from media.server import ALL_KINDS, MediaServer, Profile
+from media.server import ALL_KINDS, AUDIO_ONLY, MediaServer, Profile
 from pbx.phone_media import behind_nat, has_video, holds
 from sip_trunk import user_agent as sip
 from sip_trunk.deadlines import Deadline, Deadlines
@@ -74,8 +74,9 @@ def tidy(work: Awaitable[None], what: str) -> None:
 class Leg:
     """Set `on_event` to hear of it; what happened before is told then.
 
-    `kinds` bounds what media the peer may have. A leg whose answer was not needed yet (an INVITE without an offer,
-    RFC 3261 s13.2.1) takes it from the ACK. `tidies` False: whoever owns the media call puts the branch away.
+    `kinds` bounds what media the peer may have, until `allow_pictures`. A leg whose answer was not needed yet (an
+    INVITE without an offer, RFC 3261 s13.2.1) takes it from the ACK. `tidies` False: whoever owns the media call puts
+    the branch away.
 
     `on_transfer` gets a REFER and answers it; without it, none is taken. `on_keys` gets the keys pressed in an INFO.
     """
@@ -100,6 +101,10 @@ class Leg:
         self.on_pictures: Callable[[], None] | None = None
         """The peer has added pictures to the call, or dropped them."""
         self._pictures: bool | None = None
+        self.of_sound = kinds == AUDIO_ONLY
+        """It began as a call of sound alone."""
+        self.device_id: str | None = None
+        """The agent's phone that this leads to, where that is known."""
         self.on_hold: Callable[[bool], None] | None = None
         """The peer has put us on hold by their phone's own key, or taken us back."""
         self._holds = False
@@ -151,6 +156,10 @@ class Leg:
         self._on_event = listener
         while self._on_event is not None and self._untold:
             self._on_event(self._untold.pop(0))
+
+    def allow_pictures(self) -> None:
+        """From now on the peer may bring pictures into a call that began without."""
+        self._kinds = ALL_KINDS
 
     def answer(self, body: bytes, *, offered: bool = True) -> None:
         """Answer the caller (200). `offered` False: the body is our offer, their answer comes in the ACK."""

@@ -30,7 +30,7 @@ class OnHold:
         self._contacts = contacts
         self._calls = calls
         self._apart: set[str] = set()
-        events.subscribe(self._happened)
+        events.subscribe(self._happened, (*HEAR_EACH_OTHER, *_PHONE_KEYS))
         contacts.on_ended.append(lambda contact: self._apart.discard(contact.id))
 
     def __call__(self, contact: Contact) -> bool:

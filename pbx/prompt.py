@@ -364,6 +364,7 @@ class Prompt:
             tidies=self._tidies,
         )
         if not device.phone.outside:
+            leg.device_id = device.phone.device_id
             leg.keep_asking(self._deadlines)
         self._others_reason = _ANSWERED_ELSEWHERE
         self._stop_others()

@@ -9,14 +9,17 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from types import MappingProxyType
 
 Need = tuple[str, int]  # a skill and its least level, 1 to 5
 Order = tuple[float, str]  # whose turn it is: the smallest first
+
+MOST_GROUPS = 500
+"""So many different needs are looked at for one position."""
 
 _NOBODY: Mapping[str, float] = MappingProxyType({})
 
@@ -103,6 +106,8 @@ class Queue:
 
     def __init__(self) -> None:
         self.now = 0.0
+        # Whether some agent might take either of two groups; set by whoever knows the agents.
+        self.shared: Callable[[Group, Group], bool] = lambda group, other: group == other
         self._held: dict[str, tuple[Waiting, Line]] = {}
         self._lines: dict[tuple[Group, str | None], Line] = {}
         self._groups: dict[Group, list[Order]] = {}
@@ -186,12 +191,22 @@ class Queue:
                 yield shelf
 
     def position(self, contact_id: str) -> int | None:
-        """1 is the next one of those who need the same; None: not in the queue."""
+        """1 is the next one among all that the agents who could serve it might take; None: not in the queue.
+
+        Never too low: of more than `MOST_GROUPS`, the contacts of the others all count as before it.
+        """
         held = self._held.get(contact_id)
         if held is None:
             return None
         waiting, line = held
-        return 1 + bisect_left(self._groups[line.group], waiting.order)
+        before = bisect_left(self._groups[line.group], waiting.order)
+        seen = len(self._groups[line.group])
+        for group, places in islice(self._groups.items(), MOST_GROUPS):
+            if group != line.group:
+                seen += len(places)
+                if places[0] < waiting.order and self.shared(line.group, group):
+                    before += bisect_left(places, waiting.order)
+        return 1 + before + len(self._held) - seen
 
     def ahead(self, contact_id: str) -> dict[Group, int]:
         """By what they need, how many in the queue come before this one."""

@@ -25,7 +25,7 @@ from config.events import EventLog
 from config.queue_settings import QueueSettings
 from config.recording_settings import Recording
 from pbx.calls import Calls
-from pbx.contact import Channel, Contact
+from pbx.contact import Channel, Contact, State
 from pbx.open_contacts import OpenContacts
 from pbx.reception import Guest
 
@@ -155,13 +155,19 @@ class Consents:
                 KIND, contact=contact.id, party="customer", given=None, how="not asked", mode=mode.value,
                 call_id=self._call_id(contact),
             )  # fmt: skip
-        elif (
-            mode is Recording.ANNOUNCE
-            and self.given(contact) is None
-            and contact.facts.from_app
-            and self.has_page(contact.id)
-        ):
-            # Whoever was called back in their page has heard no prompt; the page has shown it all the while.
+        elif self.has_page(contact.id):
+            self._shown(contact)
+
+    def page_came(self, contact_id: str) -> None:
+        """A page of the customer's listens to this contact: it shows what is recorded of it."""
+        contact = self._contacts.get(contact_id)
+        if contact is not None and contact.state is State.CONNECTED:
+            self._shown(contact)
+
+    def _shown(self, contact: Contact) -> None:
+        # Whoever was called back in their page has heard no prompt; the page shows it, and they can stop it there.
+        unsaid = self.mode(contact) is Recording.ANNOUNCE and self.given(contact) is None
+        if unsaid and contact.facts.from_app:
             self.say(contact, True, SHOWN)
 
     def _call_id(self, contact: Contact) -> str | None:
@@ -191,6 +197,12 @@ class Consents:
         if guest.here and self.given(contact) is None:
             self.say(contact, key == YES, f"pressed {key}" if key else "pressed nothing")
             await guest.hear("recording-yes" if key == YES else "recording-no")
+
+    async def tell_called_back(self, guest: Guest) -> None:
+        """For `CallingBack`: who has just answered their telephone has perhaps heard no notice yet. They are asked
+        nothing there: where a question is due, their page asks it, or their agent."""
+        if self.mode(guest.contact) is Recording.ANNOUNCE and self.wants(guest.contact):
+            await self.meet(guest)
 
     def _forget(self, contact: Contact) -> None:
         self._words.pop(contact.id, None)

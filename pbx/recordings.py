@@ -43,6 +43,8 @@ log = Logger()
 LIMIT_S = 4 * 3600.0
 """Of one file; a longer call goes on in another."""
 SHORTEST_S = 0.5
+FAILED = "failed"
+"""Of why a recording has ended: it broke off. What made it do so may stand behind a colon."""
 
 Sides = tuple[str, str, str]
 """Agent, and the media branches of customer and agent."""
@@ -369,17 +371,17 @@ class Recordings:
                 seconds = await self._media.end_tap(contact.id)
             except WarmlineError as error:
                 log.warn("The recording {id} broke off: {error}", id=row.id, error=error.reason)
-                why = "failed"
+                why = f"{FAILED}: {error.reason}"
         if tape.over is not None:  # or it has told so while we asked
             seconds = seconds or tape.over[1]
-            if why == "failed":
-                log.error("The recording {id} broke off: it could not be written", id=row.id)
+            if why.startswith(FAILED):
+                log.error("The recording {id} broke off: {why}", id=row.id, why=why)
         watch.tape = None
         # Whoever has the customer next decides for themselves; so it is when the customer agrees anew.
         if not contact.open or contact.agent_id != row.agent_id or not self._consents.allows(contact):
             _unpaused(watch)
         try:
-            state = TapeState.CUT if why == "failed" else TapeState.KEPT
+            state = TapeState.CUT if why.startswith(FAILED) else TapeState.KEPT
             watch.kept |= await self._file(row, seconds or None, state, why)
         except Exception:
             # The file is there, and its row says "running", which the next start looks after.

@@ -2,13 +2,16 @@
 
 What is kept as it was: when each contact could first be routed, how long its agent took to answer and then had to do
 with it, how long its customer had patience; when each agent was on duty, and with what skills. What is simulated: who
-is chosen, and when. Nobody refuses an offer here, so the first run, with everything as it was, shows how far the
-simulation itself is from what happened.
+is chosen, and when. An offer that came to nothing then comes to nothing again, as does any other to an agent who was
+not answering just then; who was never asked is taken to answer. The first run, with everything as it was, shows how far
+the simulation itself is from what happened.
 """
 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -16,7 +19,7 @@ from statistics import mean, median
 from typing import Literal
 
 from config.queue_settings import Overflow
-from pbx.contact import Contact
+from pbx.contact import Contact, Refusal
 from pbx.policies import Policies
 from pbx.router import Floor, FreeAgent, Pair, choose
 from pbx.skills import Need
@@ -27,15 +30,24 @@ End = Literal["joined", "gave up", "nobody", "overflowed", "open"]
 ANSWER_S, HANDLING_S = 8.0, 240.0
 """Where nothing at all is known of how long answering and helping take."""
 
+AWAY_S = 60.0
+"""For so long after an offer that was not answered the agent is taken to answer no other, unless they did then."""
+
+REFUSING_S = 0.5
+"""An offer takes at least so long: one that took nothing might be made again and again at the same moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of a contact. `wait_s`: from when it could be routed to when it was joined, or its end."""
+    """What became of a contact. `wait_s`: from when it could be routed to when it was joined, or its end.
+
+    `refused`: how many offers of it came to nothing before."""
 
     end: End
     wait_s: float
     agent_id: str | None = None
     step: int = 0
+    refused: int = 0
 
     def __post_init__(self) -> None:
         # Epoch seconds leave no more than that of a difference.
@@ -69,6 +81,18 @@ class Duty:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """An offer that came to nothing, from when the agent was held (`at`) to the outcome (`until`): declined, no_answer,
+    busy, unreachable or asleep."""
+
+    agent_id: str
+    contact_id: str
+    at: float
+    until: float
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """All there was between two moments. `chats`: how many of them an agent may have at once."""
 
@@ -76,6 +100,7 @@ class Stretch:
     duties: tuple[Duty, ...]
     until: float
     chats: int = 2
+    refused: tuple[Refused, ...] = ()
 
 
 @dataclass(slots=True)
@@ -125,6 +150,8 @@ class _Simulation:
             for request in stretch.requests
         }
         self._fates: dict[str, Fate] = {}
+        self._refusals = _Refusals(stretch)
+        self._times_refused: Counter[str] = Counter()
         self._medians = _medians(stretch.requests)
         # (when, in which order at one moment, tie, what, whose): who comes on duty is there for who asks just then.
         self._agenda: list[tuple[float, int, int, str, str, FreeAgent | None]] = []
@@ -143,7 +170,8 @@ class _Simulation:
             self._choose(now)
         for contact_id, request in self._requests.items():
             waited = max(0.0, self._stretch.until - request.routable_at)
-            self._fates.setdefault(contact_id, Fate("open", waited))
+            fate = self._fates.get(contact_id) or Fate("open", waited)
+            self._fates[contact_id] = replace(fate, refused=self._times_refused[contact_id])
         return self._fates
 
     def _plan(self, at: float, order: int, what: str, whose: str, agent: FreeAgent | None = None) -> None:
@@ -173,6 +201,18 @@ class _Simulation:
                 if not worker.at_work:
                     worker.idle_since = now
                 self._placed(agent_id)
+            case "refused":
+                agent_id, contact_id, outcome = whose.split(" ")
+                worker = self._worker(agent_id)
+                worker.at_work.pop(contact_id, None)
+                if not worker.at_work:
+                    worker.idle_since = now
+                self._placed(agent_id)
+                contact = self._contacts[contact_id]
+                until = now + self._policies.consequence(contact, outcome).pause_s
+                contact.refusals.pop(agent_id, None)  # the last in it is the latest
+                contact.refusals[agent_id] = Refusal(now, outcome, until)
+                self._queue(now, contact_id)
 
     def _queue(self, now: float, contact_id: str) -> None:
         contact = self._contacts[contact_id]
@@ -207,12 +247,16 @@ class _Simulation:
 
     def _taken(self, now: float, pair: Pair) -> None:
         request, contact = self._requests[pair.contact_id], self._contacts[pair.contact_id]
+        refused = self._refusals.of(pair.contact_id, pair.agent_id, now)
+        if refused is not None:
+            self._refuses(now, pair, refused)
+            return
         answer_s, handling_s = self._medians.get(contact.facts.channel.value, (ANSWER_S, HANDLING_S))
         joined_at = now + (answer_s if request.answer_s is None else request.answer_s)
         done_at = joined_at + (handling_s if request.handling_s is None else request.handling_s)
         worker = self._worker(pair.agent_id)
         worker.offered_at = now
-        left_at = request.routable_at + request.patience_s if request.patience_s is not None else float("inf")
+        left_at = self._leaves_at(request)
         if left_at < joined_at:  # they had enough while it rang
             self._fates[contact.id] = Fate("gave up", left_at - request.routable_at, step=pair.step)
             done_at = left_at
@@ -224,6 +268,25 @@ class _Simulation:
         self._plan(max(done_at, now), 0, "done", f"{pair.agent_id} {contact.id}")
         self._placed(pair.agent_id)
 
+    def _refuses(self, now: float, pair: Pair, refused: Refused) -> None:
+        """The agent is held for as long as it took them not to take it then."""
+        request, contact = self._requests[pair.contact_id], self._contacts[pair.contact_id]
+        worker = self._worker(pair.agent_id)
+        worker.offered_at = now
+        worker.at_work[contact.id] = contact.channel.value
+        left_at, over_at = self._leaves_at(request), now + max(REFUSING_S, refused.until - refused.at)
+        if left_at < over_at:
+            self._fates[contact.id] = Fate("gave up", left_at - request.routable_at, step=pair.step)
+            self._plan(max(left_at, now), 0, "done", f"{pair.agent_id} {contact.id}")
+        else:
+            self._times_refused[contact.id] += 1
+            self._plan(over_at, 0, "refused", f"{pair.agent_id} {contact.id} {refused.outcome}")
+        self._placed(pair.agent_id)
+
+    @staticmethod
+    def _leaves_at(request: Request) -> float:
+        return float("inf") if request.patience_s is None else request.routable_at + request.patience_s
+
     def _worker(self, agent_id: str) -> _Worker:
         return self._workers.setdefault(agent_id, _Worker())
 
@@ -233,6 +296,40 @@ class _Simulation:
             self._floor.take(agent_id)
         else:
             self._floor.put(free)
+
+
+class _Refusals:
+    """Which offers come to nothing."""
+
+    def __init__(self, stretch: Stretch) -> None:
+        self._same: dict[tuple[str, str], deque[Refused]] = {}
+        self._away: dict[str, list[tuple[float, float, Refused]]] = {}
+        taken: dict[str, list[float]] = {}
+        for request in stretch.requests:
+            if request.was.agent_id is not None and request.answer_s is not None:
+                offered_at = request.routable_at + request.was.wait_s - request.answer_s
+                taken.setdefault(request.was.agent_id, []).append(offered_at)
+        for times in taken.values():
+            times.sort()
+        for each in sorted(stretch.refused, key=lambda each: each.at):
+            self._same.setdefault((each.contact_id, each.agent_id), deque()).append(each)
+            if each.outcome == "declined":
+                continue  # they were there, and did not want this one
+            times = taken.get(each.agent_id, [])
+            answered = times[(after := bisect_right(times, each.at)) : after + 1]
+            over = min([each.at + AWAY_S, *answered])
+            self._away.setdefault(each.agent_id, []).append((each.at, max(over, each.until), each))
+
+    def of(self, contact_id: str, agent_id: str, now: float) -> Refused | None:
+        """The refusal that an offer made now ends with: the same offer's of then, once for each time it was made; or
+        that of another which the agent left unanswered at that time. None: it is taken."""
+        same = self._same.get((contact_id, agent_id))
+        if same:
+            return same.popleft()
+        away = self._away.get(agent_id, [])
+        # The latest that had begun is the one that lasts longest.
+        at = bisect_right(away, now, key=lambda each: each[0])
+        return away[at - 1][2] if at and now < away[at - 1][1] else None
 
 
 def _anew(contact: Contact, policies: Policies, needs: tuple[Need, ...] | None) -> Contact:
@@ -283,6 +380,7 @@ class Figures:
     matched: int
     given_up: int
     others: int  # nobody came in time, or it overflowed, or is open
+    refused: int  # offers that came to nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,6 +439,7 @@ def figures(fates: Sequence[tuple[Request, Fate]], levels: Mapping[str, Mapping[
         ),
         given_up=sum(fate.end == "gave up" for _, fate in fates),
         others=sum(fate.end not in ("joined", "gave up") for _, fate in fates),
+        refused=sum(fate.refused for _, fate in fates),
     )
 
 

@@ -138,7 +138,7 @@ class Floor:
         return self.queue.get(contact_id)
 
     def position(self, contact_id: str) -> int | None:
-        """1 is the next one of those who need the same agents; None: not in the queue."""
+        """1 is the next one of all whom the same agents might take; None: not in the queue."""
         return self.queue.position(contact_id)
 
     def groups(self) -> dict[Group, int]:

@@ -166,7 +166,10 @@ class Service:
 
         # Upstairs.
         embedded = WatchedMedia(silence_s=s.media_silence_s)
-        engine = Rtpengine(s.rtpengine_address, keys=s.rtpengine_keys_address)
+        engine = Rtpengine(
+            s.rtpengine_address, keys=s.rtpengine_keys_address,
+            silence_s=s.media_silence_s, interfaces=s.rtpengine_interface_names,
+        )  # fmt: skip
         self.media = engine if s.media == "rtpengine" else embedded
         self._pbx_store = PbxStore(self.database)
         self._contacts = OpenContacts(self._pbx_store, self.events, now)
@@ -245,6 +248,8 @@ class Service:
         )  # fmt: skip
         self._calling_back.has_page = self.desk.has_page
         self._recording.consents.has_page = self.desk.has_page
+        self.desk.on_page = self._recording.consents.page_came
+        self._calling_back.tell = self._recording.consents.tell_called_back
         self._direct_calls = DirectCalls(
             destinations, self._staffing, self._states, self._user_agent, self.media, self.events, reactor, now,
             agent_changed=self._dispatch.agent_changed, ring_s=s.ring_s, unreachable_s=s.unreachable_s,

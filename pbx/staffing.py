@@ -107,6 +107,11 @@ class Staffing:
         agent = self._roster.agent(agent_id) if agent_id is not None else None
         return agent.name if agent is not None else None
 
+    def supervises(self, agent_id: str, provider_id: str) -> bool:
+        """Whether this agent is on the roster as a supervisor of that provider's contacts."""
+        agent = self._roster.agent(agent_id)
+        return agent is not None and agent.supervisor and agent.serves(provider_id)
+
     def agent_of_aor(self, aor: str) -> str | None:
         username = self._location.username(aor)
         agent = self._roster.agent_of_username(username) if username is not None else None
@@ -177,6 +182,15 @@ class Staffing:
                     )
                 )
         return found
+
+    def carries(self, agent_id: str, device_id: str | None, channel: Channel) -> bool | None:
+        """Whether this phone of theirs can carry a channel, without `device_id` any of them; None: nobody knows."""
+        found = [each for each in self._roster.devices_of(agent_id) if device_id in (None, each.id)]
+        said = {
+            device_can(each, self._location.bindings(self._location.aor(each.username)), channel.value)
+            for each in found
+        }
+        return True if True in said else False if said == {False} else None
 
     def _learn(self, device_id: str, profile: Profile) -> None:
         device = self._roster.device(device_id)

@@ -243,9 +243,8 @@ class PbxStore:
 
     def moved(self, contact: Contact, *, patient: bool = False) -> asyncio.Future[None]:
         """Store what moves of the contact have changed. `patient`: nobody waits for it to be durable."""
-        row = _row_of(contact)
         return self._database.write(
-            (_MOVE, {"its_id": contact.id, **{name: row[name] for name in _CHANGING}}), patient=patient
+            (_MOVE, {"its_id": contact.id, **_changing_of(contact)}), patient=patient
         )
 
     def needs_changed(self, contact: Contact) -> asyncio.Future[None]:
@@ -526,9 +525,8 @@ def _rows_of_needs(contact: Contact) -> list[dict[str, Any]]:
 def _row_of(contact: Contact) -> dict[str, Any]:
     facts = contact.facts
     return {
+        **_changing_of(contact),
         "id": facts.id,
-        "channel": facts.channel.value,
-        "state": contact.state.value,
         "provider_id": facts.provider_id,
         "provider_name": facts.provider_name,
         "product_id": facts.product_id,
@@ -541,13 +539,21 @@ def _row_of(contact: Contact) -> dict[str, Any]:
         "trunk": facts.trunk,
         "number": facts.number,
         "language": facts.language,
+        "asked_at": facts.asked_at,
+    }
+
+
+def _changing_of(contact: Contact) -> dict[str, Any]:
+    """What moves of the contact may change."""
+    return {
+        "channel": contact.channel.value,
+        "state": contact.state.value,
         "queue": contact.queue,
         "place_at": contact.place_at,
         "preferred_agent_id": contact.preferred_agent_id,
         "call_back": asdict(contact.call_back) if contact.call_back is not None else None,
         "wrap_up_code": contact.wrap_up_code,
         "wrap_up_note": contact.wrap_up_note,
-        "asked_at": facts.asked_at,
         "agent_id": contact.agent_id,
         "attempts": contact.attempts,
         # JSON knows no infinity.

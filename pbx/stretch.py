@@ -14,13 +14,15 @@ from config.queue_settings import QueueSettings, queues
 from pbx.contact import Contact, Disposition
 from pbx.past import Past
 from pbx.past_floor import AWAY, free_agent
-from pbx.replay import Duty, Fate, Request, Stretch
+from pbx.replay import Duty, Fate, Refused, Request, Stretch
 from pbx.router import FreeAgent
 from pbx.store import PbxStore
 
 MOST_CONTACTS = 200_000
 _CHUNK = 500
+_REFUSED = ("contact.declined", "contact.no_answer", "contact.busy", "contact.unreachable", "contact.asleep")
 _OF_CONTACTS = (
+    *_REFUSED,
     "contact.queued",
     "contact.reserved",
     "contact.connected",
@@ -42,6 +44,7 @@ class _Told:
     ended_at: float | None = None
     disposition: str = ""
     needed: str | None = None
+    refused: list[Refused] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -59,7 +62,7 @@ async def load(
     """Contacts asked for from `since` to `until` (epoch seconds) that could be routed, and who was on duty then."""
     contacts = await store.asked_between(since, until, limit=MOST_CONTACTS)
     told = await _told(past, [contact.id for contact in contacts])
-    first, last = await _numbers(database, since, until)
+    first, last = await number_at(database, since), await number_at(database, until)
     before = [event for event in await past.agents(first) if event.kind in _OF_AGENTS]
     during = await past.events(
         event_table.c.seq.between(first, last), event_table.c.kind.in_(_OF_AGENTS), limit=None
@@ -70,7 +73,8 @@ async def load(
         for contact in contacts
         if told[contact.id].queued_at is not None
     ]
-    return Stretch(tuple(requests), tuple(duties), until, chats)
+    refused = tuple(each for request in requests for each in told[request.contact.id].refused)
+    return Stretch(tuple(requests), tuple(duties), until, chats, refused)
 
 
 async def queues_then(past: Past, until: float) -> tuple[QueueSettings, ...] | None:
@@ -93,23 +97,18 @@ async def queues_then(past: Past, until: float) -> tuple[QueueSettings, ...] | N
         return None
 
 
-async def _numbers(database: Database, since: float, until: float) -> tuple[int, int]:
-    """The numbers of the first event from `since` on and of the last up to `until`: the log is in order of time."""
+async def number_at(database: Database, moment: float) -> int:
+    """The number of the first event that is not before the moment, by halving: the log is in order of time."""
     at, seq = event_table.c.at, event_table.c.seq
-
-    async def number_at(moment: float) -> int:
-        """The first number whose event is not before the moment, by halving."""
-        low, high = 0, (await database.read(sa.select(sa.func.coalesce(sa.func.max(seq), 0))))[0][0] + 1
-        while low < high:
-            middle = (low + high) // 2
-            rows = await database.read(sa.select(seq, at).where(seq >= middle).order_by(seq).limit(1))
-            if rows and rows[0].at < moment:
-                low = rows[0].seq + 1
-            else:
-                high = middle
-        return low
-
-    return await number_at(since), await number_at(until)
+    low, high = 0, (await database.read(sa.select(sa.func.coalesce(sa.func.max(seq), 0))))[0][0] + 1
+    while low < high:
+        middle = (low + high) // 2
+        rows = await database.read(sa.select(seq, at).where(seq >= middle).order_by(seq).limit(1))
+        if rows and rows[0].at < moment:
+            low = rows[0].seq + 1
+        else:
+            high = middle
+    return low
 
 
 async def _told(past: Past, ids: Sequence[str]) -> dict[str, _Told]:
@@ -134,6 +133,12 @@ def _hear(told: _Told, event: Event) -> None:
             told.reserved_at = event.at
         case "contact.connected" if told.connected_at is None:
             told.connected_at, told.agent_id = event.at, event.agent
+        case kind if kind in _REFUSED and told.connected_at is None and told.reserved_at is not None:
+            outcome = kind.removeprefix("contact.")
+            assert event.contact is not None
+            told.refused.append(
+                Refused(event.agent or "", event.contact, told.reserved_at, event.at, outcome)
+            )
         case "contact.ended":
             told.ended_at, told.disposition = event.at, str(event.facts.get("disposition"))
         case "contact.wrapped_up" if event.facts.get("wrong_skill"):
@@ -158,6 +163,7 @@ def _request(contact: Contact, told: _Told, wraps: Mapping[str, float], until: f
         overflowed = told.disposition in (Disposition.VOICEMAIL.value, Disposition.CALL_BACK_FAILED.value)
         was = Fate("gave up" if left else "overflowed" if overflowed else "nobody", over - routable_at)
         patience_s = over - routable_at if left else None
+    was = replace(was, refused=len(told.refused))
     required = frozenset((need.skill, need.level) for need in contact.needs if need.required)
     truly = frozenset({(told.needed, 1)}) if told.needed is not None else required
     return Request(contact, routable_at, was, answer_s, handling_s, patience_s, truly)

@@ -6,10 +6,10 @@
 
     ringing -> listening, whispering, barged in (and from each to any other) -> over
 
-and it is over when the supervisor hangs up or says so, when their phone is lost, when the contact ends or waits for
-another agent, and when nobody answers. The two who talk stay together through all of it. Whatever else becomes of
-them meanwhile (hold, a transfer, a consultation) goes on as ever: the supervisor hears silence until two are together
-again, and then those two.
+and it is over when the supervisor hangs up or says so, when their phone is lost, when they are no supervisor of that
+provider any more, when the contact ends or waits for another agent, and when nobody answers. The two who talk stay
+together through all of it. Whatever else becomes of them meanwhile (hold, a transfer, a consultation) goes on as ever:
+the supervisor hears silence until two are together again, and then those two.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pbx.leg import Gone, Leg, LegEvent
 from pbx.open_contacts import OpenContacts
 from pbx.prompt import Invitation, Prompt, Taken, status_of
 from pbx.staffing import Phone, Staffing
-from sip_trunk.deadlines import Deadlines
+from sip_trunk.deadlines import Deadline, Deadlines
 from sip_trunk.user_agent import UserAgent
 
 log = Logger()
@@ -47,6 +47,9 @@ class Mode(StrEnum):
     WHISPER = "whisper"
     BARGE = "barge"
 
+
+LOOK_S = 2.0
+"""How often it is looked whether who listens still may."""
 
 _DOES = {Mode.LISTEN: "Listening", Mode.WHISPER: "Whispering", Mode.BARGE: "Joining"}
 _WHY_NOT = {
@@ -78,6 +81,7 @@ class Supervision:
     prompt: Prompt | None = None
     leg: Leg | None = None
     third: str | None = None
+    look: Deadline | None = None
     over: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -218,6 +222,7 @@ class Supervisions:
         contact, supervisor = supervision.contact, supervision.supervisor
         status: int | None = None
         unwatch = self._contacts.listen(contact.id, lambda kind, what: self._contact_moved(supervision, kind))
+        self._look_after(supervision)
         try:
             supervision.prompt = self._prompt(supervision, phones)
             outcome = await supervision.prompt.ring()
@@ -232,6 +237,8 @@ class Supervisions:
         finally:
             unwatch()
             supervision.end("failed")
+            if supervision.look is not None:
+                supervision.look.cancel()
             self._open.pop(contact.id, None)
             leg = supervision.leg
             if leg is not None:
@@ -340,6 +347,14 @@ class Supervisions:
     def _heard(supervision: Supervision, event: LegEvent) -> None:
         if isinstance(event, Gone):
             supervision.end("lost" if event.by == "lost" else "hung up")
+
+    def _look_after(self, supervision: Supervision) -> None:
+        if supervision.over.done():
+            return
+        if not self._staffing.supervises(supervision.supervisor.id, supervision.contact.facts.provider_id):
+            supervision.end("no supervisor any more")
+            return
+        supervision.look = self._deadlines.after(LOOK_S, lambda: self._look_after(supervision))
 
     def _contact_moved(self, supervision: Supervision, kind: str) -> None:
         if kind == "state" and supervision.contact.state in (State.WAITING, State.RINGING):

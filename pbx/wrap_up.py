@@ -83,7 +83,7 @@ class WrapUps:
         self._as_it_was: dict[str, Contact] = {}  # by agent, the one they passed back into the queue
         self._skills: list[str] | None = None  # until the roster changes
         roster.on_change.append(self._roster_changed)
-        events.subscribe(self._event_written)
+        events.subscribe(self._event_written, ("agent.state_changed",))
 
     async def load(self) -> None:
         """Read every provider's codes, before anybody is let in."""
@@ -167,7 +167,7 @@ class WrapUps:
             await self._states.not_ready(agent_id, "wrapped up")
 
     def _event_written(self, event: Event) -> None:
-        if event.kind != "agent.state_changed" or event.agent is None:
+        if event.agent is None:
             return
         old, new = event.facts.get("old"), event.facts.get("new")
         if new == AgentState.WRAP_UP.value:

@@ -23,7 +23,7 @@ AGAIN_S = 15.0
 
 
 class TrunkProbe:
-    """Asks each trunk that numbers are called through, every `options_s`, and sets its `answers`.
+    """Asks each trunk that numbers are called through, every `options_s`, and sets its `answers` and `answered`.
 
     Any answer at all shows that a trunk is up: 404 and 405 are what many say to OPTIONS. on_change(trunk) is called
     each time `answers` changed. A trunk we only take calls from is left in peace, unless we register with it: then they
@@ -43,13 +43,10 @@ class TrunkProbe:
         self._clock = clock
         self._domain = domain
         self._on_change = on_change
-        self._trunks = [
-            each for each in trunks.trunks.values() if (each.dial or each.account) and each.options_s > 0
-        ]
+        self._trunks = [trunk for trunk in trunks.trunks.values() if trunk.asked]
         self._missed = dict.fromkeys(self._trunks, 0)
         self._timers: dict[Trunk, IDelayedCall] = {}
         self._asked: dict[Trunk, object] = {}
-        self._answer: set[Trunk] = set()
 
     def start(self) -> None:
         """The first ones go out at once."""
@@ -86,13 +83,13 @@ class TrunkProbe:
             return
         self._timers[trunk].cancel()
         self._missed[trunk] = 0
-        self._answer.add(trunk)
+        trunk.answered = True
         self._set(trunk, True)
         self._next(trunk, trunk.options_s)
 
     def _miss(self, trunk: Trunk) -> None:
         # A carrier that answers REGISTER and never an OPTIONS is there all the same.
-        if trunk.account is None or trunk in self._answer:
+        if trunk.account is None or trunk.answered:
             self._missed[trunk] += 1
         if self._missed[trunk] >= MISSED:
             self._set(trunk, False)

@@ -115,7 +115,10 @@ def _users(text: str) -> list[str]:
 
 class Trail:
     """Which messages one onlooker wants: all, or those of one contact, call, number or user, and with each such message
-    those of every other leg that shares its Session-ID or Call-ID."""
+    those of every other leg that shares its Session-ID or Call-ID.
+
+    Of a contact, the OPTIONS by which each side makes sure that the other is there are left out, unless refused.
+    """
 
     def __init__(self, *, contact: str = "", call: str = "", number: str = "", user: str = "") -> None:
         self.contact = contact
@@ -139,6 +142,8 @@ class Trail:
 
     def wants(self, message: Brief) -> bool:
         """Whether it belongs here; `learn` is for the caller, who may have passed over others of its legs."""
+        if self.contact and _just_asking(message):
+            return False
         if self.everything or any(each in self._ids for each in message.ids):
             return True
         if self.contact:
@@ -146,6 +151,11 @@ class Trail:
         if self._digits:
             return any(_same_number(self._digits, _digits(user)) for user in message.users)
         return bool(self._user) and any(user.lower() == self._user for user in message.users)
+
+
+def _just_asking(message: Brief) -> bool:
+    """Every 10 s in every call, and outside calls too: what a contact is about would drown in them."""
+    return message.method == "OPTIONS" and (message.status is None or 100 <= message.status < 300)
 
 
 def _digits(number: str) -> str:

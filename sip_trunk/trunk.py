@@ -38,8 +38,8 @@ class Trunk:
     where those calls go, as a sip: URI without a user; credentials: user name and password for its digest challenges;
     caller_id: the number our calls come from;
     options_s: seconds between our OPTIONS; extensions: its callers may dial our agents' user names. answers: it has
-    answered lately, or has not been asked yet. account: what we register there; `registered`, `flow` (the way we
-    registered by) and `service_route` (RFC 3608) are then what came of it.
+    answered lately, or not been found missing yet; answered: it has at all, since the start. account: what we register
+    there; `registered`, `flow` (the way we registered by) and `service_route` (RFC 3608) are then what came of it.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Trunk:
     options_s: float = 0.0
     extensions: bool = False
     answers: bool = True
+    answered: bool = False
     account: Account | None = None
     registered: bool = False
     flow: Flow | None = None
@@ -60,6 +61,18 @@ class Trunk:
     def up(self) -> bool:
         """Whether calls can be made through it."""
         return self.answers and (self.account is None or self.registered)
+
+    @property
+    def shown(self) -> bool | None:
+        """Whether it has shown that it is there, by an answer or a registration; None: nobody asks it."""
+        if self.account is not None:
+            return self.up
+        return self.answers and self.answered if self.asked else None
+
+    @property
+    def asked(self) -> bool:
+        """Whether it is asked by OPTIONS: not where we only take calls from it, and do not register."""
+        return bool(self.dial or self.account) and self.options_s > 0
 
     def covers(self, number: str) -> int:
         """How long the prefix is that lets this number be called through it; 0: none does, or one as long or longer

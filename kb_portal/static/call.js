@@ -1,6 +1,7 @@
 // One voice or video call: a SIP phone in the page that INVITEs the contact's own address.
 
 import { post } from "./api.js";
+import { offerAnew } from "./reoffer.js";
 
 const CONNECT_MS = 10000;
 // Candidates of the page's own machine come at once; a silent interface must not hold the call back.
@@ -31,21 +32,41 @@ function loadJsSIP(address) {
   return library;
 }
 
+const CAMERA = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } };
+
 // The camera and the microphone. Throws NoMedia with words for the customer.
 export async function openMedia(video, secureUrl) {
-  if (!window.isSecureContext || !navigator.mediaDevices?.getUserMedia) {
+  if (!canLend()) {
     const where = secureUrl ? " Open this page at its secure address, or choose chat." : " Please choose chat.";
     throw new NoMedia(`Over this connection your browser does not lend its ${video ? "camera or microphone" : "microphone"}.${where}`);
   }
   try {
     return await navigator.mediaDevices.getUserMedia({
       audio: { echoCancellation: true, noiseSuppression: true },
-      video: video && { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30, max: 30 } },
+      video: video && CAMERA,
     });
   } catch (error) {
     throw new NoMedia(whyNoMedia(error.name, video));
   }
 }
+
+// The camera alone, for a call that goes on. Throws NoMedia with words for the customer.
+export async function openCamera() {
+  const goOn = " Your call goes on without a picture.";
+  if (!canLend()) throw new NoMedia(`Over this connection your browser does not lend its camera.${goOn}`);
+  try {
+    const [track] = (await navigator.mediaDevices.getUserMedia({ video: CAMERA })).getVideoTracks();
+    return track;
+  } catch ({ name }) {
+    if (name === "NotAllowedError" || name === "SecurityError")
+      throw new NoMedia(`Your browser was not allowed to use the camera. Allow it by the symbol beside the address, then try again.${goOn}`);
+    if (name === "NotFoundError" || name === "OverconstrainedError") throw new NoMedia(`We found no camera.${goOn}`);
+    if (name === "NotReadableError") throw new NoMedia(`Another program is using your camera. Close it, then try again.${goOn}`);
+    throw new NoMedia(`Your camera could not be started.${goOn}`);
+  }
+}
+
+const canLend = () => window.isSecureContext && Boolean(navigator.mediaDevices?.getUserMedia);
 
 function whyNoMedia(name, video) {
   const what = video ? "camera or microphone" : "microphone";
@@ -58,13 +79,16 @@ function whyNoMedia(name, video) {
 }
 
 export class Call {
-  // told: {joined(), remote(stream), line(isUp), closed(reason)}. closed comes once, whoever ended the call.
+  // told: {joined(), remote(stream), line(isUp), pictures(), closed(reason)}. pictures: what `shows` and `sees` tell may
+  // have changed. closed comes once, whoever ended the call.
   constructor(stream, told) {
     this.stream = stream;
     this.told = told;
     this.session = null;
     this.ua = null;
     this.over = false;
+    this.changing = false; // pictures are being added, or dropped
+    this.offering = false; // an offer of ours is out for it
   }
 
   async start(uri, libraryAddress) {
@@ -112,6 +136,8 @@ export class Call {
       icecandidate: ({ ready }) => {
         gathering ??= setTimeout(ready, GATHER_MS);
       },
+      // RFC 3261 s14.2: one offer at a time.
+      reinvite: ({ reject }) => this.offering && reject({ status_code: 491 }),
       accepted: () => this.told.joined(),
       failed: ({ cause }) => this.#close(cause),
       ended: ({ cause, message }) => {
@@ -137,10 +163,84 @@ export class Call {
         this.told.remote(remote);
       });
     });
+    connection.addEventListener("signalingstatechange", () => {
+      if (connection.signalingState === "stable") this.#agreed();
+    });
     connection.addEventListener("connectionstatechange", () => {
       if (connection.connectionState === "failed") this.hangup("Connection lost");
       else this.told.line(connection.connectionState !== "disconnected");
     });
+  }
+
+  // The other side has pictures in the call no more, or ours are refused: the camera is not left on for nobody.
+  #agreed() {
+    if (this.over || this.changing) return;
+    if (this.session?.isEstablished() && !this.shows) this.#closeCamera();
+    this.told.pictures();
+  }
+
+  #closeCamera() {
+    for (const track of this.stream.getVideoTracks()) {
+      track.stop();
+      this.stream.removeTrack(track);
+    }
+  }
+
+  #pictureLines() {
+    const lines = this.connection?.getTransceivers() ?? [];
+    const isOver = (line) => line.direction === "stopped" || line.currentDirection === "stopped";
+    return lines.filter((line) => line.receiver.track.kind === "video" && !isOver(line));
+  }
+
+  // Whether our camera's picture goes out.
+  get shows() {
+    return this.#pictureLines().some(({ sender, currentDirection }) => sender.track && /^send/.test(currentDirection));
+  }
+
+  // Whether there is room for pictures in the call, the other side's or ours.
+  get hasPictures() {
+    return this.#pictureLines().some(({ currentDirection }) => currentDirection && currentDirection !== "inactive");
+  }
+
+  // The camera's picture joins the call. Throws Refused; the call goes on as it was then, and the camera is off.
+  async addPicture(track) {
+    this.changing = true;
+    const sender = this.connection.addTrack(track, this.stream);
+    this.stream.addTrack(track);
+    try {
+      await this.#offer();
+    } catch (error) {
+      // Not stopped: Chromium would offer what is stopped before it was ever agreed on.
+      if (!this.over) this.connection.removeTrack(sender);
+      this.#closeCamera();
+      throw error;
+    } finally {
+      this.#changed();
+    }
+  }
+
+  // A call of sound again, for both. Throws Refused where the other side did not hear of it: the camera is off all the same.
+  async dropPictures() {
+    this.changing = true;
+    for (const line of this.#pictureLines()) line.stop();
+    this.#closeCamera();
+    try {
+      await this.#offer();
+    } finally {
+      this.#changed();
+    }
+  }
+
+  #offer() {
+    return offerAnew(this.session, this.ua.contact.toString({ outbound: true }), {
+      isOver: () => this.over,
+      isOut: (isOut) => (this.offering = isOut),
+    });
+  }
+
+  #changed() {
+    this.changing = false;
+    this.#agreed();
   }
 
   get microphoneOff() {

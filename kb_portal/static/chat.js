@@ -140,7 +140,7 @@ export class Chat {
     const foot = document.createElement("small");
     const who = from === "agent" ? this.agentName() : from === "customer" ? "You" : "";
     const moment = at === null || at === undefined ? new Date() : new Date(typeof at === "number" ? at * 1000 : at);
-    const time = moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    const time = moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
     foot.textContent = from === "system" ? time : `${who} · ${time}`;
     const state = document.createElement("span");
     foot.append(state);

@@ -1,7 +1,7 @@
 // What the Help dock shows. It knows the elements and nothing of contacts, calls or the server.
 
 import { hasChoices } from "./waiting.js";
-import { asksWhetherItHelped, corner, ringsHere } from "./words.js";
+import { asksWhetherItHelped, corner, ringsHere, whyNoVideo } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 export const dock = byId("help");
@@ -42,7 +42,7 @@ export function show(state, contact = {}) {
   const media = channel === "voice" || channel === "video";
   byId("help-title").textContent = TITLES[channel] ?? "Get help";
   byId("help-mute").hidden = !live || !media || byPhone;
-  byId("help-camera").hidden = !live || channel !== "video" || byPhone;
+  pictures(live && media && !byPhone && !asking ? contact : null);
   byId("help-hangup-text").textContent = !live ? "Leave the queue" : channel === "chat" ? "End chat" : "Hang up";
   byId("help-music").hidden = live || !media || !remoteVideo.srcObject;
   byId("chat-form").hidden = state === "ended";
@@ -51,6 +51,31 @@ export function show(state, contact = {}) {
   if (!live) talkingSince = null;
   tick();
   label();
+}
+
+// `call` is what the page's call has of pictures now: {shows, hasPictures, changing}, null where there is no call. A video
+// call has them from its beginning; one of voice may have them added, and dropped.
+let calls = { shows: false, hasPictures: false, changing: false };
+let talks = null;
+export function picturesOf(call) {
+  calls = call;
+  pictures(talks);
+}
+
+function pictures(contact) {
+  talks = contact;
+  const { shows, hasPictures, changing } = calls ?? {};
+  const inVoice = contact?.channel === "voice";
+  const mayAdd = Boolean(contact && calls && (inVoice || !shows));
+  const why = mayAdd && !shows ? whyNoVideo(contact) : "";
+  dock.toggleAttribute("data-pictures", Boolean(contact && inVoice && hasPictures));
+  dock.toggleAttribute("data-shows", Boolean(shows));
+  byId("help-camera").hidden = !contact || mayAdd;
+  byId("help-video").hidden = !mayAdd;
+  byId("help-video").disabled = Boolean(why || changing);
+  pressed(byId("help-video"), Boolean(shows), shows ? "Stop video" : "Add video");
+  byId("help-no-video").textContent = why;
+  byId("help-no-video").hidden = !why;
 }
 
 // A button that was pressed may be hidden by what it did; a keyboard must not begin again at the top of the page.

@@ -7,6 +7,7 @@ import { Writing } from "./composing.js";
 import * as view from "./dock.js";
 import * as feedback from "./feedback.js";
 import * as recording from "./recording.js";
+import { Video } from "./video.js";
 import * as waiting from "./waiting.js";
 import { describe, farewell, firstName, ringsHere } from "./words.js";
 
@@ -33,6 +34,11 @@ const chat = new Chat(byId("chat-log"), {
   inSight: () => view.isOpen() && document.visibilityState === "visible",
 });
 const writing = new Writing();
+const video = new Video({
+  talk: () => (isOpenContact() ? { call, contact } : { call: null, contact: null }),
+  present: () => present(),
+  words: (error) => words(error),
+});
 
 function context() {
   const page = byId("page")?.dataset ?? {};
@@ -189,7 +195,7 @@ function present() {
   recording.show(contact);
   waiting.show(rings ? contact : { ...contact, call_back: call ? null : contact.call_back });
   view.show(contact.state, call ? { ...contact, call_back: null } : contact);
-  view.status(call && contact.call_back ? "Connecting you…" : describe(contact));
+  view.status(video.asking || (call && contact.call_back ? "Connecting you…" : describe(contact)));
   if (rings) view.open({ quietly: true });
 }
 
@@ -250,6 +256,7 @@ async function dial() {
       // A line that has held is trusted again; one that breaks at once must not be redialled for ever.
       setTimeout(() => mine === call && (redials = 0), HELD_MS);
     },
+    pictures: () => mine === call && video.show(),
     line: (isUp) => {
       if (mine === call && isOpenContact()) view.status(isUp ? describe(contact) : "The line is interrupted. Please wait a moment…");
     },
@@ -260,6 +267,7 @@ async function dial() {
     },
   });
   call = mine;
+  video.begin();
   try {
     await mine.start(contact.uri, view.dock.dataset.jssip);
   } catch {
@@ -504,6 +512,7 @@ byId("help-close").addEventListener("click", closeSheet);
 byId("help-hangup").addEventListener("click", leave);
 byId("help-done").addEventListener("click", done);
 byId("help-mute").addEventListener("click", (event) => press(event, "audio", "Mute", "Muted"));
+byId("help-video").addEventListener("click", () => video.press());
 byId("help-camera").addEventListener("click", (event) => press(event, "video", "Camera off", "Camera is off"));
 feedback.listen({ answered: rate });
 recording.listen({ allow: allowRecording });

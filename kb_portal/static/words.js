@@ -46,8 +46,19 @@ function howLong(seconds) {
 }
 
 function clock(epoch) {
-  return new Date(epoch * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return new Date(epoch * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 }
+
+// Why they cannot add pictures to their call now; "" where they can.
+export function whyNoVideo(contact) {
+  if (contact.on_hold) return "You can add video when you are off hold.";
+  if (contact.agent_video === false) return `${firstName(contact)}’s phone cannot show pictures.`;
+  return "";
+}
+
+// What became of our picture: the other side would not have it, or had it for a while.
+export const videoEnded = (contact) => `${firstName(contact)} has ended the video. Your call goes on without it.`;
+export const videoRefused = (contact) => `${firstName(contact)}’s phone did not take the picture. Your call goes on without it.`;
 
 // Whether the call is recorded; "" where calls are not.
 export function recordingWords(told) {

@@ -16,6 +16,8 @@ from twisted.web.server import Request, Site
 
 log = Logger()
 
+_POLLED = frozenset((b"/agent/calls/now", b"/agent/supervisor/now"))
+
 MAX_BODY = 1024 * 1024
 IDLE_S = 60.0
 """A connection on which no request is under way is closed after this long."""
@@ -155,8 +157,9 @@ class WarmlineSite(Site):
         )
         if self._access_log is not None:
             self._access_log(line)
-        elif request.path.startswith(b"/static/") and request.code < 400:
-            log.debug("{line}", line=line)  # a dozen to each page, and never the news
+        elif request.code < 400 and (request.path.startswith(b"/static/") or request.path in _POLLED):
+            # A dozen to each page, or one every two seconds while it is open, and never the news.
+            log.debug("{line}", line=line)
         else:
             log.info("{line}", line=line)
 

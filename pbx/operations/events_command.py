@@ -41,11 +41,19 @@ class _Wanted:
 
 
 def read_events(
-    settings: Settings, *, contact: str | None, session: str | None, as_json: bool, follow: bool
+    settings: Settings,
+    *,
+    contact: str | None,
+    session: str | None,
+    as_json: bool,
+    follow: bool,
+    since: float | None = None,
 ) -> int:
-    """Print the event log, oldest first; with `follow`, until Ctrl-C. `session` is a Session-ID (RFC 7989)."""
+    """Print the event log, oldest first; with `follow`, until Ctrl-C. `session` is a Session-ID (RFC 7989), `since` the
+    moment (epoch seconds) before which nothing is shown."""
     from config.database import Database
     from config.events import EventLog
+    from pbx.stretch import number_at
 
     # What a stranger sent may not be valid UTF-8, and is told all the same.
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -59,6 +67,8 @@ def read_events(
         day = ""
         try:
             await wanted.look(log)
+            if since is not None:
+                seen = await number_at(database, since) - 1
             while True:
                 found = await log.read(contact=contact, after_seq=seen, limit=500)
                 for event in found:
@@ -83,7 +93,8 @@ def read_events(
         return 0
     for what, name in ((contact, "contact"), (session, "session")):
         if what is not None and not shown:
-            sys.stderr.write(f"warmline: there is no {name} {what}\n")
+            of_then = "" if since is None else " since then"
+            sys.stderr.write(f"warmline: there is no {name} {what}{of_then}\n")
             return 1
     return 0
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from config.settings import Settings
+from pbx.operations.moments import EXAMPLES, typed
 from pbx.operations.onlooker_socket import socket_path
 
 CONNECT_S = 5.0
@@ -36,7 +37,7 @@ def add_commands(commands: Any) -> None:
     trace.add_argument("--raw", action="store_true", help="whole messages")
     trace.add_argument("--texts", action="store_true", help="show what people write and dial in a call, too")
     trace.add_argument(
-        "--since", metavar="30s", type=seconds, default=0.0, help="begin with what was, as far as kept"
+        "--since", metavar="WHEN", type=typed, help=f"begin with what was, as far as kept: {EXAMPLES}"
     )
     trace.add_argument("--no-follow", action="store_true", help="end after what was")
     guard = commands.add_parser("guard", help="who is being dropped, and why")
@@ -46,21 +47,14 @@ def add_commands(commands: Any) -> None:
     guard.add_argument("who", nargs="?", metavar="ADDRESS", help="the address, or the account")
 
 
-def seconds(text: str) -> float:
-    """30, 30s, 5m or 1h in seconds."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
-    if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: 30s, 5m or 1h")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
-
-
 def trace(settings: Settings, options: argparse.Namespace) -> int:
     """Draw messages until Ctrl-C, or until the server ends."""
     from pbx.operations.ladder import ASCII, Ladder, Strokes
 
+    since_s = max(0.0, time.time() - options.since) if options.since is not None else 0.0
     asked = {
         "command": "trace", "contact": options.contact, "call": options.call, "number": options.number,
-        "user": options.user, "since": options.since, "texts": options.texts, "follow": not options.no_follow,
+        "user": options.user, "since": since_s, "texts": options.texts, "follow": not options.no_follow,
     }  # fmt: skip
     terminal = sys.stdout.isatty()
     ladder = Ladder(

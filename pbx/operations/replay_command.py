@@ -10,13 +10,12 @@ import asyncio
 import json
 import time
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config.errors import TheirError
 from config.settings import Settings
-from pbx.operations.onlooker_commands import seconds
+from pbx.operations.moments import EXAMPLES, typed
 from pbx.operations.rules_command import text_of
 from pbx.operations.terminal import complain, say
 
@@ -37,9 +36,9 @@ def add_command(commands: Any) -> None:
         help="[[rules.PROVIDER]] and [[queues]], as TOML or JSON",
     )
     replay.add_argument(
-        "--since", metavar="WHEN", required=True, help="2026-11-20, 2026-11-20T09:00 or 24h (ago)"
+        "--since", metavar="WHEN", type=typed, required=True, help=f"where it begins: {EXAMPLES}"
     )
-    replay.add_argument("--until", metavar="WHEN", help="without it, now")
+    replay.add_argument("--until", metavar="WHEN", type=typed, help="without it, now")
     replay.add_argument("--json", action="store_true", help="the figures for programs")
 
 
@@ -48,8 +47,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     from pbx.rule_text import WrongRules
 
     try:
-        now = time.time()
-        since, until = _moment(options.since, now), _moment(options.until, now) if options.until else now
+        since, until = options.since, options.until if options.until is not None else time.time()
         if since >= until:
             raise TheirError("the stretch ends before it begins")
         found = asyncio.run(_replay(settings, options.rules, since, until))
@@ -166,17 +164,6 @@ def _required(needs: Any) -> frozenset[tuple[str, int]]:
     return frozenset((need.skill, need.level) for need in needs if need.required)
 
 
-def _moment(text: str, now: float) -> float:
-    try:
-        return now - seconds(text)
-    except argparse.ArgumentTypeError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()  # where no zone is told, the one here
-    except (ValueError, OverflowError, OSError):
-        raise TheirError(f"{text!r} is no time: 2026-11-20, 2026-11-20T09:00 or 24h") from None
-
-
 def _as_json(found: _Found) -> dict[str, Any]:
     return {
         "contacts": found.contacts,
@@ -206,6 +193,7 @@ _ROWS = (
     ("right skills", "matched"),
     ("given up", "given_up"),
     ("nobody in time", "others"),
+    ("offers refused", "refused"),
 )
 
 

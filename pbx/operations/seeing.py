@@ -81,7 +81,7 @@ class Seeing:
         transports.wires += [self._counts.wire, self._tracer.wire]
         transports.on_bad = lambda error, flow: self._counts.unreadable.update((flow.transport,))
         parts.guard.on_drop = self._news.heard
-        parts.events.subscribe(self._heard)
+        parts.events.subscribe(self._heard, ("call.refused",))
         self.metrics = Metrics(
             [self._counts.metrics, self._sip, self._centre, self._server, lambda: process_metrics(self._started_at)],
             lambda: log.failure("A source of metrics failed"),
@@ -127,7 +127,7 @@ class Seeing:
 
     def _heard(self, event: Event) -> None:
         """A stranger who was refused a call may be trying which numbers can be dialled."""
-        if event.kind != "call.refused" or event.agent is not None or event.contact is not None:
+        if event.agent is not None or event.contact is not None:
             return
         facts = event.facts
         known = facts.get("agent") or facts.get("customer") or facts.get("trunk")
@@ -157,8 +157,15 @@ class Seeing:
         )
         yield gauge("warmline_sip_calls", "SIP calls, each leg by itself.", len(parts.user_agent.calls))
         yield gauge("warmline_sip_dialogs", "Dialogs.", len(parts.user_agent.dialogs))
-        up = {name: float(getattr(trunk, "up", True)) for name, trunk in parts.trunks.trunks.items()}
-        yield by_label("warmline_trunk_up", "gauge", "Whether a trunk answers.", "trunk", up)
+        shown = {name: trunk.shown for name, trunk in parts.trunks.trunks.items()}
+        up = {name: float(is_up) for name, is_up in shown.items() if is_up is not None}
+        yield by_label(
+            "warmline_trunk_up",
+            "gauge",
+            "Whether a trunk that is asked has shown that it is there.",
+            "trunk",
+            up,
+        )
         guard = parts.guard
         yield by_label(
             "warmline_guard_dropped_total", "counter", "Messages the guard dropped, by reason.", "reason",

@@ -84,7 +84,7 @@ class PageActions:
         # By agent, the messages shown: for as long as there is no news, and they serve the same providers.
         self._shelf: dict[str, tuple[object, list[dict[str, Any]]]] = {}
         self._news = 0
-        events.subscribe(self._event_written)
+        events.subscribe(self._event_written, _MESSAGE_NEWS)
 
     # What is done
 
@@ -255,8 +255,7 @@ class PageActions:
         await self._messages.done(agent, _known_as(voicemail_id))
 
     def _event_written(self, event: Event) -> None:
-        if event.kind in _MESSAGE_NEWS:
-            self._news += 1
+        self._news += 1
 
 
 _RECORDING_WORDS = {

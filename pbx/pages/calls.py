@@ -179,7 +179,13 @@ class CallPages(StaffPages):
             "agent": has.name if has is not None else "somebody outside",
             "about": facts.product_name or facts.provider_name,
             "since_words": words.length(self._now() - (contact.connected_at or facts.asked_at)),
-            "legs": [_leg(each) for each in legs if each["kind"] == "audio"],
+            # What was measured of a supervisor is known a moment longer than they are there.
+            "legs": [
+                _leg(each)
+                for each in legs
+                if each["kind"] == "audio"
+                and (each["party"] != "supervisor" or (supervision is not None and supervision.there))
+            ],
             "by": by,
             "mine": mine,
             "mode": str(supervision.mode) if supervision is not None and mine else "",

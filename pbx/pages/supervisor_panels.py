@@ -8,6 +8,7 @@ from typing import Any
 
 from agent_presence.agent_state import AgentState
 from agent_presence.roster import Agent
+from pbx.call_back import masked
 from pbx.contact import Contact, State
 from pbx.pages import words
 from pbx.pages.panels import StatesView
@@ -50,6 +51,7 @@ def queues_panel(
             {
                 "name": name,
                 "count": len(waiting),
+                "call_backs": sum(each.call_back is not None for each in waiting),
                 "longest": words.length(now - waiting[0].facts.asked_at),
                 "contacts": [_waiting(each, floor, able, states, now) for each in waiting[:MOST_SHOWN]],
                 "more": max(0, len(waiting) - MOST_SHOWN),
@@ -75,8 +77,21 @@ def _waiting(contact: Contact, floor: Floor, able: _Able, states: StatesView, no
         "since": facts.asked_at,
         "since_words": words.length(now - facts.asked_at),
         "rings": contact.state is State.RINGING,
+        "call_back": _call_back(contact, now) if contact.state is State.WAITING else "",
         "why": _why_waiting(contact, floor, able, states, now),
     }
+
+
+def _call_back(contact: Contact, now: float) -> str:
+    """When somebody who has hung up is to be called back, and where; empty for whoever waits on the line."""
+    back = contact.call_back
+    if back is None:
+        return ""
+    where = f"on {masked(back.number)}" if back.number else "in their page"
+    if back.not_before > now:
+        tried = "once" if back.attempts == 1 else f"{back.attempts} times"
+        return f"{where}, again in {words.length(back.not_before - now)}: tried {tried}, not answered"
+    return f"{where}, as soon as somebody is free for it"
 
 
 class _Able:
@@ -109,9 +124,7 @@ def _why_waiting(contact: Contact, floor: Floor, able: _Able, states: StatesView
         return f"{able.name(contact.agent_id)} is being asked"
     waiting = floor.waiting(contact.id)
     if waiting is None:
-        return (
-            "their phone or page is not there just now" if contact.call_back is None else "to be called back"
-        )
+        return "their phone or page is not there just now" if contact.call_back is None else ""
     group = waiting.needs(now)
     can: dict[str, list[str]] = {}
     for agent in able.for_(group):

@@ -134,6 +134,28 @@ async def test_it_says_who_has_put_them_on_hold_and_who_has_joined(opens: Opens)
         await dock.reads(STATUS, talking)
 
 
+async def test_video_is_offered_in_a_call_of_the_pages_own_where_the_agents_phone_can_show_it(
+    opens: Opens,
+) -> None:
+    async with opens(by_phone=False, agent_video=None) as dock:
+        button, why = dock.page.locator("#help-video"), "#help-no-video"
+        await dock.offers("#help-video", "Add video")
+        await expect(button).to_be_enabled(timeout=SOON_MS)
+        await dock.offers(why, None)
+        dock.told(agent_video=False)
+        await dock.offers(why, "Ana’s phone cannot show pictures.")
+        await expect(button).to_be_disabled()
+        dock.told(agent_video=True, on_hold=True)
+        await dock.offers(why, "You can add video when you are off hold.")
+        await expect(button).to_be_disabled()
+        dock.told(on_hold=False)
+        await dock.offers(why, None)
+        await expect(button).to_be_enabled()
+        dock.told(by_phone=True)
+        await dock.offers("#help-video", None)
+        await dock.offers(why, None)
+
+
 @pytest.mark.parametrize("comment", ["", "It was the valve."])
 async def test_the_thanks_stand_there_until_they_are_closed(opens: Opens, comment: str) -> None:
     async with opens() as dock:

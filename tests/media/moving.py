@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import socket
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple, Self
 
 import av
 import numpy
 
+from media import rtcp
 from media.sdp import parse
 from media.speech import Encoder
 
@@ -35,6 +38,35 @@ class Sent(NamedTuple):
     at: float
 
 
+class Camera:
+    """It shows a bar that moves; before a wall that is `rough`, for which a key frame takes several packets."""
+
+    def __init__(self, codec: str, size: tuple[int, int], *, rough: bool = False) -> None:
+        context: Any = av.CodecContext.create(_LIBRARIES[codec], "w")
+        context.width, context.height, context.pix_fmt = *size, "yuv420p"
+        context.bit_rate, context.time_base = 400_000, Fraction(1, RATE)
+        context.options = _OPTIONS[codec]
+        self._codec = codec
+        self._size = size
+        self._context = context
+        shape = (size[1], size[0])
+        self._wall = numpy.random.default_rng(1).integers(0, 90 if rough else 1, shape, numpy.uint8)
+
+    def picture(self, number: int, *, key: bool) -> list[bytes]:
+        """The payloads of its packets."""
+        width, height = self._size
+        picture = numpy.zeros((height, width, 3), numpy.uint8)
+        picture[:, :, 0] = 200
+        picture[:, :, 2] = self._wall
+        picture[:, (number * 8) % width :, 1] = 220
+        frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+        frame.pts = number
+        if key:
+            frame.pict_type = av.video.frame.PictureType.I
+        (packet,) = self._context.encode(frame)
+        return _vp8(bytes(packet)) if self._codec == "vp8" else _h264(bytes(packet))
+
+
 def shown(
     codec: str,
     count: int,
@@ -46,26 +78,15 @@ def shown(
     size: tuple[int, int] = SIZE,
 ) -> list[Sent]:
     """So many pictures of a bar that moves, with a key frame for each of `keys`."""
-    context: Any = av.CodecContext.create(_LIBRARIES[codec], "w")
-    context.width, context.height, context.pix_fmt = *size, "yuv420p"
-    context.bit_rate, context.time_base = 400_000, Fraction(1, RATE)
-    context.options = _OPTIONS[codec]
+    camera = Camera(codec, size)
     packets: list[Sent] = []
     for number in range(count):
-        picture = numpy.zeros((size[1], size[0], 3), numpy.uint8)
-        picture[:, :, 0] = 200
-        picture[:, (number * 8) % size[0] :, 1] = 220
-        frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
-        frame.pts = number
-        if number in keys:
-            frame.pict_type = av.video.frame.PictureType.I
-        for packet in context.encode(frame):
-            payloads = _vp8(bytes(packet)) if codec == "vp8" else _h264(bytes(packet))
-            for index, payload in enumerate(payloads):
-                seq += 1
-                last = index == len(payloads) - 1
-                stamp = number * 90000 // RATE
-                packets.append(Sent(codec, last, seq & 0xFFFF, stamp, ssrc, payload, at + number / RATE))
+        payloads = camera.picture(number, key=number in keys)
+        for index, payload in enumerate(payloads):
+            seq += 1
+            last = index == len(payloads) - 1
+            stamp = number * 90000 // RATE
+            packets.append(Sent(codec, last, seq & 0xFFFF, stamp, ssrc, payload, at + number / RATE))
     return packets
 
 
@@ -157,3 +178,69 @@ class PicturePhone:
                 self._sockets["video"].sendto(head + each.payload, to["video"])
                 shown += 1
             await asyncio.sleep(max(0.0, began + (n + 1) * 0.02 - clock()))
+
+
+class AskedPhone:
+    """A plain RTP phone that shows a bar that moves, without a key frame but for its first and those it is asked for
+    (PLI). `loses` says of each packet, by picture, key frame (which, or None) and place in it, whether it is lost."""
+
+    HOST = "127.0.0.1"
+
+    def __init__(self, loses: Callable[[int, int | None, int], bool]) -> None:
+        self._loses = loses
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sock.bind((self.HOST, 0))
+        self._sock.setblocking(False)
+        self._task: asyncio.Task[None] | None = None
+        self.asked = 0
+        """For how many key frames."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._sock.close()
+
+    def offer(self) -> bytes:
+        return (
+            f"v=0\r\no=- 1 1 IN IP4 {self.HOST}\r\ns=-\r\nc=IN IP4 {self.HOST}\r\nt=0 0\r\n"
+            f"m=video {self._sock.getsockname()[1]} RTP/AVPF 96\r\na=rtpmap:96 VP8/90000\r\na=rtcp-mux\r\n"
+        ).encode()
+
+    def start(self, answer: bytes) -> None:
+        to = self.HOST, parse(answer).media[0].port
+        self._task = asyncio.get_running_loop().create_task(self._show(to))
+
+    async def _show(self, to: tuple[str, int]) -> None:
+        clock = asyncio.get_running_loop().time
+        began, seq, keys, answered = clock(), 0, 0, 0
+        camera = Camera("vp8", SIZE, rough=True)
+        number = 0
+        while True:
+            self.asked += self._asks()
+            key = not number or self.asked > answered
+            answered = self.asked
+            payloads = camera.picture(number, key=key)
+            for place, payload in enumerate(payloads):
+                head = struct.pack(
+                    "!BBHII", 0x80, 96 | 0x80 * (place == len(payloads) - 1), seq, number * 90000 // RATE, 9
+                )
+                if not self._loses(number, keys if key else None, place):
+                    self._sock.sendto(head + payload, to)
+                seq = (seq + 1) & 0xFFFF
+            keys += key
+            number += 1
+            await asyncio.sleep(max(0.0, began + number / RATE - clock()))
+
+    def _asks(self) -> int:
+        asked = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                asked += any(
+                    (kind, count) == (rtcp.PSFB, rtcp.PLI)
+                    for kind, count, _ in rtcp.packets(self._sock.recv(2048))
+                )
+        return asked

@@ -176,7 +176,13 @@ class PlainPhone:
                 if not seen_key_frame:
                     self._ask(struct.unpack_from("!I", data, 8)[0])
                     continue
-                for frame in context.decode(av.Packet(whole)):
+                try:
+                    frames = context.decode(av.Packet(whole))
+                except av.error.InvalidDataError:  # a piece of it was lost
+                    seen_key_frame = False
+                    self._ask(struct.unpack_from("!I", data, 8)[0])
+                    continue
+                for frame in frames:
                     self.pictures += 1
                     self.picture_size = (frame.width, frame.height)
 

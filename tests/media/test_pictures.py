@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from media import stereo_file
+from media.parameter_sets import parameter_sets
 from media.pictures import Picture, Pictures, avc_record, h264_units
+from media.sdp import Payload
 from media.stereo_file import size_of
 from tests.media.moving import RATE, SIZE, Sent, shown
 
@@ -104,6 +106,48 @@ def test_parameter_sets_may_come_on_their_own() -> None:
     assert len(pictures) == 3
     assert size_of(pictures[0]) == SIZE
     assert taken([first, *rest]) == [], "without them nobody could decode anything"
+
+
+def test_parameter_sets_may_come_otherwise_and_a_player_finds_them_at_each_key_frame() -> None:
+    packets = shown("h264", 6, keys=(0, 3))
+    sets = h264_units([packets[0].payload])
+    pictures = Pictures()
+    pictures.know(sets)
+    for packet in packets:
+        if packet.payload[0] != 0x78:
+            pictures.put(*packet._replace(seq=(packet.seq - (number(packet) >= 3)) & 0xFFFF))
+    seen = pictures.take(100.0)
+    assert [picture.key for picture in seen] == [True, False, False, True, False, False]
+    assert size_of(seen[0]) == SIZE
+    for picture in seen:
+        assert (sets[0] in picture.data) == picture.key
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_of_a_key_frame_that_is_damaged_is_seen_that_it_is_one(codec: str) -> None:
+    packets = shown(codec, 3, keys=(0, 2), size=(640, 480))
+    whole = [packet for packet in packets if number(packet) == 2]
+    pictures = Pictures()
+    for packet in packets[:-1]:
+        if number(packet) != 0:
+            pictures.put(*packet)
+        assert not pictures.begun or number(packet) == 2
+    assert pictures.begun, len(whole)
+    assert pictures.take(100.0) == []
+
+
+def test_parameter_sets_are_read_from_an_sdp() -> None:
+    def of(fmtp: str, name: str = "H264") -> tuple[bytes, ...]:
+        return parameter_sets([Payload(98, "VP8", 90000), Payload(99, name, 90000, fmtp=fmtp)])
+
+    start = "packetization-mode=1;profile-level-id=42e01f; sprop-parameter-sets"
+    assert of(f"{start}=Z0IACpZTBYmI,aMljiA==") == (
+        bytes.fromhex("6742000a965305 8988"), bytes.fromhex("68c96388"),
+    )  # fmt: skip
+    for wrong in ("", "=", "=,", "=!!", "=Z0", "=" + "A" * 4000):
+        assert of(start + wrong) == ()
+    assert of(f"{start}=Z0IACpZTBYmI", "VP9") == ()
+    assert len(of(f"{start}=" + ",".join(["aMljiA=="] * 50))) <= 8
 
 
 def test_the_record_is_what_decoders_expect() -> None:

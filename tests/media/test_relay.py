@@ -638,9 +638,9 @@ async def test_only_the_signalled_host_is_believed_and_here_its_loopback_too(hou
     (endpoint,) = house.relay._leg("c", "a").endpoints.values()
     assert isinstance(endpoint, PlainEndpoint)
     endpoint.reach(("192.0.2.2", 4000), None, mux=False)
-    assert not endpoint._believed(("203.0.113.9", 4000))
-    assert endpoint._believed(("127.0.0.1", 4000)), "a phone on this machine that names its LAN address"
-    assert not endpoint._believed(("192.0.2.2", 4444)), "the first port was taken"
+    assert not endpoint._believed(("203.0.113.9", 4000), 1.0)
+    assert endpoint._believed(("127.0.0.1", 4000), 1.0), "a phone on this machine that names its LAN address"
+    assert not endpoint._believed(("192.0.2.2", 4444), 1.0), "the first port was taken"
 
 
 async def test_deleted_calls_leave_nothing_behind(house: House) -> None:

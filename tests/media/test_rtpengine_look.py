@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from media import rtpengine as rtpengine_module
+from media import engine_watch
+from media.engine_calls import Branch, Call
 from media.engine_dialogue import Dialogue
+from media.engine_watch import Watch
 from media.ng import Ng, NgRefused
-from media.rtpengine import Rtpengine, _Branch, _Call
 from tests.peers.process import until
 
 
 class Odd(Ng):
     """Says of call "odd" what no rtpengine says, and knows no other."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._prefix = prefix
         self._looks = 0
 
     def ask(self, command: str, **fields: Any) -> asyncio.Future[dict[str, Any]]:
@@ -27,7 +27,7 @@ class Odd(Ng):
         if command == "statistics":
             self._looks += 1
             answered.set_result({"statistics": {"controlstatistics": {"totalstatscount": self._looks}}})
-        elif fields["call_id"] == f"{self._prefix}-odd":
+        elif fields["call_id"] == "x-odd":
             answered.set_result({"result": b"ok", "tags": 5})
         else:
             answered.set_exception(NgRefused(command, "Unknown call-id"))
@@ -37,17 +37,24 @@ class Odd(Ng):
 async def test_a_reply_that_makes_no_sense_leaves_no_other_call_unwatched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rtpengine_module, "LOOK_S", 0.01)
-    media = Rtpengine(("127.0.0.1", 9), now=lambda: 1000.0)
-    media._ng = Odd(media._prefix)
-    gone: list[tuple[str, str]] = []
-    media.on_gone = lambda call, branch, why: gone.append((call, branch))
-    for name in ("odd", "c"):
-        call = media._calls[name] = _Call()
+    monkeypatch.setattr(engine_watch, "LOOK_S", 0.01)
+    ng, calls = Odd(), {"odd": Call(), "c": Call()}
+    for name, call in calls.items():
         for tag in ("a", "b"):
-            each = call.branches[tag] = _Branch(tag, Dialogue(media._ng, f"{media._prefix}-{name}", tag))
-            each.direct = True
-    looking = asyncio.create_task(media._look())
+            call.branches[tag] = Branch(tag, Dialogue(ng, f"x-{name}", tag))
+            call.branches[tag].direct = True
+    gone: list[tuple[str, str]] = []
+    watch = Watch(
+        ng,
+        calls,
+        lambda call: f"x-{call}",
+        lambda: 1000.0,
+        silence_s=60.0,
+        on_lost=lambda: None,
+        on_gone=lambda call, branch, why: gone.append((call, branch)),
+        on_quality=lambda *news: None,
+    )
+    looking = asyncio.create_task(watch.go_on())
     await until(lambda: len(gone) == 2, "the news of the other", seconds=5)
     assert gone == [("c", "a"), ("c", "b")]
     assert not looking.done()

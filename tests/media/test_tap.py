@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import socket
+import struct
 import threading
 import wave
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy
 import pytest
 from numpy.typing import NDArray
 
 from config.errors import OurError
-from media import rtcp
+from media import recording_process, rtcp
 from media import tap as tap_module
+from media.pictures import h264_units
 from media.recorder import Recorder
 from media.rtp import Heard
+from media.server import Profile
 from media.stereo_file import PlainWriter
+from tests.media.moving import RATE, SIZE, shown
 from tests.media.test_conference import QUIETER, SILENCE, Speakers
 from tests.media.test_keys import called
 from tests.media.test_relay import House, Phone, video
@@ -49,7 +55,7 @@ class _InThread:
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setattr(tap_module, "FLUSH_S", 0.02)
-    monkeypatch.setattr(tap_module, "_spawn", _InThread)
+    monkeypatch.setattr(recording_process, "_spawn", _InThread)
     opened = House(tmp_path, 32)
     yield opened
     opened.relay.close()
@@ -66,6 +72,10 @@ def told(house: House) -> Told:
 
 def tap(house: House, path: Path, **wishes: Any) -> Awaitable[None]:
     return house.relay.tap("c", "a", "b", str(path), **({"limit_s": LONG} | wishes))
+
+
+def tap_of(house: House, call: str, path: Path) -> Awaitable[None]:
+    return house.relay.tap(call, "a", "b", str(path), limit_s=LONG)
 
 
 def read(path: Path) -> NDArray[numpy.int16]:
@@ -196,7 +206,7 @@ async def test_a_disk_that_fails_half_way_is_told_of_and_so_is_whoever_ends_it(
         ending = house.relay.end_tap("d")
         with pytest.raises(OurError, match="failed"):
             await ending
-        assert (await ended(told))[:2] == ("c", "failed")
+        assert (await ended(told))[:2] == ("c", "failed: No space left on device")
     await tap(house, tmp_path / "z.wav")
     assert await house.relay.end_tap("c") >= 0
 
@@ -214,10 +224,46 @@ async def test_a_recorder_that_cannot_keep_up_fails_and_nothing_grows(
     for number in range(3 * tap_module.MOST_PACKETS):
         running.put_aside(0, "pcmu", 8000, Heard(False, number & 0xFFFF, number * 160, 7, bytes(160), 1.0))
     assert len(running._packets) == tap_module.MOST_PACKETS
-    monkeypatch.setattr(tap_module, "MOST_BEHIND", -1)
-    assert (await ended(told))[:2] == ("c", "failed")
+    monkeypatch.setattr(recording_process, "MOST_BEHIND", -1)
+    assert (await ended(told))[:2] == ("c", "failed: the recording process cannot keep up")
     assert "keep up" in capfd.readouterr().err
     assert not house.relay._taps._running
+
+
+async def test_many_are_shared_out_among_processes_which_end_but_for_one(
+    house: House, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording_process, "FULL", 2)
+    monkeypatch.setattr(recording_process, "MOST_PROCESSES", 2)
+    processes = house.relay._taps._processes
+    for number in range(5):
+        house.called("a", call=f"{number}")
+    await asyncio.gather(*(tap_of(house, f"{n}", tmp_path / f"{n}.wav") for n in range(5)))
+    assert sorted(len(place.taps) for place in processes._places) == [2, 3]
+    await asyncio.sleep(0.1)
+    await asyncio.gather(*(house.relay.end_tap(f"{n}") for n in range(5)))
+    assert len(processes) == 1
+    for number in range(5):
+        assert len(read(tmp_path / f"{number}.wav")) > 0
+    await tap_of(house, "4", tmp_path / "again.wav")
+    assert await house.relay.end_tap("4") >= 0
+    assert told == []
+
+
+async def test_a_process_that_cannot_be_started_is_told_of_and_tried_again(
+    house: House, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> _InThread:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    house.called("a")
+    with monkeypatch.context() as patched:
+        patched.setattr(recording_process, "_spawn", full)
+        with pytest.raises(OurError, match="failed"):
+            await tap(house, tmp_path / "x.wav")
+    assert len(house.relay._taps._processes) == 0
+    await tap(house, tmp_path / "y.wav")
+    assert await house.relay.end_tap("c") >= 0
 
 
 async def test_keys_are_told_and_what_is_played_is_not_recorded(
@@ -296,6 +342,39 @@ async def test_a_key_frame_is_asked_for_as_long_as_it_is_needed_and_ever_more_se
     assert 2 <= sum(asked) <= 4, "after 1, 2 and 4 s"
     await house.relay.end_tap("c")
     assert stream.taken[96]
+
+
+@pytest.mark.parametrize("which", ["offer", "answer"])
+async def test_h264_whose_parameter_sets_stand_only_in_its_sdp_is_seen(
+    house: House, told: Told, tmp_path: Path, which: str
+) -> None:
+    sets, *packets = shown("h264", 9)
+    named = ",".join(base64.b64encode(unit).decode() for unit in h264_units([sets.payload]))
+    phone = house.phone()
+    theirs = video(phone.port).replace(b"VP8/90000\r\n", b"H264/90000\r\na=fmtp:96 packetization-mode=1\r\n")
+    known = theirs.replace(b"mode=1", b"mode=1; sprop-parameter-sets=" + named.encode())
+    if which == "offer":
+        phone.heard_answer(house.relay.answer("c", "a", known))
+        number = 96
+    else:
+        other = house.phone()
+        other.heard_answer(house.relay.answer("c", "b", theirs))
+        offered = phone.heard_answer(house.relay.offer("c", "a", profile=Profile.RTP, like="b"))
+        number = int(offered.formats[0])
+        house.relay.accept("c", "a", known.replace(b"96", b"%d" % number))
+    await tap(house, tmp_path / "x.mkv", video=True)
+    house.relay.pause_tap("c", True)
+    house.relay.pause_tap("c", False)
+    for packet in packets:
+        head = struct.pack(
+            "!BBHII", 0x80, number | 0x80 * packet.marker, packet.seq, packet.timestamp, packet.ssrc
+        )
+        phone.sock.sendto(head + packet.payload, phone.to)
+        await asyncio.sleep(packet.marker / RATE)
+    await house.relay.end_tap("c")
+    with av.open(str(tmp_path / "x.mkv")) as file:
+        seen = [(frame.width, frame.height) for frame in file.decode(video=0)]
+    assert seen == [SIZE] * 9
 
 
 async def test_those_in_a_conference_are_recorded_too(house: House, told: Told, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from media.process import MediaProcess
 from media.recorded import content_type, open_recorded, seconds_of
 from media.sealed_file import SealedFile
-from tests.media.moving import RATE, SIZE, PicturePhone
+from tests.media.moving import RATE, SIZE, AskedPhone, PicturePhone
 from tests.media.tone_phone import LEVEL, TonePhone, level
 from tests.peers.process import free_range, until
 
@@ -185,7 +186,7 @@ async def test_what_is_killed_half_way_is_there_up_to_the_last_second(
             os.kill(running.pid, signal.SIGKILL)
         else:
             await until(lambda: bool(ended), "the news of the end")
-            assert ended[0][:2] == ("c", "failed")
+            assert ended[0][:2] == ("c", "failed: the recording process has died")
             again = tmp_path / f"again-{name}"
             await media.tap("c", "a", "b", str(again), key=key, limit_s=60)
             await asyncio.sleep(0.5)
@@ -200,6 +201,37 @@ async def test_what_is_killed_half_way_is_there_up_to_the_last_second(
     for side, tone in ((0, LEFT), (1, RIGHT)):
         assert heard_in(heard[rate // 2 :, side], rate, tone)[0] > 0.6
         assert heard_in(heard[-rate:, side], rate, tone)[0] > 0.3, "to the end"
+
+
+async def test_a_recording_process_that_is_stuck_is_killed_and_calls_go_on(
+    prompts: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "call.mka"
+    ended: list[tuple[str, str, float]] = []
+    clock = asyncio.get_running_loop().time
+    async with process(prompts) as running, contextlib.AsyncExitStack() as stack:
+        media = running.media
+        media.on_tapped = lambda *news: ended.append(news)
+        for branch, tone in zip("ab", (LEFT, RIGHT), strict=True):
+            await call(stack, running, branch, TonePhone("pcmu", tone))
+        await media.join("c", "a", "b")
+        await media.tap("c", "a", "b", str(path), limit_s=60)
+        await asyncio.sleep(1.5)
+        recorder = of_recorder(running.pid)
+        os.kill(recorder, signal.SIGSTOP)
+        stuck = clock()
+        await until(lambda: bool(ended), "the news of the end", seconds=15)
+        assert clock() - stuck < 12
+        assert ended[0][:2] == ("c", "failed: the recording process was stuck")
+        await until(lambda: not os.path.exists(f"/proc/{recorder}"), "its end")
+        before = (await media.stats("c"))["b"]["kinds"]["audio"]["packets_out"]
+        again = tmp_path / "again.mka"
+        await media.tap("c", "a", "b", str(again), limit_s=60)
+        assert of_recorder(running.pid) != recorder
+        await asyncio.sleep(1.0)
+        assert (await media.stats("c"))["b"]["kinds"]["audio"]["packets_out"] > before + 25
+        assert await media.end_tap("c") > 0.9
+    assert seconds_of(path, None) > 0.5, "what was written is there"
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "sealed"])
@@ -232,3 +264,27 @@ async def test_pictures_of_both_move_though_one_joins_late_and_its_first_key_fra
         assert seen[0][1].shape == (SIZE[1], SIZE[0], 3)
         assert abs(float(seen[-1][1][:, :, 0].mean()) - 200) < 25, "as red as it was sent"
         assert any((a[1] != b[1]).any() for a, b in zip(seen[-8:], seen[-7:], strict=False)), "they move"
+
+
+@pytest.mark.parametrize("damaged", [0, 3], ids=["", "the first three key frames, too"])
+async def test_what_is_lost_freezes_a_picture_for_about_a_second_though_nobody_else_asks(
+    prompts: Path, tmp_path: Path, damaged: int
+) -> None:
+    path = tmp_path / "call.mkv"
+
+    def loses(number: int, key: int | None, place: int) -> bool:
+        return number == 2 * RATE if key is None else 0 < key - 1 <= damaged and place == 1
+
+    async with process(prompts) as running, contextlib.AsyncExitStack() as stack:
+        media = running.media
+        phone = await stack.enter_async_context(AskedPhone(loses))
+        phone.start(await media.answer("c", "a", phone.offer()))
+        await asyncio.sleep(0.2)
+        await media.tap("c", "a", "b", str(path), video=True, limit_s=60)
+        await asyncio.sleep(5 + damaged)
+        seconds = await media.end_tap("c")
+    times = [at for at, _ in pictures(path, 0)] + [seconds]
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    assert max(gaps) < 1.3 + damaged * 1.1
+    assert max(gaps) > 0.2, "something was lost"
+    assert phone.asked <= 2 + damaged, "key frames are a burst"

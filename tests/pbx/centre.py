@@ -612,6 +612,8 @@ class Centre:
         )
         self.calling_back.has_page = self.desk.has_page
         self.consents.has_page = self.desk.has_page
+        self.desk.on_page = self.consents.page_came
+        self.calling_back.tell = self.consents.tell_called_back
         self.direct_calls = DirectCalls(
             self.destinations,
             self.staffing,

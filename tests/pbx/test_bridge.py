@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from media.server import Profile
-from pbx.bridge import share_pictures
+from media.server import ALL_KINDS, AUDIO_ONLY, Profile
+from pbx.bridge import Bridge, share_pictures
 from pbx.leg import Leg
 from sip_trunk.call_events import Ended, ReinviteAnswered, ReinviteRefused, Reoffered
 from tests.pbx.centre import FakeFlow, FakeMedia, Ringing
@@ -15,20 +16,33 @@ PICTURES = SOUND + b"m=video 4002 RTP/AVP 96\r\n"
 NONE = SOUND + b"m=video 0 RTP/AVP 96\r\n"
 
 
+class Media(FakeMedia):
+    """Remembers what kinds of media each offer might have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.allowed: list[frozenset[str]] = []
+
+    async def answer(self, call: str, branch: str, offer: bytes, **more: Any) -> bytes:
+        self.allowed.append(more["kinds"])
+        return await super().answer(call, branch, offer, **more)
+
+
 class Talk:
     """Two phones that hear each other."""
 
-    def __init__(self) -> None:
-        self.media = FakeMedia()
-        self.one, self.caller = self._party("customer-1")
-        self.other, self.callee = self._party("agent-1")
-        share_pictures(self.one, self.other)
+    def __init__(self, kinds: frozenset[str] = ALL_KINDS, *, shares: bool = True) -> None:
+        self.media = Media()
+        self.one, self.caller = self.party("customer-1", kinds)
+        self.other, self.callee = self.party("agent-1", kinds)
+        if shares:
+            share_pictures(self.one, self.other)
 
-    def _party(self, branch: str) -> tuple[Leg, Ringing]:
+    def party(self, branch: str, kinds: frozenset[str]) -> tuple[Leg, Ringing]:
         target = type("T", (), {"flow": FakeFlow("UDP", ("192.0.2.7", 5062), "udp")})()
         call = Ringing(1, target, "", {"on_event": None})
         call.answered = True
-        leg = Leg(call, self.media, "c1", branch, profile=Profile.RTP)  # type: ignore[arg-type]
+        leg = Leg(call, self.media, "c1", branch, profile=Profile.RTP, kinds=kinds)  # type: ignore[arg-type]
         leg.seen(SOUND)
         self.media.branches["c1", branch] = "agreed"
         return leg, call
@@ -83,3 +97,28 @@ async def test_an_offer_that_waits_is_not_made_to_a_leg_that_went() -> None:
     await talk.hears(talk.callee, Ended("peer", ""))
     assert len(talk.callee.reinvites) == 1
     assert asyncio.all_tasks() <= before
+
+
+async def test_a_call_of_sound_takes_pictures_once_the_two_are_joined() -> None:
+    talk = Talk(kinds=AUDIO_ONLY, shares=False)
+    await talk.hears(talk.caller, Reoffered(PICTURES))
+    assert talk.media.allowed[-1] == AUDIO_ONLY
+    share_pictures(talk.one, talk.other)
+    await talk.hears(talk.caller, Reoffered(PICTURES))
+    assert talk.media.allowed[-1] == ALL_KINDS
+
+
+async def test_a_leg_that_is_new_to_the_call_is_offered_the_pictures_that_are_there() -> None:
+    talk = Talk(kinds=AUDIO_ONLY, shares=False)
+    bridge = Bridge(talk.media, "c1", talk.one, talk.other)  # type: ignore[arg-type]
+    await bridge.join()
+    assert not talk.callee.reinvites, "where neither has any, nobody is asked"
+    await talk.hears(talk.caller, Reoffered(PICTURES))
+    await talk.hears(talk.callee, ReinviteAnswered(PICTURES))
+    assert talk.one.has_pictures
+    again, callee = talk.party("agent-2", AUDIO_ONLY)
+    await Bridge(talk.media, "c1", talk.one, again).join()  # type: ignore[arg-type]
+    await talk.hears(callee, ReinviteAnswered(NONE))
+    assert len(callee.reinvites) == 1
+    await talk.hears(talk.caller, ReinviteAnswered(NONE))
+    assert not talk.one.has_pictures, "nobody films for somebody who does not see it"

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx.contact import State
-from pbx.expected_wait import FEWEST, REMEMBERED, SMOOTH_S, Able, Pace
+from pbx.crew import Able
+from pbx.expected_wait import FEWEST, REMEMBERED, SMOOTH_S, Pace
 from pbx.queue import Group, Queue, Waiting
 from tests.pbx.callers import by_phone
 from tests.pbx.centre import Centre

@@ -21,7 +21,7 @@ def queue(*contacts: Waiting) -> Queue:
     return made
 
 
-def test_position_counts_those_who_need_the_same() -> None:
+def test_position_counts_those_who_need_the_same_where_nothing_is_known_of_agents() -> None:
     made = queue(
         waiting("a", "heat", at=1),
         waiting("b", "heat", at=2, refusals={"ana": 1.0}),

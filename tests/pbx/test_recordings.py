@@ -162,6 +162,88 @@ async def test_who_is_called_back_in_their_page_is_told_by_it(tmp_path: Path) ->
     leave()
 
 
+async def called_at_the_telephone(folder: Path, mode: Recording) -> tuple[Centre, Contact]:
+    """A customer of the app without a page, who has answered; an agent is on the line."""
+    centre = await opened(mode, folder)
+    centre.trunks.trunks["carrier"].dial = ("+49", "+1555")
+    contact = await centre.asks()
+    await centre.desk.ask_call_back(contact.id, "phone")
+    await centre.agent()
+    centre.phone.rung[0].pick_up()
+    await centre.settle()
+    centre.phone.rung[-1].pick_up()
+    await centre.settle()
+    return centre, contact
+
+
+async def test_who_is_called_back_at_the_telephone_hears_the_notice_before_the_agent(tmp_path: Path) -> None:
+    centre, contact = await called_at_the_telephone(tmp_path, Recording.ANNOUNCE)
+    customer = centre.calls.customer_leg(contact)
+    assert customer is not None
+    assert centre.media.playing[contact.id, customer.branch] == "recording-notice"
+    assert contact.state.value == "ringing"
+    assert not centre.media.tapped
+    await centre.passes(10)
+    assert contact.state.value == "connected"
+    assert consents(centre, contact)[0] == ("customer", True, "stayed after the notice")
+    assert centre.recordings.state(contact) == "recording"
+    await centre.recordings.allow(contact, False)
+    assert not centre.media.taps
+
+
+@pytest.mark.parametrize("mode", [Recording.OFF, Recording.ASK, Recording.ALWAYS])
+async def test_who_is_called_back_at_the_telephone_hears_no_notice_where_there_is_none(
+    tmp_path: Path, mode: Recording
+) -> None:
+    centre, contact = await called_at_the_telephone(tmp_path, mode)
+    assert contact.state.value == "connected"
+    assert len(centre.media.tapped) == (mode is Recording.ALWAYS)
+
+
+@pytest.mark.parametrize("who", ["customer", "agent"])
+async def test_whoever_goes_in_the_notice_of_a_call_back_ends_it(tmp_path: Path, who: str) -> None:
+    centre, contact = await called_at_the_telephone(tmp_path, Recording.ANNOUNCE)
+    agent, customer = centre.phone.rung
+    (customer if who == "customer" else agent).hang_up()
+    await centre.settle()
+    assert consents(centre, contact) == []
+    assert not centre.media.tapped
+    if who == "customer":
+        assert not contact.open
+        assert agent.over is not None
+        await centre.passes(30)
+        assert centre.state() == "Ready"
+    else:
+        assert contact.open, "they wait on the line"
+        assert customer.over is None
+        assert contact.state.value == "waiting"
+        assert contact.routable
+
+
+async def test_whose_page_comes_only_after_they_were_connected_is_told_by_it_then(tmp_path: Path) -> None:
+    centre = await opened(Recording.ANNOUNCE, tmp_path)
+    centre.calling_back.has_page = lambda contact_id: True
+    await centre.agent()
+    contact = await centre.asks()
+    await centre.desk.ask_call_back(contact.id)
+    await centre.settle()
+    centre.phone.rung[-1].pick_up()
+    await centre.settle()
+    await centre.calls_in(contact)
+    assert contact.state.value == "connected"
+    assert consents(centre, contact) == []
+    assert centre.recordings.state(contact) == "asked"
+    leave = centre.desk.listen(contact.id, lambda kind, what: None, by="customer")
+    await centre.settle()
+    assert consents(centre, contact)[0] == ("customer", True, "shown in the page")
+    assert centre.recordings.state(contact) == "recording"
+    await centre.recordings.allow(contact, False)
+    leave()
+    centre.desk.listen(contact.id, lambda kind, what: None, by="customer")
+    await centre.settle()
+    assert not centre.media.taps, "once said, it holds"
+
+
 async def test_a_caller_who_hangs_up_in_the_notice_has_agreed_to_nothing(tmp_path: Path) -> None:
     centre = await opened(Recording.ANNOUNCE, tmp_path)
     contact, caller = await by_phone(centre)
@@ -564,7 +646,10 @@ async def test_only_the_agent_who_has_the_contact_pauses_it(tmp_path: Path) -> N
 # What goes wrong
 
 
-@pytest.mark.parametrize(("why", "state"), [("failed", "cut"), ("limit", "kept")])
+@pytest.mark.parametrize(
+    ("why", "state"),
+    [("failed", "cut"), ("failed: the recording process was stuck", "cut"), ("limit", "kept")],
+)
 async def test_one_that_ends_by_itself_is_kept_and_only_a_full_one_goes_on(
     tmp_path: Path, why: str, state: str
 ) -> None:
@@ -575,6 +660,7 @@ async def test_one_that_ends_by_itself_is_kept_and_only_a_full_one_goes_on(
     found = await rows(centre)
     assert found[0] == ("agent-ana", state, 4.0)
     assert len(found) == (2 if why == "limit" else 1)
+    assert [event.facts["why"] for event in centre.events("contact.recording_ended")] == [why]
     assert contact.open
 
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config.queue_settings import Overflow, QueueSettings, Step, Strategy
+from config.queue_settings import Consequence, Overflow, QueueSettings, Step, Strategy
 from pbx import stretch
 from pbx.contact import Channel, Contact, Facts
 from pbx.past import Past
 from pbx.policies import Policies
-from pbx.replay import Duty, Fate, Request, Stretch, compare, simulate
+from pbx.replay import Duty, Fate, Refused, Request, Stretch, compare, simulate
 from pbx.router import FreeAgent
 from pbx.skills import Need
 from tests.pbx.centre import Centre
@@ -151,6 +151,31 @@ def test_where_handling_is_not_known_that_of_the_others_is_taken() -> None:
     assert fates["c003"].wait_s == 133.0
 
 
+def test_the_example_of_the_manual() -> None:
+    """docs/routing.md: Ana takes Maria, Deniz declines Jonas, and Ana takes him when she is free again."""
+    boilers = Policies([QueueSettings("default", relax=(Step(60.0, lower=1), Step(120.0, drop=1)))])
+    deniz = replace(agent("deniz", heating=3, wifi=3, billing=5), idle_since=T)
+    ana = replace(agent("ana", heating=5, hydraulics=4), idle_since=T + 1)
+    duties = tuple(Duty(T - 100 + number, each.agent_id, each) for number, each in enumerate((deniz, ana)))
+    maria = request(1, 0, "heating", "hydraulics", answer=4.1, handling=22.8)
+    maria = replace(maria, was=Fate("joined", 4.1, "ana"))
+    jonas = request(2, 7.1, answer=3.1, handling=60.0)
+    needed = (Need("heating", 3.0, True, ("searched",), 3),)
+    jonas = replace(jonas, was=Fate("joined", 22.9, "ana", refused=1), truly=frozenset({("heating", 3)}))
+    jonas.contact.needs = needed
+    declined = Refused("deniz", "c002", T + 7.1, T + 10.4, "declined")
+    past = Stretch((maria, jonas), duties, T + 3600, refused=(declined,))
+    before = simulate(past, boilers)
+    after = simulate(past, boilers, {"c001": (Need("heating", 79.0, True, ("read",)),)})
+    (row,) = compare(past, before, after)
+    rows = [
+        (each.mean_wait_s, each.p90_wait_s, each.matched, each.refused)
+        for each in (row.was, row.before, row.after)
+    ]
+    assert rows == [(13.5, 22.9, 2, 1), (13.5, 22.9, 2, 1), (3.6, 4.1, 1, 0)]
+    assert row.moved == {("ana", "deniz"): 1}
+
+
 requests_of_a_day = st.lists(
     st.builds(
         lambda at, skills, channel, handling, patience: (at, skills, channel, handling, patience),
@@ -188,7 +213,91 @@ def test_everybody_has_one_fate_and_the_same_one_each_time(
             assert all(levels.get(skill, 0) >= level for skill, level in each.truly)
 
 
+def test_an_offer_that_was_refused_then_is_refused_as_often_as_it_was_and_takes_as_long() -> None:
+    spared = Policies([QueueSettings("default", declined=Consequence(10.0))])
+    twice = tuple(Refused("ana", "c001", T + at, T + at + 6, "declined") for at in (0, 20))
+    past = replace(a_stretch(request(1, 0), agents=(ANA,)), refused=twice)
+    # 6 s, 10 s spared, 6 s, 10 s spared, 5 s until she takes it.
+    assert simulate(past, spared)["c001"] == Fate("joined", 37.0, "ana", refused=2)
+    assert simulate(replace(past, refused=()), spared)["c001"] == Fate("joined", 5.0, "ana")
+
+
+def test_who_refused_is_not_the_next_one_asked_and_a_decline_says_nothing_of_other_contacts() -> None:
+    past = replace(
+        a_stretch(request(1, 0), request(2, 6), agents=(ANA, replace(BO, idle_since=T + 1))),
+        refused=(Refused("ana", "c001", T, T + 6, "declined"),),
+    )
+    fates = simulate(past, DEFAULT)
+    assert fates["c001"] == Fate("joined", 11.0, "bo", refused=1)
+    assert fates["c002"] == Fate("joined", 5.0, "ana")
+
+
+def test_who_did_not_answer_then_answers_nobody_else_in_that_minute_unless_they_did() -> None:
+    unanswered = Refused("ana", "c009", T + 100, T + 120, "no_answer")
+    bos = Fate("joined", 5.0, "bo")
+    early, late = replace(request(1, 130), was=bos), replace(request(2, 161), was=bos)
+    for asked, wait_s, refused in ((early, 85.0, 1), (late, 5.0, 0)):
+        past = replace(a_stretch(asked, agents=(ANA,)), refused=(unanswered,))
+        # 20 s of ringing, 60 s spared, 5 s to answer.
+        assert simulate(past, DEFAULT)[asked.contact.id] == Fate("joined", wait_s, "ana", refused=refused)
+    took = replace(request(3, 125, handling=1.0), was=Fate("joined", 5.0, "ana"))
+    past = replace(a_stretch(took, early, agents=(ANA,)), refused=(unanswered,))
+    assert {fate.refused for fate in simulate(past, DEFAULT).values()} == {0}
+
+
+def test_who_has_had_enough_leaves_while_a_phone_rings_in_vain() -> None:
+    past = replace(
+        a_stretch(request(1, 0, patience=10.0), request(2, 1), agents=(ANA,)),
+        refused=(Refused("ana", "c001", T, T + 20, "no_answer"),),
+    )
+    fates = simulate(past, DEFAULT)
+    assert fates["c001"] == Fate("gave up", 10.0)
+    assert fates["c002"].end == "joined"
+
+
+def test_offers_that_take_no_time_and_spare_nobody_come_to_an_end() -> None:
+    at_once = Policies([QueueSettings("default", busy=Consequence(0.0))])
+    past = replace(a_stretch(request(1, 0), agents=(ANA,)), refused=(Refused("ana", "c009", T, T, "busy"),))
+    fate = simulate(past, at_once)["c001"]
+    assert (fate.end, fate.wait_s) == ("joined", 65.0)
+    assert fate.refused == 120
+
+
 # Out of the log
+
+
+async def test_refusals_are_found_in_the_log_and_simulated() -> None:
+    centre = await Centre.open()
+    await centre.agent("ana", heating=3)
+    await centre.passes(1)
+    await centre.agent("bo", heating=3)
+    start = centre.house.now()
+    await centre.passes(10)
+    contact = await centre.asks("maria", "voice")
+    caller = await centre.calls_in(contact)
+    centre.phone.rung[-1].ring()
+    await centre.passes(21)  # nobody takes it, and the other one is rung
+    centre.phone.rung[-1].ring()
+    await centre.passes(3)
+    centre.phone.rung[-1].pick_up()
+    await centre.settle()
+    await centre.passes(30)
+    caller.hang_up()
+    await centre.passes(30)
+
+    past = Past(centre.house.database, centre.store, centre.house.roster, {})
+    found = await stretch.load(centre.house.database, centre.store, past, start, centre.house.now(), chats=2)
+    (refused,) = found.refused
+    assert (refused.agent_id, refused.contact_id, refused.outcome) == ("agent-ana", contact.id, "no_answer")
+    assert refused.until - refused.at == pytest.approx(20.0, abs=0.5)
+    (asked,) = found.requests
+    assert (asked.was.agent_id, asked.was.refused) == ("agent-bo", 1)
+    fate = simulate(found, DEFAULT)[contact.id]
+    assert (fate.end, fate.agent_id, fate.refused) == ("joined", "agent-bo", 1)
+    assert fate.wait_s == pytest.approx(asked.was.wait_s, abs=0.5)
+    (row,) = compare(found, simulate(found, DEFAULT), simulate(replace(found, refused=()), DEFAULT))
+    assert (row.was.refused, row.before.refused, row.after.refused) == (1, 1, 0)
+    assert row.moved == {("agent-bo", "agent-ana"): 1}
 
 
 async def test_what_happened_is_found_in_the_log_and_simulated_as_it_was() -> None:

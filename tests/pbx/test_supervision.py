@@ -48,6 +48,7 @@ class Floor(Story):
         await centre.house.bind("sofia", contact_uri="sip:sofia@192.0.2.7:5070")
         await centre.settle()
         floor.sofia = replace(hired, supervisor=True)
+        centre.house.roster._keep_agent(floor.sofia)
         return floor
 
     async def begins(self, mode: Mode = Mode.LISTEN, *, answers: bool = True) -> Ringing:
@@ -163,6 +164,27 @@ async def test_when_they_leave_the_two_are_joined_as_before(how: str) -> None:
     assert floor.centre.supervisions.of(floor.contact.id) is None
     assert sofia.over is not None
     assert floor.whys() == ["lost" if how == "media" else how]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize("now", [{"supervisor": False}, {"provider_ids": ("lumio",)}, None])
+async def test_who_is_no_supervisor_any_more_listens_no_longer(
+    now: dict[str, Any] | None, answers: bool
+) -> None:
+    floor = await Floor.opens()
+    sofia = await floor.begins(answers=answers)
+    await floor.centre.passes(3)
+    assert sofia.over is None
+    roster = floor.centre.house.roster
+    if now is None:
+        del roster._agents[floor.sofia.id]
+    else:
+        roster._keep_agent(replace(floor.sofia, **now))
+    await floor.centre.passes(3)
+    assert sofia.log == ["BYE" if answers else "CANCEL"]
+    assert floor.whys() == ["no supervisor any more"]
+    assert floor.conference() == ()
+    assert floor.contact.state is State.CONNECTED, "the two talk on"
 
 
 @pytest.mark.parametrize("who", ["customer", "ana"])

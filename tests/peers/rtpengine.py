@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,9 +14,11 @@ from tests.peers.process import Process, free_port, free_range, until
 
 class Rtpengine:
     """`address` is where it is spoken to by NG, and `keys` where it tells of keys; it may be killed and started again
-    there."""
+    there. `interfaces` are such as "public/127.0.0.2"; one at `host` without them."""
 
-    def __init__(self, folder: Path, *, ports: int = 200, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, folder: Path, *, ports: int = 200, host: str = "127.0.0.1", interfaces: Sequence[str] = ()
+    ) -> None:
         self.address = (host, free_port(socket.SOCK_DGRAM))
         self.keys = (host, free_port(socket.SOCK_DGRAM))
         self.ports = free_range(ports)
@@ -23,7 +26,8 @@ class Rtpengine:
             "rtpengine",
             [
                 *("rtpengine", "--config-file=none", "--foreground", "--log-stderr", "--log-level=6"),
-                *("--table=-1", f"--interface={host}", "--timeout=60"),
+                *("--table=-1", "--timeout=60"),
+                *(f"--interface={each}" for each in interfaces or (host,)),
                 *(f"--listen-ng={host}:{self.address[1]}", "--num-threads=2"),
                 f"--dtmf-log-dest={host}:{self.keys[1]}",
                 *(f"--port-min={self.ports[0]}", f"--port-max={self.ports[1]}"),
@@ -50,8 +54,10 @@ class Rtpengine:
         """How many ports its calls hold now."""
         ng = await Ng.to(*self.address)
         try:
-            found = (await ng.ask("statistics"))["statistics"]["interfaces"][0]["ports"]["used"]
-            return int(found)
+            interfaces = (await ng.ask("statistics"))["statistics"]["interfaces"]
+            # Those at one address have its ports in common.
+            used = {each["address"]: int(each["ports"]["used"]) for each in interfaces}
+            return sum(used.values())
         finally:
             ng.close()
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from tests.conftest import run
 from tests.peers.people import BOILER_ARTICLE, Reader, has_colours, make_ready, phone, phone_hears
 from tests.peers.process import free_sip_port, until
 from tests.peers.rtpengine import Rtpengine
 from tests.peers.warmline import Warmline
+from tests.scenarios.test_media_pairs import DTLS, OPUS, PCMU, PLAIN, SDES, House, profiles
 from tests.scenarios.test_phone_network import caller
 
 
@@ -113,3 +119,93 @@ async def test_without_rtpengine_the_server_does_not_start_and_says_why(tmp_path
     assert await server.process.wait(30) != 0
     assert f"rtpengine does not answer at {engine.setting}" in server.process.output()
     assert "Traceback" not in server.process.output()
+
+
+class EngineHouse(House):
+    """One server and one rtpengine for all pairs."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.engine = Rtpengine(folder)
+        self.server = served_by(folder, self.engine, sips_port=free_sip_port(), wrap_up_s=0)
+
+    async def start(self) -> None:
+        await self._open.enter_async_context(self.engine)
+        await super().start()
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineHouse]:
+    made = EngineHouse(tmp_path_factory.mktemp("house"))
+    try:
+        run(made.start())
+        yield made
+    finally:
+        run(made.stop())
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "taken"),
+    [
+        (PLAIN, SDES, "RTP/SAVP"),
+        (DTLS, SDES, "RTP/SAVP"),
+        (DTLS, PLAIN, "RTP/AVP"),
+        (SDES, OPUS, "RTP/AVP"),
+    ],
+    ids=["plain-SDES", "DTLS-SDES", "DTLS-plain", "SDES-Opus alone"],
+)
+async def test_two_phones_that_each_speak_in_their_own_way(
+    house: EngineHouse, one: dict[str, Any], other: dict[str, Any], taken: str
+) -> None:
+    async with (
+        house.phone("ana", video=False, tone=880, **one) as ana,
+        house.phone("bo", video=False, tone=440, **other) as bo,
+    ):
+        await ana.dial("sip:bo@127.0.0.1")
+        await bo.event("CALL_INCOMING")
+        assert profiles(bo)[-1] == taken
+        await bo.accept()
+        await ana.event("CALL_ESTABLISHED")
+        await until(lambda: phone_hears(ana, 440), "Bo's tone at Ana's phone")
+        await until(lambda: phone_hears(bo, 880), "Ana's tone at Bo's phone")
+        assert await house.engine.used_ports() > 0
+        await ana.hang_up()
+        await bo.event("CALL_CLOSED")
+        await until(lambda: all_free(house.engine), "all ports to be free")
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [(SDES, "RTP/SAVP"), ({**DTLS, **PCMU}, "UDP/TLS/RTP/SAVP")],
+    ids=["SDES over TLS", "DTLS-SRTP"],
+)
+async def test_a_caller_from_a_trunk_and_an_agent_whose_phone_encrypts(
+    house: EngineHouse, options: dict[str, Any], taken: str
+) -> None:
+    async with house.ready("ana", video=False, **options) as ana, house.caller() as sipp:
+        await ana.event("CALL_INCOMING")
+        assert profiles(ana)[-1] == taken
+        await ana.accept()
+        await until(lambda: phone_hears(ana, 880), "the echo of the agent's own tone")
+        await ana.hang_up()
+        await sipp.finished()
+
+
+@pytest.mark.parametrize("options", [SDES, DTLS], ids=["SDES over TLS", "DTLS-SRTP"])
+async def test_a_browser_and_an_agent_whose_phone_encrypts_see_and_hear_each_other(
+    house: EngineHouse, options: dict[str, Any]
+) -> None:
+    async with (
+        house.ready("ana", **options) as ana,
+        Reader(house.folder, house.server, BOILER_ARTICLE, loopback=False) as maria,
+    ):
+        await maria.ask_for("video")
+        await ana.event("CALL_INCOMING")
+        await ana.accept()
+        await maria.reaches("connected")
+        await until(lambda: maria.hears_tone(880), "the agent's tone in the browser")
+        await until(maria.sees_moving_pictures, "the agent's moving picture in the browser")
+        await until(lambda: phone_hears(ana, 620), "the customer's tone in the phone")
+        assert has_colours(await ana.picture())
+        await maria.hang_up()
+        await ana.event("CALL_CLOSED", count=len(profiles(ana)) + 1)

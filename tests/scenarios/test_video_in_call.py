@@ -1,7 +1,6 @@
 """Pictures that come into a call while it goes on, leave it again, or are refused; the sound goes on all the time.
 
-One server serves all of it. The customer's page itself never adds pictures: a voice call is one of sound. So it is the
-agent's browser that begins.
+One server serves all of it. Either side begins: the agent's browser, or the customer in the page.
 """
 
 from __future__ import annotations
@@ -14,9 +13,17 @@ from typing import Any
 import pytest
 
 from tests.conftest import run
+from tests.peers.agent_page import AgentPage
 from tests.peers.baresip import Baresip
 from tests.peers.browser_phone import BrowserPhone
-from tests.peers.people import CAMERA_ARTICLE, Reader, has_colours, make_ready_by_page, phone_hears
+from tests.peers.people import (
+    BOILER_ARTICLE,
+    CAMERA_ARTICLE,
+    Reader,
+    has_colours,
+    make_ready_by_page,
+    phone_hears,
+)
 from tests.peers.process import until
 from tests.scenarios.test_hold import arriving
 from tests.scenarios.test_media_pairs import House
@@ -139,6 +146,142 @@ async def test_an_agent_shows_herself_later_and_hides_again(house: House) -> Non
         assert await maria.in_state("connected")
         await maria.hang_up()
         await carla.is_over(LONG)
+
+
+# A page whose first re-INVITE comes to nothing: it is answered here, with the status of `window.refuse`.
+REFUSE_ONCE = """
+window.refuse = 0;
+const send = WebSocket.prototype.send;
+WebSocket.prototype.send = function (data) {
+  const again = /^INVITE /.test(data) && /^To: .*;tag=/im.test(data);
+  if (!window.refuse || !again) return send.call(this, data);
+  const head = data.split('\\r\\n\\r\\n')[0].split('\\r\\n');
+  const kept = head.filter((line) => /^(Via|From|To|Call-ID|CSeq):/i.test(line));
+  const answer = [`SIP/2.0 ${window.refuse} Not Now`, ...kept, 'Content-Length: 0', '', ''].join('\\r\\n');
+  window.refuse = 0;
+  setTimeout(() => this.dispatchEvent(new MessageEvent('message', {data: answer})), 20);
+};
+"""
+
+
+@asynccontextmanager
+async def maria_calls(house: House, device: Baresip) -> AsyncIterator[Reader]:
+    """Maria's page and that phone, whose agent is ready, hear each other."""
+    async with Reader(house.folder, house.server, BOILER_ARTICLE) as maria:
+        await maria.context.add_init_script(REFUSE_ONCE)
+        await maria.page.reload()
+        await maria.ask_for("voice")
+        await device.event("CALL_INCOMING", seconds=LONG)
+        assert "m=video" not in device.invites()[-1].body
+        await device.accept()
+        await maria.reaches("connected", seconds=LONG)
+        await until(lambda: maria.hears_tone(BARESIP), "the phone's tone in the page", seconds=LONG)
+        await until(lambda: phone_hears(device, MARIA), "Maria's tone in the phone", seconds=LONG)
+        yield maria
+        assert await maria.in_state("connected")
+        await until(lambda: maria.hears_tone(BARESIP), "the phone's tone after all", seconds=LONG)
+        await until(
+            lambda: arriving(device)[0] > 5000 or phone_hears(device, MARIA),
+            "Maria's sound in the phone after all",
+            seconds=LONG,
+        )
+        await maria.hang_up()
+        await until(lambda: not device.open_calls(), "the phone to be free", seconds=LONG)
+
+
+async def video_button(maria: Reader) -> str:
+    return await maria.page.locator("#help-video").inner_text()
+
+
+async def films(maria: Reader) -> bool:
+    """Whether the camera's light is on."""
+    found: bool = await maria.page.evaluate(
+        """() => (document.querySelector('#local-video').srcObject?.getVideoTracks() ?? [])
+             .some((track) => track.readyState === 'live')"""
+    )
+    return found
+
+
+async def says(maria: Reader, words: str) -> None:
+    told = maria.page.locator("#help-trouble", has_text=words)
+    await until(told.is_visible, f"“{words}” in the page", seconds=LONG)
+
+
+async def test_a_customer_adds_video_to_a_voice_call_and_drops_it_and_adds_it_again(house: House) -> None:
+    async with house.ready("ana") as ana, maria_calls(house, ana) as maria:
+        for times in (1, 2):
+            assert await video_button(maria) == "Add video"
+            await maria.page.click("#help-video")
+            await until(lambda: arriving(ana)[1] > 5000, "Maria's picture at the phone", seconds=LONG)
+            await until(maria.sees_moving_pictures, "the phone's picture in the page", seconds=LONG)
+            assert has_colours(await ana.picture())
+            assert await films(maria)
+            await until(lambda: video_is(maria, "Stop video"), "the button to stop it", seconds=LONG)
+            await maria.page.click("#help-video")
+            await until(partial(taken_back, ana, times), "the video to be taken back", seconds=LONG)
+            await until(lambda: video_is(maria, "Add video"), "the button to add it again", seconds=LONG)
+            assert not await films(maria)
+
+
+async def video_is(maria: Reader, words: str) -> bool:
+    return await video_button(maria) == words and await maria.page.locator("#help-video").is_enabled()
+
+
+async def test_an_offer_of_the_customers_that_crosses_another_is_made_again(house: House) -> None:
+    async with house.ready("ana") as ana, maria_calls(house, ana) as maria:
+        await maria.page.evaluate("window.refuse = 491")
+        await maria.page.click("#help-video")
+        await until(maria.sees_moving_pictures, "the phone's picture in the page", seconds=LONG)
+        assert await maria.page.evaluate("window.refuse") == 0, "nothing was refused"
+        await until(lambda: video_is(maria, "Stop video"), "the button to stop it", seconds=LONG)
+
+
+async def test_what_the_server_refuses_leaves_a_call_of_voice(house: House) -> None:
+    async with house.ready("ana") as ana, maria_calls(house, ana) as maria:
+        await maria.page.evaluate("window.refuse = 488")
+        await maria.page.click("#help-video")
+        await says(maria, "did not take the picture")
+        assert not await films(maria)
+        assert await video_is(maria, "Add video")
+        await maria.page.click("#help-video")
+        await until(maria.sees_moving_pictures, "the phone's picture in the page", seconds=LONG)
+
+
+async def says_of_video(page: AgentPage, can: str) -> None:
+    status, _ = await page.post("/agent/devices/device-ana/capability", {"channel": "video", "can": can})
+    assert status == 200
+
+
+async def test_a_phone_that_turns_out_to_have_no_pictures_leaves_a_call_of_voice(house: House) -> None:
+    page = AgentPage(house.server.portal)
+    await page.log_in("ana", "ana-agent")
+    await says_of_video(page, "yes")
+    try:
+        async with house.ready("ana", video=False) as ana, maria_calls(house, ana) as maria:
+            await maria.page.click("#help-video")
+            await says(maria, "did not take the picture")
+            assert not await films(maria)
+            assert await video_is(maria, "Add video")
+    finally:
+        await says_of_video(page, "auto")
+
+
+async def test_a_camera_that_is_not_lent_leaves_a_call_of_voice(house: House) -> None:
+    async with house.ready("ana") as ana, maria_calls(house, ana) as maria:
+        for name, words in (
+            ("NotAllowedError", "not allowed to use the camera"),
+            ("NotFoundError", "no camera"),
+        ):
+            await maria.page.evaluate(
+                """(name) => {
+                  navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', name); };
+                }""",
+                name,
+            )
+            await maria.page.click("#help-video")
+            await says(maria, words)
+            assert await video_is(maria, "Add video")
+        assert not video_ports(ana)
 
 
 async def shows_a_face_instead(customer: Reader) -> bool:

@@ -18,12 +18,13 @@ OTHER = "fedcba9876543210fedcba9876543210"
 def message(
     call_id: str,
     *,
-    start: str = "OPTIONS sip:h SIP/2.0",
+    start: str = "INFO sip:h SIP/2.0",
+    method: str = "INFO",
     from_: str = "sip:x@h",
     to: str = "sip:y@h",
     session: str = "",
 ) -> bytes:
-    lines = [start, f"From: <{from_}>;tag=1", f"t: <{to}>", f"Call-ID: {call_id}", "CSeq: 1 OPTIONS"]
+    lines = [start, f"From: <{from_}>;tag=1", f"t: <{to}>", f"Call-ID: {call_id}", f"CSeq: 1 {method}"]
     if session:
         lines.append(f"Session-ID: {session};remote={'0' * 32}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
@@ -91,6 +92,20 @@ def test_a_contacts_trail_finds_all_its_legs_by_the_session() -> None:
     )  # a phone that knows no Session-ID
     tracer.wire(False, AGENT, message("stranger", session=OTHER))
     assert [brief(each.data).call_id for each in told] == ["customer", "customer", "agent", "agent"]
+
+
+def test_of_a_contact_only_refused_questions_whether_somebody_is_there_are_told() -> None:
+    tracer = make()
+    told, whole = watched(tracer, Trail(contact="c_1")), watched(tracer, Trail(call="agent"))
+    invite = message("agent", start="INVITE sip:ana@h SIP/2.0", method="INVITE", from_="sip:c_1@h")
+    asked, there, gone = (
+        message("agent", start=start, method="OPTIONS")
+        for start in ("OPTIONS sip:ana@h SIP/2.0", "SIP/2.0 200 OK", "SIP/2.0 481 Call Does Not Exist")
+    )
+    for data in (invite, asked, there, asked, gone):
+        tracer.wire(True, AGENT, data)
+    assert [each.data for each in told] == [invite, gone]
+    assert len(whole) == 5
 
 
 def test_what_turns_out_later_to_belong_is_told_then_and_once() -> None:

@@ -84,3 +84,25 @@ async def test_who_needs_no_asking_is_left_in_peace(more: dict[str, object]) -> 
     probe.start()
     await it.pass_time(130)
     assert it.asked == 0
+
+
+async def test_nobody_is_said_to_be_there_who_has_not_shown_it() -> None:
+    it = Fixture()
+    it.network.drops = lambda message, to: isinstance(message, Request)
+    assert (it.trunk.shown, it.trunk.up) == (False, True), "tried, until it is known better"
+    it.probe.start()
+    await it.pass_time(2)
+    assert it.trunk.shown is False
+    it.network.drops = lambda message, to: False
+    await it.pass_time(20)
+    assert it.trunk.shown is True
+    it.network.drops = lambda message, to: isinstance(message, Request)
+    await it.pass_time(150)
+    assert it.trunk.shown is False
+    it.probe.stop()
+
+
+@pytest.mark.parametrize("more", [{"dial": ()}, {"options_s": 0.0}])
+async def test_of_who_is_never_asked_nothing_is_said(more: dict[str, object]) -> None:
+    settings = TrunkSettings("carrier", ("10.0.0.2",), **{"dial": ("+49",), **more})  # type: ignore[arg-type]
+    assert TrunkTable([settings]).trunks["carrier"].shown is None

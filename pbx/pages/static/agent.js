@@ -27,7 +27,7 @@
     for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
       element.dataset.local = "yes";
       const moment = new Date(element.dateTime);
-      if (!Number.isNaN(moment.getTime())) element.textContent = moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+      if (!Number.isNaN(moment.getTime())) element.textContent = moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
     }
   };
   showTimes(document);

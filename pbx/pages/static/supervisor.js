@@ -2,11 +2,15 @@
 "use strict";
 
 const EVERY_MS = 2000;
+const MOST_KEPT = 3;
 
 const now = document.getElementById("now");
 if (now) {
   let shown = "";
   let busy = false;
+  let kept = 0;
+  const sameAgain = (element) =>
+    element.id ? `#${CSS.escape(element.id)}` : element.href ? `a[href="${CSS.escape(element.getAttribute("href"))}"]` : "";
   const look = async () => {
     if (busy || document.hidden) return;
     busy = true;
@@ -17,10 +21,14 @@ if (now) {
         return;
       }
       const html = answer.ok ? await answer.text() : shown;
-      // Whoever is about to press a link keeps it under their finger.
-      if (html !== shown && !now.contains(document.activeElement)) {
+      // Whoever is about to press something keeps it under their finger, but not for ever: a call that is over is told.
+      const about = now.querySelector("a:hover, button:hover, summary:hover");
+      if (html !== shown && (!about || ++kept > MOST_KEPT)) {
+        kept = 0;
         shown = html;
+        const held = now.contains(document.activeElement) ? sameAgain(document.activeElement) : "";
         now.innerHTML = html;
+        if (held) now.querySelector(held)?.focus({ preventScroll: true });
       }
     } catch {
       // The next look may find the server again.
@@ -34,6 +42,12 @@ if (now) {
 
 const form = document.getElementById("rules-form");
 if (form) {
+  // On a phone a rule is as high as a hand: what is not looked for stays folded until it is.
+  const narrow = matchMedia("(max-width: 699px)").matches;
+  const looks = new URLSearchParams(location.search).get("q");
+  if (narrow && !looks && !document.querySelector(".faults")) {
+    for (const group of form.querySelectorAll(".rule-group")) group.open = false;
+  }
   let dirty = false;
   form.addEventListener("input", (event) => {
     dirty = true;

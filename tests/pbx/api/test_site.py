@@ -9,8 +9,10 @@ from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.server import Request
+from twisted.web.test.requesthelper import DummyChannel
 
 from pbx.api.site import ARRIVAL_S, IDLE_S, MAX_BODY, WarmlineSite, build_root, printable
 from tests.pbx.web import Browser, Wire
@@ -96,6 +98,24 @@ async def test_the_access_log_holds_no_query_cookie_or_body(rig: Rig) -> None:
     assert rig.log[0].startswith("POST /search 200 ")
     assert "192.0.2.7" in rig.log[0]
     assert "secret" not in rig.log[0]
+
+
+@pytest.mark.parametrize("path", [b"/agent/calls/now", b"/agent/supervisor/now", b"/static/dock.js"])
+def test_what_comes_all_the_time_is_logged_when_it_is_refused(clock: Clock, path: bytes) -> None:
+    site = WarmlineSite(Resource(), clock)
+    seen: list[LogEvent] = []
+    globalLogPublisher.addObserver(seen.append)
+    try:
+        for code in (200, 404):
+            request = Request(DummyChannel(), False)
+            request.method, request.path, request.code = b"GET", path, code
+            site.log(request)
+    finally:
+        globalLogPublisher.removeObserver(seen.append)
+    assert [(each["log_level"].name, str(code) in each["line"]) for each, code in zip(seen, (200, 404))] == [
+        ("debug", True),
+        ("info", True),
+    ]
 
 
 def test_what_is_logged_is_one_short_line_whatever_was_asked_for() -> None:

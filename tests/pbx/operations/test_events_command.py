@@ -67,3 +67,33 @@ async def test_a_session_brings_all_there_is_of_its_contact(
 async def test_a_session_nobody_had_is_said(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert await _read(settings, contact=None, session="x") == 1
     assert "there is no session x" in capsys.readouterr().err
+
+
+async def test_what_was_before_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    from config.database import Database
+    from config.events import EventLog
+
+    clock = iter(range(1_700_000_100, 1_700_000_200, 10))
+    database = Database.open(settings.database_url)
+    events = EventLog(database, lambda: float(next(clock)))
+    for number in range(3):
+        await events.write(f"trial.{number}", contact="c_9")
+    await database.close()
+
+    async def read(since: float, contact: str | None = None) -> int:
+        return await asyncio.to_thread(
+            read_events, settings, contact=contact, session=None, as_json=True, follow=False, since=since
+        )
+
+    assert await read(1_700_000_110.0) == 0
+    assert told(capsys) == ["trial.1", "trial.2"]
+    assert await read(1_700_000_115.0, contact="c_9") == 0
+    assert told(capsys) == ["trial.2"]
+    assert await read(0.0) == 0
+    assert len(told(capsys)) == 8
+    assert await read(1_800_000_000.0) == 0
+    assert told(capsys) == []
+    assert await read(1_800_000_000.0, contact="c_9") == 1
+    assert "no contact c_9 since then" in capsys.readouterr().err

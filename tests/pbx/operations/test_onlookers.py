@@ -27,8 +27,8 @@ PHONE = Flow("UDP", ("192.0.2.7", 5060), "a")
 SESSION = "0123456789abcdef0123456789abcdef"
 
 
-def message(call_id: str, start: str = "OPTIONS sip:h SIP/2.0", more: str = "") -> bytes:
-    return f"{start}\r\nFrom: <sip:x@h>;tag=1\r\nCall-ID: {call_id}\r\nCSeq: 1 OPTIONS\r\n{more}\r\n".encode()
+def message(call_id: str, start: str = "INFO sip:h SIP/2.0", more: str = "") -> bytes:
+    return f"{start}\r\nFrom: <sip:x@h>;tag=1\r\nCall-ID: {call_id}\r\nCSeq: 1 INFO\r\n{more}\r\n".encode()
 
 
 class House:

@@ -175,6 +175,24 @@ async def test_how_a_call_is_heard_is_seen_by_its_agent_and_its_supervisors(rig:
     assert (await rig.carla.get("/agent/calls/c_none/quality")).status == 404
 
 
+async def test_a_supervisor_who_has_left_is_not_shown_any_more(rig: Rig) -> None:
+    measures = {"loss_in": 0.0, "loss_out": 0.0, "jitter_ms": 1.0, "round_trip_ms": None, "mos": 4.4}
+
+    async def stats(call: str) -> dict[str, Any]:
+        leg = {"ready": True, "kinds": {"audio": {"quality": measures}}}
+        return {"agent-1-1": leg, "supervisor-1-1": leg}
+
+    rig.centre.media.stats = stats  # type: ignore[method-assign]
+    await rig.presses(rig.carla, "listen")
+    rig.centre.phone.rung[-1].pick_up()
+    await rig.centre.settle()
+    assert "Supervisor clear 4.4" in words(await rig.carla.get("/agent/calls/now"))
+    await rig.presses(rig.carla, "leave")
+    shown = words(await rig.carla.get("/agent/calls"))
+    assert "Supervisor clear" not in shown, "media has said so a moment ago, and they have gone since"
+    assert "Agent clear 4.4" in shown
+
+
 async def test_a_call_that_goes_on_says_how_it_is_heard_now(rig: Rig) -> None:
     asked = 0
 

@@ -12,6 +12,7 @@ from twisted.web.resource import Resource
 
 from agent_presence.roster import Agent
 from pbx.api.site import WarmlineSite, build_root
+from pbx.contact import CallBack
 from pbx.pages.rules_form import ROWS, edited
 from pbx.pages.supervisor import Centre as Looked
 from pbx.pages.supervisor import SupervisorPages
@@ -183,6 +184,28 @@ async def test_who_waits_and_why_stands_on_the_first_page(rig: Rig) -> None:
     await rig.centre.settle()
     said = words(await rig.carla.get("/agent/supervisor/now"))
     assert "Ana is being asked" in said
+
+
+async def test_who_is_to_be_called_back_is_told_from_who_waits_on_the_line(rig: Rig) -> None:
+    await rig.centre.house.states.not_ready("agent-ana")
+    await rig.centre.asks("jonas", "chat", "hello")
+    contact = await rig.centre.asks("maria", "voice")
+    now = rig.centre.house.now()
+    for back, said in (
+        (CallBack("", now), "To be called back in their page, as soon as somebody is free for it"),
+        (CallBack("+15550100001", now), "To be called back on +15…01, as soon as somebody is free for it"),
+        (
+            CallBack("", now, attempts=2, not_before=now + 90),
+            "To be called back in their page, again in 85 s: tried 2 times, not answered",
+        ),
+    ):
+        contact.call_back = back
+        await rig.centre.passes(5)
+        seen = words(await rig.carla.get("/agent/supervisor/now"))
+        assert said.replace("85 s", f"{back.not_before - rig.centre.house.now():.0f} s") in seen
+        assert "call back asked" in seen
+        assert "1 waiting · 1 to be called back · longest" in seen
+        contact.call_back = None
 
 
 async def test_nobody_who_waits_is_told_too(rig: Rig) -> None:

@@ -1,0 +1,64 @@
+"""When nothing comes of a phone any more, and what is a sign of life."""
+
+from __future__ import annotations
+
+import asyncio
+
+from media.server import SILENCE_S
+from tests.media.test_relay import House, house
+
+__all__ = ["house"]
+
+
+async def test_comfort_noise_that_nobody_agreed_on_is_a_sign_of_life(house: House) -> None:
+    """Gateways send it (RFC 3389) while their caller only listens, to music for minutes say."""
+    phone = house.called("a")
+    phone.say(b"hello")
+    await asyncio.sleep(0.05)
+    for _ in range(3):
+        house.later += SILENCE_S - 5
+        phone.say(b"\x40", kind=13)
+        await asyncio.sleep(0.05)
+        house.relay._sweep()
+    assert house.gone == []
+    house.later += SILENCE_S + 1
+    house.relay._sweep()
+    assert [news[:2] for news in house.gone] == [("c", "a")]
+
+
+async def test_one_whose_sound_never_comes_through_may_listen_as_long_as_the_other_talks(
+    house: House,
+) -> None:
+    """A call in one direction only: what they hear is what they want."""
+    talks, listens = house.called("a"), house.called("b")
+    house.relay.join("c", "a", "b")
+    for _ in range(4):
+        talks.say(b"sound")
+        assert await listens.hears() == b"sound"
+        house.later += SILENCE_S - 5
+        house.relay._sweep()
+    assert house.gone == []
+    house.later += SILENCE_S
+    house.relay._sweep()
+    assert sorted(branch for _, branch, _ in house.gone) == ["a", "b"]
+
+
+async def test_one_side_on_hold_and_the_other_silent_is_no_end(house: House) -> None:
+    a, b = house.called("a"), house.called("b")
+    house.relay.join("c", "a", "b")
+    a.say(b"sound")
+    await b.hears()
+    b.say(b"sound")
+    await a.hears()
+    for branch in "ab":
+        body = house.relay.answer("c", branch, b"\r\n".join(_held(house, branch)))
+        assert b"a=inactive" in body
+    house.later += 10 * SILENCE_S
+    house.relay._sweep()
+    assert house.gone == []
+
+
+def _held(house: House, branch: str) -> list[bytes]:
+    port = house.phones["ab".index(branch)].port
+    head = [b"v=0", b"o=- 1 2 IN IP4 127.0.0.1", b"s=-", b"c=IN IP4 127.0.0.1", b"t=0 0", b"a=inactive"]
+    return [*head, b"m=audio %d RTP/AVP 0" % port, b""]
