@@ -145,7 +145,7 @@ def of_key_frame(codec: str, payload: bytes) -> bool:
     if codec == "vp8":
         at = _vp8_descriptor(payload)
         # RFC 6386 section 9.1: the lowest bit of a frame says that it is none.
-        return payload[0] & 0x1F == 0x10 and at < len(payload) and not payload[at] & 1
+        return payload[0] & 0x17 == 0x10 and at < len(payload) and not payload[at] & 1
     kind = payload[0] & 0x1F
     if kind == FU_A:
         return len(payload) > 1 and payload[1] & 0x1F == IDR

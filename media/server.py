@@ -96,7 +96,8 @@ class MediaServer(Protocol):
     ) -> Awaitable[bytes]:
         """Our offer to a peer, in the codecs and media of branch `like` (only `kinds` of them, if given).
 
-        Without `like` our own audio codecs are offered; with `telephone` only those that every telephone network
+        Without `like` our own audio codecs are offered, and our own video if `kinds` names it; of a branch that has not
+        answered yet, what it was offered is followed. With `telephone` only those codecs that every telephone network
         carries (G.711), for a peer who is to be joined with somebody there. With `wide` our own audio codecs stand
         behind those of `like`, to be transcoded if the peer has no other. A peer that is reached by `ipv6` is told an
         address of that family, if there is one. On a branch that is there it is a re-offer of what is agreed, narrowed

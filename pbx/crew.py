@@ -7,10 +7,13 @@ Who serves a group is one whole number with a bit for each agent, kept for the g
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import TypeVar
 
+from pbx.free_agents import HIGHEST_LEVEL
 from pbx.queue import MOST_GROUPS, Group
 
 _GROUPS = 2 * MOST_GROUPS  # one question looks at so many and is not to push its own out
@@ -35,6 +38,13 @@ class Able:
             return False
         return all(self.levels.get(skill, 0) >= least for skill, least in group.required)
 
+    def abilities(self) -> Iterator[tuple[str, str | int]]:
+        """Each thing that they can do; "" is whatever comes."""
+        yield from self.levels.items()
+        yield from (("channel", channel) for channel in self.channels)
+        yield from (("wall", provider) for provider in self.providers or ("",))
+        yield from (("language", language) for language in self.languages or ("",))
+
 
 class Crew:
     """That an agent comes or goes costs as much as there are groups; a question, next to nothing for a group that was
@@ -43,6 +53,7 @@ class Crew:
     def __init__(self) -> None:
         self._agents: dict[str, tuple[int, Able]] = {}  # each with the place of their bit
         self._spare: list[int] = []  # places of agents who have gone
+        self._able: dict[tuple[str, str | int], int] = {}  # by what can be done, the bits of those who can
         self._serving: OrderedDict[Group, int] = OrderedDict()  # the one asked for latest last
         self._shares: dict[Group, dict[Group, float]] = {}  # until an agent comes or goes
 
@@ -55,6 +66,8 @@ class Crew:
         place = self._spare.pop() if self._spare else len(self._agents)
         self._agents[agent_id] = place, able
         self._shares.clear()
+        for ability in able.abilities():
+            self._able[ability] = self._able.get(ability, 0) | 1 << place
         for group in self._serving:
             if able.serves(group):
                 self._serving[group] |= 1 << place
@@ -63,9 +76,13 @@ class Crew:
         """One of them no longer."""
         known = self._agents.pop(agent_id, None)
         if known is not None:
-            place, _ = known
+            place, able = known
             self._spare.append(place)
             self._shares.clear()
+            for ability in able.abilities():
+                self._able[ability] ^= 1 << place
+                if not self._able[ability]:
+                    del self._able[ability]
             for group, bits in self._serving.items():
                 if bits >> place & 1:
                     self._serving[group] = bits ^ 1 << place
@@ -76,30 +93,48 @@ class Crew:
 
     def share(self, group: Group, other: Group) -> float:
         """The part of those who serve the other group that serves this one too."""
-        shares = self._shares.get(group)
-        if shares is None:
+        return self.sharing(group)(other)
+
+    def sharing(self, group: Group) -> Callable[[Group], float]:
+        """`share` of this group, to be asked at once and of many."""
+        found = self._shares.get(group)
+        if found is None:
             if len(self._shares) >= _SHARES:
                 self._shares.clear()
-            shares = self._shares[group] = {}
-        share = shares.get(other)
-        if share is None:
-            if len(shares) >= _GROUPS:
-                shares.clear()
-            theirs = self._bits(other)
-            shared = (self._bits(group) & theirs).bit_count()
-            share = shares[other] = shared / theirs.bit_count() if shared else 0.0
+            found = self._shares[group] = {}
+        shares, own = found, self._bits(group)
+
+        def share(other: Group) -> float:
+            known = shares.get(other)
+            if known is None:
+                if len(shares) >= _GROUPS:
+                    shares.clear()
+                theirs = self._bits(other)
+                shared = (own & theirs).bit_count()
+                known = shares[other] = shared / theirs.bit_count() if shared else 0.0
+            return known
+
         return share
 
     def _bits(self, group: Group) -> int:
         bits = self._serving.get(group)
         if bits is None:
-            octets = bytearray((len(self._agents) + len(self._spare)) // 8 + 1)
-            for place, able in self._agents.values():
-                if able.serves(group):
-                    octets[place >> 3] |= 1 << (place & 7)
-            bits = int.from_bytes(octets, "little")
+            bits = self._look(group)
         remember(self._serving, group, bits)
         return bits
+
+    def _look(self, group: Group) -> int:
+        able = self._able
+        found = able.get(("channel", group.channel), 0)
+        found &= able.get(("wall", group.provider_id), 0) | able.get(("wall", ""), 0)
+        if group.language is not None:
+            found &= able.get(("language", group.language), 0) | able.get(("language", ""), 0)
+        for skill, least in group.required:
+            if least > 0:
+                found &= reduce(
+                    or_, (able.get((skill, level), 0) for level in range(least, HIGHEST_LEVEL + 1)), 0
+                )
+        return found
 
 
 def remember(table: OrderedDict[Group, T], group: Group, value: T) -> None:

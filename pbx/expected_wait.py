@@ -87,9 +87,9 @@ class Pace:
         between_s, own_s = self._between_s(group, now), self._kept_s(group)
         if between_s is None or own_s is None:
             return None
-        turns = 1.0
+        turns, sharing = 1.0, self.crew.sharing(group)
         for other, count in ahead.items():
-            share = self.crew.share(group, other)
+            share = sharing(other)
             if share:
                 kept_s = self._kept_s(other)
                 longer = kept_s / own_s if kept_s is not None and own_s else 1.0
@@ -144,7 +144,7 @@ class ExpectedWait:
         self._kept: dict[str, tuple[float, Kind | None]] = {}
         states.on_change.append(self._state_changed)
         contacts.on_ended.append(self._contact_ended)
-        floor.queue.shared = self._shared
+        floor.queue.sharing = self._sharing
 
     def start(self) -> None:
         """Look at everybody, once roster, location and states are loaded."""
@@ -174,11 +174,11 @@ class ExpectedWait:
         channels = (channel for channel in Channel if self._staffing.phones(agent_id, channel))
         self._pace.on(agent_id, _able(agent, channels))
 
-    def _shared(self, group: Group, other: Group) -> bool:
-        """Whether an agent who is on might take either; while nobody is on who could serve the group, whether anybody
-        on the roster might: who comes next is one of these."""
+    def _sharing(self, group: Group) -> Callable[[Group], float]:
+        """With which others it has agents in common who are on; while nobody is on who could serve it, anybody on the
+        roster counts: who comes next is one of these."""
         crew = self._pace.crew if self._pace.serving(group) else self._everybody
-        return crew.share(group, other) > 0.0
+        return crew.sharing(group)
 
     def _state_changed(self, agent_id: str, old: AgentState, new: AgentState) -> None:
         record = self._states.of(agent_id)

@@ -7,6 +7,7 @@ news before the moment. Each is found by an index, so that the answer costs as m
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any
@@ -31,6 +32,9 @@ MOST_BEFORE = 2000
 MOST_OFFERS = 50
 """Offers of one contact that are looked at: the latest ones."""
 LONGEST_WAIT_S = 86400.0
+FEWEST_DIGITS = 4
+MOST_LOOKED_AT = 5000
+"""Contacts among which one is sought by name or number: the latest ones."""
 _CHUNK = 500
 # Said in the words of the index by agent, which holds these events alone.
 _OF_AGENTS = event_table.c.kind.like(sa.literal_column("'agent.%'"))
@@ -94,6 +98,28 @@ class Past:
         if left and left[0].facts.get("chosen_for") == reserved.contact:
             return left[0].seq, left[0].at
         return reserved.seq, reserved.at
+
+    async def of_caller(self, wanted: str, provider_ids: Sequence[str], *, limit: int) -> list[str]:
+        """The ids of the latest contacts of somebody of that name, or with that number; the newest first.
+
+        Among the last `MOST_LOOKED_AT` of the server's; of these providers alone, of any where none are named.
+        """
+        table = contact_table.c
+        # An id begins with its time: its own index finds the latest ones.
+        latest = sa.select(table.id).order_by(table.id.desc()).limit(MOST_LOOKED_AT).subquery()
+        asked = sa.select(table.id, table.customer_name, table.number).where(
+            table.id.in_(sa.select(latest.c.id)),
+            *([table.provider_id.in_(provider_ids)] if provider_ids else []),
+        )
+        rows = await self._database.read(asked.order_by(table.id.desc()))
+        names, number = wanted.casefold().split(), digits_of(wanted)
+        is_theirs = [
+            row.id
+            for row in rows
+            if all(name in row.customer_name.casefold() for name in names)
+            or (number and number in row.number)
+        ]
+        return is_theirs[:limit]
 
     async def of_providers(self, ids: Sequence[str], provider_ids: Sequence[str]) -> frozenset[str]:
         """Those of these contacts that are of one of these providers."""
@@ -167,6 +193,14 @@ class Past:
             Event(row.seq, row.at, row.kind, row.contact_id, row.visit_id, row.agent_id, row.facts)
             for row in rows
         ]
+
+
+def digits_of(wanted: str) -> str:
+    """A telephone number as it is typed, or part of it, as far as it is the same in every spelling; else empty."""
+    if re.search(r"[^0-9+()/. -]", wanted):
+        return ""
+    digits = re.sub("[^0-9]", "", wanted).lstrip("0")
+    return digits if len(digits) >= FEWEST_DIGITS else ""
 
 
 def known_agents(roster: Roster, now: float) -> dict[str, Known]:

@@ -106,8 +106,9 @@ class Queue:
 
     def __init__(self) -> None:
         self.now = 0.0
-        # Whether some agent might take either of two groups; set by whoever knows the agents.
-        self.shared: Callable[[Group, Group], bool] = lambda group, other: group == other
+        # For a group: more than 0 for each other that an agent who might take it might take too. Set by whoever knows
+        # the agents.
+        self.sharing: Callable[[Group], Callable[[Group], float]] = lambda group: lambda other: 0.0
         self._held: dict[str, tuple[Waiting, Line]] = {}
         self._lines: dict[tuple[Group, str | None], Line] = {}
         self._groups: dict[Group, list[Order]] = {}
@@ -199,13 +200,13 @@ class Queue:
         if held is None:
             return None
         waiting, line = held
-        before = bisect_left(self._groups[line.group], waiting.order)
-        seen = len(self._groups[line.group])
+        order, own, shared = waiting.order, self._groups[line.group], self.sharing(line.group)
+        before, seen = bisect_left(own, order), len(own)
         for group, places in islice(self._groups.items(), MOST_GROUPS):
-            if group != line.group:
+            if places is not own:
                 seen += len(places)
-                if places[0] < waiting.order and self.shared(line.group, group):
-                    before += bisect_left(places, waiting.order)
+                if places[0] < order and shared(group):
+                    before += bisect_left(places, order)
         return 1 + before + len(self._held) - seen
 
     def ahead(self, contact_id: str) -> dict[Group, int]:

@@ -243,9 +243,7 @@ class PbxStore:
 
     def moved(self, contact: Contact, *, patient: bool = False) -> asyncio.Future[None]:
         """Store what moves of the contact have changed. `patient`: nobody waits for it to be durable."""
-        return self._database.write(
-            (_MOVE, {"its_id": contact.id, **_changing_of(contact)}), patient=patient
-        )
+        return self._database.write((_MOVE, {"its_id": contact.id, **_changing_of(contact)}), patient=patient)
 
     def needs_changed(self, contact: Contact) -> asyncio.Future[None]:
         """Store what the contact needs now, in place of what it needed."""

@@ -2,7 +2,7 @@
 
     GET  /agent/supervisor                        live: queues and agents
     GET  /agent/supervisor/now                    the same, only what changes
-    GET  /agent/supervisor/find?contact=ID        to that contact's page
+    GET  /agent/supervisor/find?contact=…         to the contact of that id, or those of a caller's name or number
     GET  /agent/supervisor/contacts/<id>/why      as a page, or as JSON for whoever accepts that
     GET  /agent/supervisor/rules                  to the rules of the first provider
     GET  /agent/supervisor/rules/<provider>       version, q, page: which version, which rules of it
@@ -43,8 +43,8 @@ from pbx.operations.why_command import as_json
 from pbx.pages.panels import StatesView
 from pbx.pages.rules_form import edited, rules_page
 from pbx.pages.staff import StaffPages, see, staff_app, wants_json
-from pbx.pages.supervisor_panels import MOST_AGENTS, agents_panel, queues_panel, why_page
-from pbx.past import Past
+from pbx.pages.supervisor_panels import MOST_AGENTS, agents_panel, found_row, queues_panel, why_page
+from pbx.past import MOST_LOOKED_AT, Past
 from pbx.router import Floor
 from pbx.rule_text import LONGEST_VALUE, WrongRules
 from pbx.rules import LONGEST_NOTE, Rules
@@ -53,6 +53,8 @@ from pbx.why import Choice
 SHARE = 50.0
 """Making what goes on now may take one in so many seconds of the server."""
 _CONTACT = re.compile(r"\bc_[0-9a-z]+")
+MOST_FOUND = 20
+FEWEST_LETTERS = 2
 NOT_FOUND = "There is no such contact, or it is of a provider you do not serve."
 
 
@@ -84,6 +86,7 @@ class SupervisorPages(StaffPages):
         # What was made lately, by whose providers it is about: (good until, what).
         self._made: dict[tuple[str, ...], tuple[float, dict[str, Any]]] = {}
         self._looks = RateLimit(60, 4, clock.seconds)
+        self._searches = RateLimit(20, 1, clock.seconds)  # each reads thousands of rows
 
     # --- what is going on
 
@@ -136,13 +139,31 @@ class SupervisorPages(StaffPages):
     @app.route("/agent/supervisor/find", methods=["GET"])
     def find(self, request: Request) -> Deferred[bytes]:
         async def work() -> Answer:
-            await self._supervisor(request)
-            contact_id = identifier((argument(request, "contact") or "").strip(), "contact")
-            if contact_id is None:
+            agent, login = await self._supervisor(request)
+            wanted = identifier((argument(request, "contact") or "").strip(), "contact")
+            if wanted is None:
                 return see("/agent/supervisor")
-            return see(f"/agent/supervisor/contacts/{quote(contact_id, safe='')}/why")
+            if _CONTACT.match(wanted):
+                return see(f"/agent/supervisor/contacts/{quote(wanted, safe='')}/why")
+            self._searches.take(agent.id, "That was a lot at once.")
+            return self._page(
+                "supervisor_found.html",
+                csrf=login.csrf,
+                agent=agent,
+                looked_for=wanted,
+                found=[found_row(each) for each in await self._of_caller(agent, wanted)],
+                most=MOST_FOUND,
+                looked_at=MOST_LOOKED_AT,
+            )
 
         return self._settle(request, work)
+
+    async def _of_caller(self, agent: Agent, wanted: str) -> list[Contact]:
+        if len(wanted) < FEWEST_LETTERS:
+            return []
+        past = self._centre.past
+        ids = await past.of_caller(wanted, agent.provider_ids, limit=MOST_FOUND)
+        return [await past.contact(contact_id) for contact_id in ids]
 
     @app.route("/agent/supervisor/contacts/<contact_id>/why", methods=["GET"])
     def why(self, request: Request, contact_id: str) -> Deferred[bytes]:

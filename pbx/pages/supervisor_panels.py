@@ -177,6 +177,24 @@ def agents_panel(
     return found
 
 
+def found_row(contact: Contact) -> dict[str, Any]:
+    """A contact among those that were found, with how it ended or stands."""
+    facts = contact.facts
+    ending = words.DISPOSITION_WORDS.get(contact.disposition.value if contact.disposition else "", "")
+    return {
+        "id": contact.id,
+        "caller": facts.caller,
+        "number": facts.number if facts.number != facts.caller else "",
+        "channel": facts.channel.value,
+        "channel_word": words.CHANNEL_WORDS[facts.channel],
+        "about": facts.product_name or facts.provider_name,
+        "day": words.date(facts.asked_at),
+        "time": words.clock_time(facts.asked_at),
+        "iso": words.iso(facts.asked_at),
+        "state": ending or contact.state.value,
+    }
+
+
 def why_page(contact: Contact, choices: Sequence[Choice]) -> dict[str, Any]:
     """A contact, what it needs, and each choice that was made for it."""
     facts = contact.facts

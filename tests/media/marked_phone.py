@@ -86,7 +86,8 @@ class MarkedPhone:
         for media in parse(description).media:
             if media.port and media.kind in self._numbers:
                 self._to[media.kind] = (HOST, media.port)
-                self._sends[media.kind] = media.payloads[0].number
+                name = "PCMU" if media.kind == "audio" else self._pictures.codec.split("/")[0]
+                self._sends[media.kind] = next(p.number for p in media.payloads if p.name == name)
                 at = media.port + 1 if media.rtcp_port is None else media.rtcp_port
                 self._to[f"{media.kind} rtcp"] = (HOST, at)
         if not self._tasks:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import marshal
 import os
 import socket
 import struct
 import threading
+import time
 import wave
 from collections.abc import Awaitable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from config.errors import OurError
+from media import recorder as recorder_module
 from media import recording_process, rtcp
 from media import tap as tap_module
 from media.pictures import h264_units
@@ -248,6 +251,37 @@ async def test_many_are_shared_out_among_processes_which_end_but_for_one(
     await tap_of(house, "4", tmp_path / "again.wav")
     assert await house.relay.end_tap("4") >= 0
     assert told == []
+
+
+def test_a_recorder_that_is_behind_says_all_the_same_that_it_is_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It answers in the order it is asked; but one that works through much is not stuck."""
+
+    def said(messages: list[list[Any]]) -> list[Any]:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            for message in messages:
+                body = marshal.dumps(message)
+                ours.sendall(len(body).to_bytes(4, "big") + body)
+            ours.shutdown(socket.SHUT_WR)
+            Recorder(theirs).serve()
+            theirs.close()
+            found, data = [], ours.recv(1 << 16)
+            while data:
+                size = int.from_bytes(data[:4], "big")
+                found.append(marshal.loads(data[4 : 4 + size]))
+                data = data[4 + size :]
+            return found
+
+    work = [[1, "add", 0.3, []]] * 3
+    monkeypatch.setattr(recorder_module, "ALIVE_S", 0.0)
+    assert said(work) == [[0, "alive"]] * 3
+    monkeypatch.setattr(recorder_module, "ALIVE_S", 1000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 5000.0)
+    assert said([*work, [0, "alive"], *work]) == [[0, "alive"]] * 2, (
+        "once at first, and once when it is asked"
+    )
 
 
 async def test_a_process_that_cannot_be_started_is_told_of_and_tried_again(

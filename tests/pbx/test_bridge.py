@@ -49,6 +49,9 @@ class Talk:
 
     async def hears(self, call: Ringing, event: object) -> None:
         call.tell(event)  # type: ignore[arg-type]
+        await self.settle()
+
+    async def settle(self) -> None:
         for _ in range(12):
             await asyncio.sleep(0)
 
@@ -110,14 +113,15 @@ async def test_a_call_of_sound_takes_pictures_once_the_two_are_joined() -> None:
 
 async def test_a_leg_that_is_new_to_the_call_is_offered_the_pictures_that_are_there() -> None:
     talk = Talk(kinds=AUDIO_ONLY, shares=False)
-    bridge = Bridge(talk.media, "c1", talk.one, talk.other)  # type: ignore[arg-type]
+    bridge = Bridge(talk.media, "c1", talk.one, talk.other)
     await bridge.join()
     assert not talk.callee.reinvites, "where neither has any, nobody is asked"
     await talk.hears(talk.caller, Reoffered(PICTURES))
     await talk.hears(talk.callee, ReinviteAnswered(PICTURES))
     assert talk.one.has_pictures
     again, callee = talk.party("agent-2", AUDIO_ONLY)
-    await Bridge(talk.media, "c1", talk.one, again).join()  # type: ignore[arg-type]
+    await Bridge(talk.media, "c1", talk.one, again).join()
+    await talk.settle()
     await talk.hears(callee, ReinviteAnswered(NONE))
     assert len(callee.reinvites) == 1
     await talk.hears(talk.caller, ReinviteAnswered(NONE))

@@ -30,7 +30,7 @@ def able(channels: str = "voice", **levels: int) -> Able:
 
 def queue(crew: Crew, *contacts: Waiting) -> Queue:
     made = Queue()
-    made.shared = lambda own, other: crew.share(own, other) > 0.0
+    made.sharing = crew.sharing
     for contact in contacts:
         made.add(contact)
     made.advance(NOW)
@@ -112,7 +112,10 @@ async def test_in_the_centre_it_counts_for_those_on_duty_and_with_nobody_on_for_
     heating, cameras = (
         Group("thermea", "voice", frozenset({(skill, 1)})) for skill in ("heating", "cameras")
     )
-    shared = centre.dispatch.floor.queue.shared
+
+    def shared(one: Group, other: Group) -> bool:
+        return centre.dispatch.floor.queue.sharing(one)(other) > 0.0
+
     assert (shared(heating, heating), shared(heating, cameras)) == (True, False)
     await centre.agent("deniz", heating=2, cameras=2)
     assert shared(heating, cameras)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from tests.peers.people import make_ready, phone, phone_hears
@@ -21,6 +22,7 @@ async def test_the_agent_is_rung_before_the_carrier_has_answered_and_both_hear_e
         async with caller(tmp_path, server, "caller_answers_in_the_ack") as sipp:
             await ana.event("CALL_INCOMING")
             assert "m=audio " in ana.invites()[-1].body
+            await asyncio.sleep(0.6)  # by now the ACK is there
             await ana.accept()
             await server.event("contact.connected")
             # sipp echoes: the phone's own tone comes back when both directions carry.

@@ -126,8 +126,14 @@ class EngineHouse(House):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.engine = Rtpengine(folder)
-        self.server = served_by(folder, self.engine, sips_port=free_sip_port(), wrap_up_s=0)
+        self.engine = Rtpengine(folder, interfaces=("peers/127.0.0.1", "near/127.0.0.1"))
+        self.server = served_by(
+            folder,
+            self.engine,
+            sips_port=free_sip_port(),
+            wrap_up_s=0,
+            rtpengine_interfaces="peers, near",
+        )
 
     async def start(self) -> None:
         await self._open.enter_async_context(self.engine)

@@ -186,6 +186,34 @@ async def test_who_waits_and_why_stands_on_the_first_page(rig: Rig) -> None:
     assert "Ana is being asked" in said
 
 
+async def test_contacts_are_found_by_name_and_number_behind_the_wall(rig: Rig) -> None:
+    first = await rig.centre.asks("maria", "chat", "hello")
+    await rig.centre.desk.end(first.id, "customer")
+    second = await rig.centre.asks("maria", "chat", "again")
+    await rig.centre.asks("jonas", "chat", "hello")
+    await rig.centre.settle()
+    await rig.centre.house.database.write(
+        contact_table.update().where(contact_table.c.id == first.id).values(number="+15550100001")
+    )
+
+    async def found(wanted: str, by: Browser) -> list[str]:
+        reply = await by.get(f"/agent/supervisor/find?contact={wanted}")
+        assert reply.status == 200
+        return re.findall(r'href="/agent/supervisor/contacts/(c_[0-9a-z]+)/why"', reply.body)
+
+    assert await found("MARIA", rig.carla) == [second.id, first.id], "the newest first"
+    for number in ("%2B1+555-0100001", "0015550100001", "0001"):
+        assert await found(number, rig.carla) == ([first.id] if number != "0001" else [])
+    assert await found("5550100", rig.carla) == [first.id]
+    for nobody in ("m", "zebedee", "001", "%25", "%27+OR+1=1", "%3Cb%3E"):
+        assert await found(nobody, rig.carla) == []
+    assert await found("maria", rig.lena) == [], "of another provider"
+    assert await found("5550100", rig.lena) == []
+    for _ in range(40):
+        last = await rig.carla.get("/agent/supervisor/find?contact=maria")
+    assert last.status == 429
+
+
 async def test_who_is_to_be_called_back_is_told_from_who_waits_on_the_line(rig: Rig) -> None:
     await rig.centre.house.states.not_ready("agent-ana")
     await rig.centre.asks("jonas", "chat", "hello")
@@ -216,8 +244,8 @@ async def test_a_contact_is_found_by_its_id(rig: Rig) -> None:
     reply = await rig.carla.get("/agent/supervisor/find?contact=%20c_1%20")
     assert reply.headers["location"] == "/agent/supervisor/contacts/c_1/why"
     assert (await rig.carla.get("/agent/supervisor/find?contact=")).headers["location"] == "/agent/supervisor"
-    evil = await rig.carla.get("/agent/supervisor/find?contact=../../logout%3F")
-    assert evil.headers["location"] == "/agent/supervisor/contacts/..%2F..%2Flogout%3F/why"
+    evil = await rig.carla.get("/agent/supervisor/find?contact=c_1/../../logout%3F")
+    assert evil.headers["location"] == "/agent/supervisor/contacts/c_1%2F..%2F..%2Flogout%3F/why"
     assert (await rig.carla.get("/agent/supervisor/find?contact=" + "x" * 101)).status == 400
 
 
