@@ -220,7 +220,10 @@ class Rtpengine(RemoteMedia):
             await self._take_back(call, each, new=new)
             raise
         each.offered = wanted, ours
-        return with_protocols(outer, [offer_answer.PROTOCOL[wanted]] * len(ours.media))
+        protocols = [
+            offer_answer.PROTOCOL[wanted] if "RTP/" in m.protocol else m.protocol for m in ours.media
+        ]
+        return with_protocols(outer, protocols)
 
     async def _accept(self, call: str, branch: str, answer: bytes) -> None:
         each = self._known(call, branch)

@@ -20,6 +20,9 @@ from media.rtp import MAX_PACKET, Packet, Stream, is_rtcp, nowhere
 from media.sdes import Crypto
 from media.sdp import NOWHERE, Fingerprint
 
+GOODBYE_S = 1.0
+"""Who hangs up may say so here before their BYE is there, which says whose doing it was."""
+
 
 class _Port:
     """One socket, where its peer is, and the association with it."""
@@ -255,11 +258,15 @@ class SecureEndpoint:
         try:
             step()
         except DtlsFailed as failure:
+            was_there = dtls is not None and dtls.keys is not None
             self._failed = True
             self._rtp.forget()
             self._rtcp.forget()
             self._connect()
-            self._on_gone(f"DTLS: {failure}")
+            if was_there:
+                self._rtp.timer = self._loop.call_later(GOODBYE_S, self._on_gone, f"DTLS: {failure}")
+            else:
+                self._on_gone(f"DTLS: {failure}")
             return
         if dtls is None or dtls is not port.dtls:
             return

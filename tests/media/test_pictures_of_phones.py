@@ -12,7 +12,7 @@ import pytest
 from media.sdp import parse
 from media.server import Profile
 from tests.media.marked_phone import VP8, MarkedPhone, Pictures
-from tests.media.media_servers import House, Open, only_embedded
+from tests.media.media_servers import House, Open
 from tests.peers.process import until
 
 ENOUGH = 10  # packets
@@ -146,7 +146,6 @@ async def test_pictures_alone_are_held_while_both_go_on_talking(opened: Open) ->
         await both_get(a, b, "audio", "video")
 
 
-@only_embedded("an offer of ours says RTP of every m-line there, of those that are refused, too")
 async def test_a_medium_nobody_takes_keeps_its_place_over_all_that_follows(opened: Open) -> None:
     """RFC 3264 section 8: m-lines are never taken away nor change their order."""
     floor = b"m=application 5070 UDP/BFCP *\r\na=floorctrl:c-s\r\n"

@@ -15,7 +15,7 @@ from media.server import Profile
 from tests.media.descriptions import plain
 from tests.media.secure_phone import SecurePhone
 from tests.media.test_relay import HOST, House, Phone
-from tests.peers.process import until
+from tests.peers.process import PeerFailed, until
 
 
 @pytest.fixture
@@ -208,6 +208,30 @@ async def test_a_certificate_other_than_the_one_named_ends_it(house: House) -> N
     await until(lambda: house.gone, "the news")
     assert house.gone == [("c", "a", "DTLS: the certificate is not the one named in the SDP")]
     assert not house.relay.stats("c")["a"]["ready"]
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+async def test_a_goodbye_waits_for_the_bye_that_says_whose_doing_it_was(
+    house: House, hangs_up: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("media.secure.GOODBYE_S", 0.2)
+    secure, other = dtls_phone(house, "active"), house.called("b")
+    answer = house.relay.answer("c", "a", secure.session())
+    secure.take(answer)
+    await secure.shake(answer)
+    house.relay.join("c", "a", "b")
+    await both_hear(secure, other)
+    assert secure.dtls is not None
+    secure.dtls.close()
+    await until(lambda: not house.relay.stats("c")["a"]["ready"], "the goodbye")
+    assert house.gone == []
+    if hangs_up:
+        house.relay.drop("c", "a")
+        with pytest.raises(PeerFailed):
+            await until(lambda: house.gone, "the news", seconds=0.5)
+    else:
+        await until(lambda: house.gone, "the news")
+        assert house.gone == [("c", "a", "DTLS: closed by the peer")]
 
 
 async def test_rtcp_of_its_own_port_has_an_association_of_its_own(house: House) -> None:
