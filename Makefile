@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 PACKAGES := config sip_trunk media agent_presence kb_portal pbx
 VENDOR := kb_portal/static/vendor
 SOURCES := $(PACKAGES) tests tools $(wildcard bench)
-# WARMLINE_COMPILE=1 has mypyc compile the SIP protocol and what drives it, for a third less of its cost.
+# WARMLINE_COMPILE=1 has mypyc compile the SIP protocol and what drives it, for a third less of its cost, which is a tenth of a call.
 BUILD := $(if $(filter 1,$(WARMLINE_COMPILE)),compiled,plain)
 COMPILED := sip_trunk/*.so sip_trunk/sip/*.so agent_presence/*.so *__mypyc*.so
 

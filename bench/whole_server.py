@@ -94,7 +94,7 @@ class Whole:
                 await service._states.ready(agent.id)
         gc.collect()
         gc.freeze()
-        gc.set_threshold(10_000)  # as `pbx.cli` does
+        gc.set_threshold(2_000, 5, 200)  # as `pbx.cli` does
 
     def _sendto(self, data: bytes, peer: tuple[str, int]) -> None:
         self.sent.append((data, peer))
