@@ -56,6 +56,24 @@ async def test_listeners_hear_at_once_until_they_leave(database: Database, now: 
     assert last.done()
 
 
+async def test_a_listener_hears_the_kinds_it_has_named_and_no_others(
+    database: Database, now: Callable[[], float]
+) -> None:
+    log = EventLog(database, now)
+    named: list[str] = []
+    heard: list[str] = []
+    log.write("contact.ended", contact="c_1")
+    leave = log.subscribe(lambda event: named.append(event.kind), ("contact.ended", "contact.held"))
+    log.subscribe(lambda event: heard.append(event.kind))
+    for kind in ("contact.requested", "contact.held", "contact.ended"):
+        log.write(kind, contact="c_1")
+    assert named == ["contact.held", "contact.ended"]
+    leave()
+    await log.write("contact.ended", contact="c_1")
+    assert named == ["contact.held", "contact.ended"]
+    assert heard == ["contact.requested", "contact.held", "contact.ended", "contact.ended"]
+
+
 async def test_a_failing_listener_is_logged_and_harms_neither_the_log_nor_the_others(
     database: Database, now: Callable[[], float]
 ) -> None:
