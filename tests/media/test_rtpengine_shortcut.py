@@ -63,6 +63,15 @@ def test_who_has_not_the_same_needs_somebody_between(a: Agreed, b: Agreed) -> No
     assert shortcut(b, a) is None
 
 
+@pytest.mark.parametrize(
+    ("profile", "short"), [(Profile.SDES, True), (Profile.WEBRTC, True), (Profile.DTLS, False)]
+)
+def test_a_phone_that_shakes_hands_stays_with_the_studio(profile: Profile, short: bool) -> None:
+    secure = agreed(plain(4002), plain(6002, codecs="0 8"), peer_offered=False, profile=profile)
+    assert (shortcut(CALLER, secure) is not None) is short
+    assert (shortcut(secure, CALLER) is not None) is short
+
+
 def test_a_number_that_means_two_codecs_needs_somebody_between() -> None:
     dynamic = (
         b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4004 RTP/AVP 0 96\r\n"
