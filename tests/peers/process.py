@@ -18,8 +18,6 @@ from typing import IO, Any, Self, TypeVar, overload
 
 Found = TypeVar("Found")
 
-SIP_PORTS = (12000, 16400)
-
 
 class PeerFailed(AssertionError):
     """A peer did not do within its time what the test needs of it."""
@@ -35,18 +33,16 @@ def free_port(kind: int = socket.SOCK_STREAM) -> int:
 def free_sip_port() -> int:
     """A port that is free for UDP and TCP alike, as SIP listens on both, and the next one for TCP, where baresip
     listens for TLS. Below the ephemeral ones: no connection takes it before it is listened on."""
-    while True:
-        port = random.randrange(*SIP_PORTS)
-        if _is_free(port) and _is_free(port, socket.SOCK_STREAM) and _is_free(port + 1, socket.SOCK_STREAM):
-            return port
+    return _lane().take_sip()
 
 
 class _Lane:
-    """UDP ports below the ephemeral ones that are this process's as long as it lives: of two test runs at once, neither
+    """Ports below the ephemeral ones that are this process's as long as it lives: of two test runs at once, neither
     gets what the other has chosen and not bound yet. Within a lane, ranges are given out in turn."""
 
     LANES = range(16400, 30800, 3600)
     SIZE = 3600
+    SIP_FIRST, SIP_SIZE = 12000, 1100
 
     def __init__(self) -> None:
         for first in self.LANES:
@@ -62,6 +58,17 @@ class _Lane:
         else:
             raise PeerFailed("every lane of ports is taken by another run of the tests")
         self._next = 0
+        self._sip_first = self.SIP_FIRST + self.LANES.index(self.first) * self.SIP_SIZE
+        self._sip_next = random.randrange(0, self.SIP_SIZE, 2)
+
+    def take_sip(self) -> int:
+        """Those of before may still be let go of: each is given again as late as can be."""
+        for _ in range(self.SIP_SIZE // 2):
+            port = self._sip_first + self._sip_next
+            self._sip_next = (self._sip_next + 2) % self.SIP_SIZE
+            if _is_free(port) and all(_is_free(each, socket.SOCK_STREAM) for each in (port, port + 1)):
+                return port
+        raise PeerFailed(f"no free port for SIP from {self._sip_first} on")
 
     def take(self, size: int) -> tuple[int, int]:
         for _ in range(2 * self.SIZE // size):

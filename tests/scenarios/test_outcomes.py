@@ -88,7 +88,7 @@ async def test_a_phone_that_is_busy_at_once_is_busy(tmp_path: Path) -> None:
 
 async def test_who_does_not_answer_twice_is_not_ready(tmp_path: Path) -> None:
     async with (
-        Warmline(tmp_path, queues=json.dumps([PATIENCE]), ring_s=3) as server,
+        Warmline(tmp_path, queues=json.dumps([PATIENCE]), ring_s=6) as server,
         phone(tmp_path, server, "carla") as carla,
     ):
         await make_ready(server, carla)
