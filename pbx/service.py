@@ -206,7 +206,9 @@ class Service:
             self._rules, self._pbx_store, dossiers.read_by, now,
             skills=lambda provider_id: highest_levels(self.roster, provider_id),
         )  # fmt: skip
-        feature_codes = FeatureCodes(self._states, self.media, reactor)
+        feature_codes = FeatureCodes(
+            self._states, self.media, reactor, unasked=lambda agent_id: self._direct_calls.rung(agent_id)
+        )
         destinations = Destinations(
             self.roster, self._staffing, self._states, trunks,
             domain=s.domain, hosts=domains,

@@ -500,7 +500,9 @@ class Centre:
         )
         self.dossiers = Dossiers(portal, self.rules, house.roster, now)
         self.app_credentials = AppCredentials(domain=DOMAIN, realm="warmline", now=now)
-        self.feature_codes = FeatureCodes(house.states, media, clock)
+        self.feature_codes = FeatureCodes(
+            house.states, media, clock, unasked=lambda agent_id: self.direct_calls.rung(agent_id)
+        )
         self.trunks = TrunkTable(
             [
                 TrunkSettings(

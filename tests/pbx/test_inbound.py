@@ -222,6 +222,25 @@ async def test_an_agent_says_ready_and_not_ready_by_dialling() -> None:
     assert centre.media.branches == {}
 
 
+@pytest.mark.parametrize("hangs_up", [False, True], ids=["hears it out", "hangs up at once"])
+async def test_who_waits_rings_the_phone_that_said_ready_when_its_call_is_over(hangs_up: bool) -> None:
+    centre = await Centre.open()
+    await centre.agent()
+    await called(centre, Caller(f"sip:*72@{DOMAIN}"), "ana")
+    await centre.passes(4)
+    contact = await centre.asks("maria", "chat", "Hello")
+    caller = await called(centre, Caller(f"sip:*71@{DOMAIN}"), "ana")
+    assert caller.accepted is not None
+    assert (centre.state(), contact.state) == ("Ready", State.WAITING)
+    if hangs_up:
+        caller.hang_up()
+        await centre.passes(0)
+    else:
+        await centre.passes(4)
+        assert caller.log == ["BYE"]
+    assert (centre.state(), contact.state) == ("Reserved", State.RINGING)
+
+
 async def test_what_an_agent_dials_and_is_no_code_is_refused() -> None:
     centre = await Centre.open()
     await centre.agent()
