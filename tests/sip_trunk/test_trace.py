@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from sip_trunk.flow import Flow
 from sip_trunk.trace import Brief, Traced, Tracer, Trail, brief
+from tests.moment import moments
 
 PHONE = Flow("UDP", ("192.0.2.7", 5060), "a")
 AGENT = Flow("TCP", ("2001:db8::7", 5060), "b")
@@ -171,10 +172,11 @@ def test_no_message_is_too_odd_to_be_looked_at(data: bytes) -> None:
 
 
 def test_nobody_looking_on_costs_next_to_nothing() -> None:
-    """2 µs a message is what was allowed; a loaded machine gets ten times that before this fails."""
     tracer = Tracer(time.time)
     data = message("1")
-    began = time.process_time()
-    for _ in range(20_000):
-        tracer.wire(False, PHONE, data)
-    assert (time.process_time() - began) / 20_000 < 20e-6
+
+    def a_minute_of_traffic() -> None:
+        for _ in range(20_000):
+            tracer.wire(False, PHONE, data)
+
+    assert moments(a_minute_of_traffic) < 3
