@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
+import time
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +13,8 @@ from media import matroska
 from media.sealed_file import SealedFile
 
 _MOST_HEAD = 4096
+_LOOK_S = 0.05
+_CODECS_OF_PICTURES = (b"V_VP8", b"V_MPEG4/ISO/AVC")
 # Matroska says before this which of its kinds it is.
 _KIND_END = 40
 _WAVE_BYTES_A_SECOND_AT, _WAVE_SIZE_AT, _WAVE_HEAD = 28, 40, 44
@@ -59,9 +63,37 @@ def content_type(path: Path, key: bytes | None) -> str:
     head = _head(path, key)
     if head.startswith(b"RIFF"):
         return "audio/wav"
-    if b"V_" not in head:
+    if not _has_pictures(head):
         return "audio/webm"
     return "video/webm" if b"webm" in head[:_KIND_END] else "video/x-matroska"
+
+
+def kinds_of(path: Path, key: bytes | None) -> str:
+    """What is in it: "audio" or "audio,video". Raises as `open_recorded` does."""
+    return "audio,video" if _has_pictures(_head(path, key)) else "audio"
+
+
+def is_written(path: Path, within_s: float) -> bool:
+    """Whether whoever writes it is done with it or gone, now or after so long at most. Raises OSError where there is
+    no such file."""
+    until = time.monotonic() + within_s
+    with open(path, "rb") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    return False
+                time.sleep(_LOOK_S)
+            except OSError:  # a disk that knows no locks
+                return True
+            else:
+                return True
+
+
+def _has_pictures(head: bytes) -> bool:
+    # The names in full: what is behind a short head is sound, in which anything may stand.
+    return any(name in head for name in _CODECS_OF_PICTURES)
 
 
 def _head(path: Path, key: bytes | None) -> bytes:

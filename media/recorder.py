@@ -8,6 +8,7 @@ media process is killed, this one still completes every file. Both ends speak as
     [number, "open", path, rate, video, key]                    -> [number, "opened"]
     [number, "add", until, packets]                             -> nothing, or [number, "key frame", (side, helped)]
     [number, "close", until]                                    -> [number, "closed", seconds]
+    [number, "undo"]                                            -> nothing: whoever asked for this file has given up
     [0, "alive"]                                                -> [0, "alive"], and each second of work
 
 and in place of each answer, or at any time, [number, "failed", reason]. Packets are (side 0 or 1, codec, clock, marker,
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import marshal
 import os
 import signal
@@ -55,6 +57,7 @@ ALIVE_S = 1.0
 # Files wait for packets on their way, not the other way round.
 NICER = 5
 _LENGTH = struct.Struct("!I")
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Tape:
@@ -70,6 +73,7 @@ class Tape:
         except BaseException:
             self._paper.abandon()
             raise
+        self._path = path
         self._rate = rate
         self._at = 0
         self._voices = Voice(rate), Voice(rate)
@@ -107,6 +111,11 @@ class Tape:
         """Leave the file as it is."""
         with contextlib.suppress(OSError):
             self._paper.abandon()
+
+    def undo(self) -> None:
+        """Raises OSError."""
+        self._path.unlink(missing_ok=True)
+        self.abandon()
 
     def _write(self, until: float) -> None:
         end = round(until * self._rate)
@@ -152,6 +161,9 @@ class Recorder:
                 self._until[number] = until
                 for wish in self._tapes[number].add(packets, until):
                     self._say([number, "key frame", wish])
+            elif what == "undo":
+                self._tapes[number].undo()
+                self._forget(number)
             else:
                 seconds = self._tapes[number].close(facts[0])
                 self._forget(number)
@@ -185,8 +197,17 @@ def _messages(sock: socket.socket) -> Iterator[list[Any]]:
             yield marshal.loads(body)  # noqa: S302 (both ends are ours)
 
 
+def _wake_when_parent_ends() -> None:
+    """One that was stopped (SIGSTOP) goes on when the media process is gone, and so ends: nobody else would wake it."""
+    with contextlib.suppress(AttributeError, OSError):  # it is Linux that knows this
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signal_of_others in (signal.SIGINT, signal.SIGTERM):
+        # Whoever ends a service tells all its processes; this one ends by itself once it has everything.
+        signal.signal(signal_of_others, signal.SIG_IGN)
+    _wake_when_parent_ends()
     parser = argparse.ArgumentParser(prog="python -m media.recorder")
     parser.add_argument("--control-fd", type=int, required=True)
     options = parser.parse_args(sys.argv[1:])

@@ -14,6 +14,7 @@ or cut: it can be read up to its last whole chunk, and says so. All of this bloc
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import struct
@@ -57,9 +58,15 @@ def _place_size(head_size: int) -> int:
 
 
 def made(path: Path) -> int:
-    """A new file that only we can read, in its folder; its descriptor. Raises OSError."""
+    """A new file that only we can read, in its folder; its descriptor. Raises OSError.
+
+    It is locked (flock) until it is closed or we die: so others see that it still grows.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(OSError):  # not every disk of a network can
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 def write_at(descriptor: int, data: bytes, at: int) -> None:

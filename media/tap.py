@@ -23,7 +23,7 @@ from media.server import ALL_KINDS, AUDIO_ONLY
 
 # With what the recording process waits for, a file is behind by less than a second when either is killed.
 FLUSH_S = 0.3
-# A disk that takes longer has failed: whoever asked is not left waiting for it.
+# Whoever has asked for the end is not left waiting longer for a recording process that is behind.
 DISK_S = 5.0
 # The first recording waits for the process to start; less than whoever asked waits for an answer.
 START_S = 8.0
@@ -35,7 +35,8 @@ MOST_TAPS = 200
 MOST_S = 12 * 3600.0
 # No more often is a key frame asked for; and as seldom as this if asking does not help.
 KEY_FRAME_S, PATIENCE_S = 1.0, 16.0
-ENDINGS = (".wav", ".mka", ".mkv")
+WAVE, WITH_PICTURES = ".wav", ".mkv"
+ENDINGS = (WAVE, ".mka", WITH_PICTURES)
 NARROW, WIDE = 8000, 16000
 MOST_REASON = 200
 
@@ -62,6 +63,8 @@ class Side:
     def agreed(self, lines: Iterable[Line]) -> None:
         """What its peer said of its pictures (SDP), which some never say again among their packets."""
         video = next((line for line in lines if line.accepted and line.kind == "video"), None)
+        if video is not None:
+            self._tap.pictures_came()
         if video is not None and self.hears("video"):
             sets = parameter_sets(video.theirs)
             if sets and sets != self._sets:
@@ -81,7 +84,8 @@ class Side:
 
 
 class Tap:
-    """Of one call. Its endings: `end`, its limit, a file or a recording process that fails."""
+    """Of one call. Its endings: `end`, its limit, a file or a recording process that fails, pictures that come where
+    they are wanted and the file has no place for them."""
 
     def __init__(
         self,
@@ -97,11 +101,14 @@ class Tap:
         now: Callable[[], float],
         on_ended: Callable[[Tap, float], None],
     ) -> None:
-        self.kinds = ALL_KINDS if video else AUDIO_ONLY
+        self._ends_at_pictures = video and path.suffix == WAVE
+        self.kinds = ALL_KINDS if video and not self._ends_at_pictures else AUDIO_ONLY
         self.sides = tuple(Side(self, side, branch) for side, branch in enumerate(branches))
         self.why = ""
         self.reason = ""
         """Why it has failed, if it has."""
+        self.seconds = 0.0
+        """As long is the file when all that was put aside is in it."""
         self.paused = False
         loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -110,7 +117,7 @@ class Tap:
         self.opened.add_done_callback(_seen)
         self._closed.add_done_callback(_seen)
         self._number = number
-        self._open = [str(path), rate, video, key]
+        self._open = [str(path), rate, self.kinds is ALL_KINDS, key]
         self._limit_s = limit_s
         self._recorder = recorder
         self._now = now
@@ -132,6 +139,11 @@ class Tap:
         """Parameter sets: what is known once must not be lost, whatever is paused or too much."""
         self._packets.append((side, SETS, 0, False, 0, 0, 0, sets, 0.0))
 
+    def pictures_came(self) -> None:
+        """A side may show something from now on, or may have all the time."""
+        if self._ends_at_pictures:
+            self.end("pictures")
+
     def pause(self, paused: bool) -> None:
         if self.paused and not paused:
             self.paused = False
@@ -140,7 +152,8 @@ class Tap:
         self.paused = paused
 
     def end(self, why: str) -> asyncio.Task[float]:
-        """The first reason stands; the seconds recorded, once the file is complete (or `why` is "failed")."""
+        """The first reason stands; the seconds recorded, once the file is complete (or `why` is "failed"), which takes
+        as long as the recording process is behind."""
         self.why = self.why or why
         self._asked.set()
         return self._running
@@ -162,7 +175,6 @@ class Tap:
             self._closed.set_result(fact)
 
     async def _run(self) -> float:
-        elapsed = 0.0
         recorder: RecordingProcess | None = None
         try:
             async with asyncio.timeout(START_S):
@@ -173,25 +185,27 @@ class Tap:
                 await asyncio.shield(self.opened)
             over = False
             while not over:
-                await self._pause(min(FLUSH_S, self._limit_s - elapsed))
+                await self._pause(min(FLUSH_S, self._limit_s - self.seconds))
                 over = bool(self.why) or self._closed.done()
-                elapsed = min(self._now() - self._began, self._limit_s)
+                self.seconds = min(self._now() - self._began, self._limit_s)
                 packets, self._packets, self._bytes = self._packets, [], 0
-                recorder.send([self._number, "add", elapsed, packets])
-                if elapsed >= self._limit_s and not over:
+                recorder.send([self._number, "add", self.seconds, packets])
+                if self.seconds >= self._limit_s and not over:
                     self.end("limit")
-            recorder.say([self._number, "close", elapsed])
-            elapsed = await asyncio.wait_for(asyncio.shield(self._closed), DISK_S)
+            recorder.say([self._number, "close", self.seconds])
+            # One that is behind gets there; one that does not is stuck, and then this fails.
+            self.seconds = await self._closed
         except Exception as error:  # of that process, the disk, or a defect of ours: whoever waits is told
             self.why = "failed"
             self.told("failed", "it took too long" if isinstance(error, TimeoutError) else _words(error))
             sys.stderr.write(f"media: a recording failed: {self.reason}\n")
-            if recorder is not None:
-                recorder.say([self._number, "close", elapsed])  # should it be there all the same
+            if recorder is not None:  # should it be there all the same
+                has_file = self.opened.exception() is None
+                recorder.say([self._number, "close", self.seconds] if has_file else [self._number, "undo"])
         if recorder is not None:
             recorder.taps.pop(self._number, None)
-        self._on_ended(self, elapsed)
-        return elapsed
+        self._on_ended(self, self.seconds)
+        return self.seconds
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -227,8 +241,8 @@ class Taps:
             raise OurError(f"Call {call} is being recorded already")
         if len(set(branches)) != len(branches) or not there:
             raise OurError(f"Two branches of call {call} are needed, of which one must be there")
-        if path.suffix not in ENDINGS or (video and path.suffix != ".mkv"):
-            raise OurError(f"A recording ends in {', '.join(ENDINGS)}; one with pictures in .mkv")
+        if path.suffix not in ENDINGS or (video and path.suffix not in (WAVE, WITH_PICTURES)):
+            raise OurError(f"A recording ends in {', '.join(ENDINGS)}; one with pictures in {WITH_PICTURES}")
         if key is not None and len(key) != KEY_SIZE:
             raise OurError(f"The key of recordings must be {KEY_SIZE} bytes")
         if len(self._running) >= MOST_TAPS:
@@ -306,10 +320,11 @@ class Taps:
     async def _completed(self, tap: Tap | None) -> float:
         if tap is None:
             return 0.0
-        seconds = await asyncio.shield(tap.end("asked for"))
+        await asyncio.wait({tap.end("asked for")}, timeout=DISK_S)
         if tap.why == "failed":
             raise OurError("The recording failed")
-        return seconds
+        # It may be far behind: its file is completed all the same, as is known of it here.
+        return tap.seconds
 
     def _let_go(self, call: str, tap: Tap) -> None:
         if self._of_call.get(call) is tap:

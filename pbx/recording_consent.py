@@ -74,7 +74,8 @@ class Consents:
         return Recording.OFF if contact.channel is Channel.CHAT else self._settings(contact.queue).recording
 
     def with_video(self, contact: Contact) -> bool:
-        return contact.channel is Channel.VIDEO and self._settings(contact.queue).recording_video
+        """Whether the pictures of a call are recorded, should there be any: they may join at any time."""
+        return self._settings(contact.queue).recording_video
 
     def given(self, contact: Contact) -> bool | None:
         """What the customer has said; None: nothing yet, of what is asked in the queue they are in."""

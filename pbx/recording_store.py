@@ -46,7 +46,8 @@ class TapeState(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Recording:
     """One agent's part of one call. `file`: its name in the folder of recordings. `sealed`: the name of the key, "" for
-    a file that is not sealed. `kinds`: "audio" or "audio,video". `held`: kept whatever its day. Times: epoch seconds.
+    a file that is not sealed. `kinds`: "audio" or "audio,video", as was asked for until it has ended, and then what is
+    in it. `held`: kept whatever its day. Times: epoch seconds.
 
     What follows `deleted_at` is the contact's, as it was.
     """
@@ -93,8 +94,8 @@ class RecordingStore:
         row = {column.name: getattr(recording, column.name) for column in recording_table.c}
         return self._database.write((_ADD, row))
 
-    def ended(self, recording_id: str, seconds: float, state: TapeState) -> asyncio.Future[None]:
-        return self._change(recording_id, seconds=seconds, state=state.value)
+    def ended(self, recording_id: str, seconds: float, kinds: str, state: TapeState) -> asyncio.Future[None]:
+        return self._change(recording_id, seconds=seconds, kinds=kinds, state=state.value)
 
     def deleted(self, recording_id: str, at: float) -> asyncio.Future[None]:
         return self._change(recording_id, state=TapeState.DELETED.value, deleted_at=at)

@@ -5,10 +5,12 @@
                   paused, on hold v    |
                                 silence
 
+Pictures join the sound in its file when they join the call (but see `PICTURES`). A conversation between agents is
+silence, a conference records the customer and the agent whose contact it is, and what is said to somebody outside to
+whom the customer was passed on is not recorded.
+
 What happens to a call is heard from the event log. Each time it is asked anew what should be recorded now, and one
 story at a time brings about what is not so yet: nothing that happens meanwhile is lost, and nothing is done twice.
-A conversation between agents is silence, a conference records the customer and the agent whose contact it is, and what
-is said to somebody outside to whom the customer was passed on is not recorded.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -29,10 +31,10 @@ from config.events import Event, EventLog
 from config.ids import new_id
 from config.recording_settings import Keys, Retention, key_name
 from config.recording_settings import Recording as Mode
-from media.recorded import seconds_of
+from media.recorded import is_written, kinds_of, seconds_of
 from media.server import MediaServer
 from pbx.calls import Calls
-from pbx.contact import Contact, State
+from pbx.contact import Channel, Contact, State
 from pbx.on_hold import HEAR_EACH_OTHER
 from pbx.open_contacts import OpenContacts
 from pbx.recording_consent import Consents
@@ -45,6 +47,10 @@ LIMIT_S = 4 * 3600.0
 SHORTEST_S = 0.5
 FAILED = "failed"
 """Of why a recording has ended: it broke off. What made it do so may stand behind a colon."""
+PICTURES = "pictures"
+"""Of why one has ended: a WAV has no place for the pictures that have joined the call. It goes on in another file."""
+WRITTEN_S = 5.0
+"""So long a recording process that is behind may still write what we are about to look at."""
 
 Sides = tuple[str, str, str]
 """Agent, and the media branches of customer and agent."""
@@ -63,17 +69,27 @@ class _Tape:
 @dataclass(slots=True)
 class _Watch:
     """A contact that has been connected, and may be recorded. `failed`: sides of which it could not be; `kept`: of
-    what was recorded before, something is there."""
+    what was recorded before, something is there; `pictures`: they have just joined."""
 
     contact: Contact
     apart: bool = False
     paused_by: str = ""  # the agent who has paused it
     tape: _Tape | None = None
     kept: bool = False
+    pictures: bool = False
     failed: set[Sides] = field(default_factory=set)
     legs: set[str] = field(default_factory=set)  # calls of agents whose consent is written down
     timer: IDelayedCall | None = None
     work: asyncio.Task[None] | None = None
+
+
+class _Found(NamedTuple):
+    """What there is of a recording. `seconds` None: there is a file, and nobody can say how long it is. It is kept:
+    somebody may mend it. `grows`: it is still being written."""
+
+    seconds: float | None
+    kinds: str
+    grows: bool = False
 
 
 class Recordings:
@@ -232,7 +248,7 @@ class Recordings:
         watch = self._watches.get(call)
         if watch is not None and watch.tape is not None and watch.tape.over is None:
             watch.tape.over = why, seconds
-            if why != "limit":
+            if why not in ("limit", PICTURES):
                 watch.failed.add(watch.tape.sides)
             self._look(watch)
 
@@ -290,7 +306,8 @@ class Recordings:
 
     async def _begin(self, watch: _Watch, sides: Sides) -> None:
         contact, (agent_id, customer, agent) = watch.contact, sides
-        row = self._row(contact, agent_id)
+        with_video = self._consents.with_video(contact)
+        row = self._row(contact, agent_id, with_video, contact.channel is Channel.VIDEO or watch.pictures)
         try:
             await asyncio.gather(
                 self._agreed(watch, agent_id), self._consents.durable(contact), self._store.add(row)
@@ -299,7 +316,7 @@ class Recordings:
             if self._wish(watch) == sides and not self._silent(watch):
                 await self._media.tap(
                     contact.id, customer, agent, str(self._folder / row.file),
-                    video="video" in row.kinds, key=self._keys.first, limit_s=LIMIT_S,
+                    video=with_video, key=self._keys.first, limit_s=LIMIT_S,
                 )  # fmt: skip
                 watch.tape = _Tape(row, sides)
         except Exception as error:
@@ -325,19 +342,20 @@ class Recordings:
         await self._in_thread((self._folder / row.file).unlink, missing_ok=True)
         await self._store.remove(row.id)
 
-    def _row(self, contact: Contact, agent_id: str) -> Recording:
+    def _row(self, contact: Contact, agent_id: str, with_video: bool, pictures: bool) -> Recording:
+        """`with_video`: pictures are kept whenever they come; `pictures`: they are there, or about to be."""
         recording_id, now = new_id("r"), self._now()
-        video = self._consents.with_video(contact)
         key = self._keys.first
+        wave = self._wav and not (with_video and pictures)
         return Recording(
             id=recording_id,
             contact_id=contact.id,
             provider_id=contact.facts.provider_id,
             agent_id=agent_id,
             started_at=now,
-            file=f"{recording_id}.{'mkv' if video else 'wav' if self._wav else 'mka'}",
+            file=f"{recording_id}.{'wav' if wave else 'mkv' if with_video else 'mka'}",
             sealed=key_name(key) if key is not None else "",
-            kinds="audio,video" if video else "audio",
+            kinds="audio,video" if with_video and pictures else "audio",
             delete_after=self._retention.until(contact.facts.provider_id, now),
         )
 
@@ -377,6 +395,7 @@ class Recordings:
             if why.startswith(FAILED):
                 log.error("The recording {id} broke off: {why}", id=row.id, why=why)
         watch.tape = None
+        watch.pictures = why == PICTURES
         # Whoever has the customer next decides for themselves; so it is when the customer agrees anew.
         if not contact.open or contact.agent_id != row.agent_id or not self._consents.allows(contact):
             _unpaused(watch)
@@ -396,13 +415,15 @@ class Recordings:
         return "consent withdrawn" if not self._consents.allows(watch.contact) else "passed on"
 
     async def _file(self, row: Recording, seconds: float | None, state: TapeState, why: str) -> bool:
-        """Say of a recording how long it is, and forget one in which there is nothing. Whether it is kept."""
-        if seconds is None:
-            seconds = await self._in_thread(self._length, row)
-        kept = seconds is None or seconds >= SHORTEST_S
+        """Say of a recording how long it is and of what, and forget one in which there is nothing. Whether it is
+        kept."""
+        found = await self._in_thread(self._found, row)
+        if seconds is None or (state is TapeState.CUT and found.seconds is not None and not found.grows):
+            seconds = found.seconds  # what was heard last may not have got there
+        kept = seconds is None or seconds >= SHORTEST_S or found.grows
         length_s = round(seconds or 0.0, 2)
         if kept:
-            await self._store.ended(row.id, length_s, state)
+            await self._store.ended(row.id, length_s, found.kinds, state)
         else:
             await self._in_thread((self._folder / row.file).unlink, missing_ok=True)
             await self._store.remove(row.id)
@@ -412,16 +433,16 @@ class Recordings:
         )  # fmt: skip
         return kept
 
-    def _length(self, row: Recording) -> float | None:
-        """None: there is a file, and nobody can say how long it is. It is kept: somebody may mend it."""
-        path = self._folder / row.file
+    def _found(self, row: Recording) -> _Found:
+        path, key = self._folder / row.file, self._keys.by_name(row.sealed)
         try:
-            return seconds_of(path, self._keys.by_name(row.sealed))
+            grows = not is_written(path, WRITTEN_S)
+            return _Found(seconds_of(path, key), row.kinds if grows else kinds_of(path, key), grows)
         except FileNotFoundError:
-            return 0.0
+            return _Found(0.0, row.kinds)
         except (OSError, WarmlineError) as error:
             log.error("The recording {id} cannot be read: {error}", id=row.id, error=error)
-            return None
+            return _Found(None, row.kinds)
 
     # Start and stop
 

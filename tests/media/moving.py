@@ -122,11 +122,12 @@ def _without_first_key_frame(seconds: int) -> list[Sent]:
 
 
 class PicturePhone:
-    """A plain RTP phone that says a tone (PCMU) and shows a bar that moves (VP8), both made beforehand: a machine that
-    is busy with other things does not hold it up. Its first key frame is lost; others come every second."""
+    """A plain RTP phone that says a tone (PCMU) and, while that is agreed on, shows a bar that moves (VP8), both made
+    beforehand: a machine that is busy with other things does not hold it up. Its first key frame is lost; others come
+    every second."""
 
     HOST = "127.0.0.1"
-    MOST_S = 12
+    MOST_S = 20
 
     def __init__(self, tone: float) -> None:
         size = 160
@@ -141,6 +142,8 @@ class PicturePhone:
         for sock in self._sockets.values():
             sock.bind((self.HOST, 0))
             sock.setblocking(False)
+        self._to: dict[str, tuple[str, int]] = {}
+        self._offers = 0
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -153,30 +156,40 @@ class PicturePhone:
         for sock in self._sockets.values():
             sock.close()
 
-    def offer(self) -> bytes:
+    def offer(self, *, pictures: bool = True) -> bytes:
+        """Again with or without them: to add or drop them."""
+        self._offers += 1
         ports = {kind: sock.getsockname()[1] for kind, sock in self._sockets.items()}
-        return (
-            f"v=0\r\no=- 1 1 IN IP4 {self.HOST}\r\ns=-\r\nc=IN IP4 {self.HOST}\r\nt=0 0\r\n"
+        offer = (
+            f"v=0\r\no=- 1 {self._offers} IN IP4 {self.HOST}\r\ns=-\r\nc=IN IP4 {self.HOST}\r\nt=0 0\r\n"
             f"m=audio {ports['audio']} RTP/AVP 0\r\na=rtcp-mux\r\n"
-            f"m=video {ports['video']} RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\na=rtcp-mux\r\n"
-        ).encode()
+        )
+        if pictures:
+            offer += f"m=video {ports['video']} RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\na=rtcp-mux\r\n"
+        elif self._offers > 1:
+            offer += "m=video 0 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n"
+        return offer.encode()
 
     def start(self, answer: bytes) -> None:
-        to = {media.kind: (self.HOST, media.port) for media in parse(answer).media}
-        self._task = asyncio.get_running_loop().create_task(self._show(to))
+        """It goes on as each answer says."""
+        self._to = {media.kind: (self.HOST, media.port) for media in parse(answer).media if media.port}
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._show())
 
-    async def _show(self, to: dict[str, tuple[str, int]]) -> None:
+    async def _show(self) -> None:
         clock = asyncio.get_running_loop().time
         began, shown = clock(), 0
         for n, frame in enumerate(self._sound):
             head = struct.pack("!BBHII", 0x80, 0, n, n * 160, 7)
-            self._sockets["audio"].sendto(head + frame, to["audio"])
+            self._sockets["audio"].sendto(head + frame, self._to["audio"])
             while shown < len(self._pictures) and self._pictures[shown].at <= n * 0.02:
                 each = self._pictures[shown]
+                shown += 1
+                if "video" not in self._to:
+                    continue
                 second = 96 | 0x80 * each.marker
                 head = struct.pack("!BBHII", 0x80, second, each.seq, each.timestamp, each.ssrc)
-                self._sockets["video"].sendto(head + each.payload, to["video"])
-                shown += 1
+                self._sockets["video"].sendto(head + each.payload, self._to["video"])
             await asyncio.sleep(max(0.0, began + (n + 1) * 0.02 - clock()))
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from media import matroska
 from media.pictures import Picture
-from media.recorded import content_type, seconds_of
+from media.recorded import content_type, is_written, kinds_of, seconds_of
 from media.stereo_file import (
     PICTURES_HEAD,
     SOUND_HEAD,
@@ -116,6 +116,7 @@ def test_pictures_of_both_are_tracks_of_their_own(tmp_path: Path, left: str, rig
     assert seen(path, 1) == pytest.approx([2.5 + n / RATE for n in range(15)], abs=0.002)
     webm = left == right == "vp8"
     assert content_type(path, None) == ("video/webm" if webm else "video/x-matroska")
+    assert kinds_of(path, None) == "audio,video"
 
 
 def test_a_party_may_change_its_codec_and_come_again(tmp_path: Path) -> None:
@@ -142,6 +143,15 @@ def test_it_is_entered_in_its_middle(tmp_path: Path) -> None:
         assert next(file.decode(audio=0)).time == pytest.approx(15.0, abs=2.1)
 
 
+def test_sound_in_which_the_name_of_a_codec_seems_to_stand_is_sound(tmp_path: Path) -> None:
+    path = written(tmp_path / "x.mka", 8000, 1.0)
+    data = bytearray(path.read_bytes())
+    data[SOUND_HEAD + 40 : SOUND_HEAD + 42] = b"V_"
+    path.write_bytes(data)
+    assert content_type(path, None) == "audio/webm"
+    assert kinds_of(path, None) == "audio"
+
+
 def test_time_goes_on_in_a_track_whatever_a_clock_does(tmp_path: Path) -> None:
     pictures = taken(shown("vp8", 15))
     pictures = [picture._replace(at=90000 if n > 5 else picture.at) for n, picture in enumerate(pictures)]
@@ -160,6 +170,15 @@ def test_parameter_sets_that_fit_nowhere_are_no_track(tmp_path: Path) -> None:
 def test_a_head_that_is_too_small_is_said() -> None:
     with pytest.raises(ValueError, match="do not fit"):
         matroska.head([matroska.Track(1, "A_OPUS", bytes(500), "x")], 0.0, SOUND_HEAD)
+
+
+def test_it_is_seen_that_a_file_is_written_till_it_is_closed(tmp_path: Path) -> None:
+    paper = PlainWriter(tmp_path / "x.wav", WAVE_HEAD)
+    assert not is_written(tmp_path / "x.wav", 0.0)
+    paper.abandon()
+    assert is_written(tmp_path / "x.wav", 0.0)
+    with pytest.raises(FileNotFoundError):
+        is_written(tmp_path / "y.wav", 0.0)
 
 
 def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:

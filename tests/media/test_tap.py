@@ -25,14 +25,16 @@ from media import recorder as recorder_module
 from media import recording_process, rtcp
 from media import tap as tap_module
 from media.pictures import h264_units
-from media.recorder import Recorder
+from media.recorded import is_written
+from media.recorder import Recorder, Tape
 from media.rtp import Heard
 from media.server import Profile
 from media.stereo_file import PlainWriter
+from tests.media.descriptions import plain
 from tests.media.moving import RATE, SIZE, shown
 from tests.media.test_conference import QUIETER, SILENCE, Speakers
 from tests.media.test_keys import called
-from tests.media.test_relay import House, Phone, video
+from tests.media.test_relay import House, Phone, video, with_video
 from tests.peers.process import until
 
 LONG = 60.0
@@ -172,7 +174,7 @@ async def test_what_cannot_be_is_refused_and_leaves_nothing_behind(
     with pytest.raises(OurError, match="must be there"):
         tap(house, tmp_path / "x.wav")
     house.called("a")
-    for name, wishes in (("x.mp3", {}), ("x.wav", {"video": True}), ("x.mka", {"key": b"short"})):
+    for name, wishes in (("x.mp3", {}), ("x.mka", {"video": True}), ("x.mka", {"key": b"short"})):
         with pytest.raises(OurError):
             tap(house, tmp_path / name, **wishes)
     with pytest.raises(OurError, match="Two branches"):
@@ -212,6 +214,85 @@ async def test_a_disk_that_fails_half_way_is_told_of_and_so_is_whoever_ends_it(
         assert (await ended(told))[:2] == ("c", "failed: No space left on device")
     await tap(house, tmp_path / "z.wav")
     assert await house.relay.end_tap("c") >= 0
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["", "and then fails"])
+async def test_a_recorder_that_is_behind_completes_its_file_though_nobody_waits_for_it(
+    house: House,
+    told: Told,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    lost: bool,
+) -> None:
+    path, go_on, close = tmp_path / "x.wav", threading.Event(), Tape.close
+
+    def late(self: Tape, until: float) -> float:
+        assert go_on.wait(20)
+        if lost:
+            raise OSError(28, "No space left on device")
+        return close(self, until)
+
+    monkeypatch.setattr(tap_module, "DISK_S", 0.1)
+    monkeypatch.setattr(Tape, "close", late)
+    a = house.called("a")
+    await tap(house, path)
+    async with Speakers({a: QUIETER}):
+        await asyncio.sleep(0.6)
+    seconds = await house.relay.end_tap("c")
+    assert seconds == pytest.approx(0.6, abs=0.3)
+    assert not is_written(path, 0.0)
+    assert house.relay._taps._running, "it is waited for all the same"
+    go_on.set()
+    await house.relay.finish_recordings()
+    assert is_written(path, 0.0)
+    assert told == []
+    assert ("No space left" in capfd.readouterr().err) is lost
+    if not lost:
+        assert len(read(path)) == pytest.approx(seconds * 8000, abs=1)
+        await tap(house, tmp_path / "y.wav")
+        assert await house.relay.end_tap("c") >= 0
+
+
+async def test_a_file_for_which_whoever_wanted_it_did_not_wait_is_not_left_there(
+    house: House, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, made = threading.Event(), Tape.__init__
+
+    def late(self: Tape, *given: Any, **more: Any) -> None:
+        assert go_on.wait(20)
+        made(self, *given, **more)
+
+    house.called("a")
+    with monkeypatch.context() as patched:
+        patched.setattr(tap_module, "START_S", 0.1)
+        patched.setattr(Tape, "__init__", late)
+        with pytest.raises(OurError, match="failed"):
+            await tap(house, tmp_path / "x.wav")
+    go_on.set()
+    await tap(house, tmp_path / "y.wav")
+    assert await house.relay.end_tap("c") >= 0
+    assert [path.name for path in tmp_path.glob("[xy].wav")] == ["y.wav"]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_a_wav_ends_when_pictures_come_that_are_wanted(
+    house: House, told: Told, tmp_path: Path, wanted: bool
+) -> None:
+    a = house.called("a")
+    await tap(house, tmp_path / "x.wav", video=wanted)
+    async with Speakers({a: QUIETER}):
+        await asyncio.sleep(0.4)
+        house.relay.answer("c", "a", with_video(plain(a.port), 4002))
+        if wanted:
+            call, why, seconds = await ended(told)
+            assert (call, why) == ("c", "pictures")
+            assert seconds == len(read(tmp_path / "x.wav")) / 8000
+            assert spoken(read(tmp_path / "x.wav"))[0] == pytest.approx(0.4, abs=0.2)
+            await tap(house, tmp_path / "x.mkv", video=True)
+        await asyncio.sleep(0.2)
+        assert house.relay.pause_tap("c", False), "it is recorded"
+        assert await house.relay.end_tap("c") > 0.1
 
 
 async def test_a_recorder_that_cannot_keep_up_fails_and_nothing_grows(

@@ -234,6 +234,32 @@ async def test_a_recording_process_that_is_stuck_is_killed_and_calls_go_on(
     assert seconds_of(path, None) > 0.5, "what was written is there"
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["", "stopped"])
+@pytest.mark.parametrize("ended", ["SIGKILL", "SIGTERM", "in order"])
+async def test_a_recording_process_outlives_no_media_process_and_completes_its_file_first(
+    prompts: Path, tmp_path: Path, ended: str, stopped: bool
+) -> None:
+    path = tmp_path / "call.mka"
+    async with process(prompts) as running, contextlib.AsyncExitStack() as stack:
+        await call(stack, running, "a", TonePhone("pcmu", LEFT))
+        await running.media.tap("c", "a", "b", str(path), key=KEY, limit_s=60)
+        await asyncio.sleep(1.5)
+        recorder = of_recorder(running.pid)
+        os.kill(recorder, signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        assert of_recorder(running.pid) == recorder, "it ends when there is nothing more to come"
+        if stopped:
+            os.kill(recorder, signal.SIGSTOP)
+        if ended == "in order":
+            await running.stop()
+        else:
+            os.kill(running.pid, getattr(signal, ended))
+        await until(lambda: not os.path.exists(f"/proc/{recorder}"), "the end of the recorder", seconds=15)
+    with SealedFile(path, KEY) as file:
+        assert not file.cut
+    assert seconds_of(path, KEY) > 1.0
+
+
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "sealed"])
 async def test_pictures_of_both_move_though_one_joins_late_and_its_first_key_frame_is_lost(
     prompts: Path, tmp_path: Path, key: bytes | None

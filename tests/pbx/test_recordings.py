@@ -11,6 +11,9 @@ import pytest
 from config.errors import OurError, TheirError
 from config.queue_settings import DEFAULT, QueueSettings
 from config.recording_settings import Keys, Recording, key_name
+from media import matroska
+from media.stereo_file import WAVE_HEAD, PlainWriter
+from pbx import recordings
 from pbx.contact import Contact
 from pbx.recording_store import TapeState
 from sip_trunk import user_agent as sip
@@ -462,6 +465,46 @@ async def test_a_video_call_is_recorded_with_pictures_unless_it_is_set_otherwise
         assert row.kinds == ("audio,video" if wanted else "audio")
 
 
+async def test_pictures_that_join_a_call_of_sound_are_kept_and_the_list_says_so_once_they_are_there(
+    tmp_path: Path,
+) -> None:
+    """Where there is a file to look at; see tests/media/test_joining_pictures.py for what is in it."""
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    (tap,) = centre.media.tapped
+    assert tap["video"]
+    assert tap["path"].endswith(".mkv")
+    (row,) = await centre.recording_store.latest(None, limit=5)
+    assert row.kinds == "audio"
+    write_pictures(Path(tap["path"]))
+    centre.phone.rung[0].hang_up()
+    await centre.settle()
+    assert not contact.open
+    (row,) = await centre.recording_store.latest(None, limit=5)
+    assert (row.kinds, row.state) == ("audio,video", TapeState.KEPT)
+
+
+def write_pictures(path: Path) -> None:
+    track = matroska.Track(2, "V_VP8", b"", "left", width=160, height=120)
+    path.write_bytes(matroska.head([track], 4000.0, 1000))
+
+
+async def test_a_wav_that_pictures_join_goes_on_in_a_file_that_has_a_place_for_them(tmp_path: Path) -> None:
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    centre.recordings._wav = True
+    contact = await talking(centre)
+    centre.media.ends_tap(contact.id, "pictures")
+    await centre.settle()
+    assert centre.recordings.state(contact) == "recording"
+    assert [Path(tap["path"]).suffix for tap in centre.media.tapped] == [".wav", ".mkv"]
+    assert all(tap["video"] for tap in centre.media.tapped)
+    assert await rows(centre) == [("agent-ana", "kept", 4.0), ("agent-ana", "running", None)]
+    assert [event.facts["kinds"] for event in centre.events("contact.recording_started")] == [
+        "audio", "audio,video",
+    ]  # fmt: skip
+    assert [event.facts["why"] for event in centre.events("contact.recording_ended")] == ["pictures"]
+
+
 async def test_the_recording_ends_with_the_call_and_is_complete(tmp_path: Path) -> None:
     centre = await opened(Recording.ALWAYS, tmp_path)
     contact = await talking(centre)
@@ -647,18 +690,20 @@ async def test_only_the_agent_who_has_the_contact_pauses_it(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("why", "state"),
-    [("failed", "cut"), ("failed: the recording process was stuck", "cut"), ("limit", "kept")],
+    ("why", "state", "seconds"),
+    [("failed", "cut", 3.0), ("failed: the recording process was stuck", "cut", 3.0), ("limit", "kept", 4.0)],
 )
 async def test_one_that_ends_by_itself_is_kept_and_only_a_full_one_goes_on(
-    tmp_path: Path, why: str, state: str
+    tmp_path: Path, why: str, state: str, seconds: float
 ) -> None:
+    """One that broke off is as long as its file: what was heard after that never got there."""
     centre = await opened(Recording.ALWAYS, tmp_path)
     contact = await talking(centre)
+    write_wav(Path(centre.media.taps[contact.id]["path"]), seconds=3)
     centre.media.ends_tap(contact.id, why)
     await centre.settle()
     found = await rows(centre)
-    assert found[0] == ("agent-ana", state, 4.0)
+    assert found[0] == ("agent-ana", state, seconds)
     assert len(found) == (2 if why == "limit" else 1)
     assert [event.facts["why"] for event in centre.events("contact.recording_ended")] == [why]
     assert contact.open
@@ -699,6 +744,21 @@ async def test_when_the_media_process_dies_what_there_is_is_kept(tmp_path: Path)
     centre.calls.media_died()
     await centre.settle()
     assert await rows(centre) == [("agent-ana", "cut", 2.0)]
+
+
+async def test_what_is_still_being_written_is_not_taken_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The media process has died, and the recording process is behind."""
+    monkeypatch.setattr(recordings, "WRITTEN_S", 0.1)
+    centre = await opened(Recording.ALWAYS, tmp_path)
+    contact = await talking(centre)
+    path = Path(centre.media.taps[contact.id]["path"])
+    paper = PlainWriter(path, WAVE_HEAD)
+    again = await centre.again()
+    assert await rows(again) == [("agent-ana", "cut", 0.0)]
+    assert path.is_file()
+    paper.abandon()
 
 
 async def test_a_recording_without_a_sound_leaves_nothing(tmp_path: Path) -> None:

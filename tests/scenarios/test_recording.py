@@ -8,13 +8,15 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy
-from playwright.async_api import expect
+from playwright.async_api import Locator, expect
 
+from media.recorded import open_recorded
 from tests.peers.agent_page import AgentPage
 from tests.peers.baresip import Baresip
 from tests.peers.people import (
@@ -29,7 +31,7 @@ from tests.peers.process import until
 from tests.peers.warmline import Warmline
 
 PCMU: dict[str, Any] = {"audio_codecs": "pcmu/8000/1", "video": False}
-ANA, CUSTOMER = 880, 1500
+ANA, CUSTOMER, MARIA = 880, 1500, 620
 KEY = "5e" * 32
 
 
@@ -234,3 +236,79 @@ async def test_a_video_call_is_told_of_recorded_stopped_and_played_in_a_browser(
         assert [row["agent_id"] for row in server.events() if row["kind"] == "recording.played"] == [
             "agent-carla"
         ]
+
+
+async def test_a_voice_call_that_pictures_join_and_leave_is_kept_with_both_and_played_in_a_browser(
+    tmp_path: Path,
+) -> None:
+    queue = {"name": "default", "recording": "announce", "comfort_s": 0}
+    server = Warmline(tmp_path, queues=json.dumps([queue]), recording_key=KEY)
+    async with (
+        server,
+        phone(tmp_path, server, "ana", tone=ANA) as ana,
+        Reader(tmp_path, server, BOILER_ARTICLE) as maria,
+    ):
+        await make_ready(server, ana)
+        await maria.ask_for("voice")
+        await ana.event("CALL_INCOMING", seconds=30)
+        await ana.accept()
+        await maria.reaches("connected")
+        await until(lambda: maria.hears_tone(ANA), "Ana's tone in the page", seconds=30)
+        await until(lambda: phone_hears(ana, MARIA), "Maria's tone at Ana's phone", seconds=30)
+        started = await server.event("contact.recording_started")
+        assert started["facts"]["kinds"] == "audio"
+        await until(lambda: _seconds_since(server, "contact.recording_started") > 4, "four seconds of sound")
+        without = _seconds_since(server, "contact.recording_started")
+        await maria.page.click("#help-video")
+        await until(maria.sees_moving_pictures, "Ana's moving picture in the page", seconds=30)
+        seen = time.monotonic()
+        await until(lambda: time.monotonic() - seen > 4, "four seconds of both")
+        await maria.page.click("#help-video")
+        dropped = time.monotonic()
+        await until(lambda: time.monotonic() - dropped > 4, "four seconds of sound again")
+        await maria.hang_up()
+        ended = await server.event("contact.recording_ended")
+        assert ended["facts"]["kept"]
+        (row,) = server.rows("SELECT * FROM recording")
+        assert (row["kinds"], row["state"]) == ("audio,video", "kept")
+
+        with open_recorded(server.folder / "data" / "recordings" / row["file"], bytes.fromhex(KEY)) as file:
+            laid_open = tmp_path / "call.webm"
+            laid_open.write_bytes(file.read(0, file.size))
+        halves = sides(laid_open, tmp_path)
+        speak = [abs(left - MARIA) < 20 and abs(right - ANA) < 20 for left, right in halves[2:-1]]
+        assert sum(speak) > len(speak) * 0.8, halves
+        first = 0.0
+        for track in (1, 0):
+            with av.open(str(laid_open)) as container:
+                times = [frame.time or 0.0 for frame in container.decode(video=track)]
+            first, last = times[0], times[-1]
+            assert first > without, "no picture before there was one"
+            assert first + 2 < last < row["seconds"] - 2, "and none when they were dropped"
+            assert len(times) > 10
+
+        page = await maria.page.context.new_page()
+        await page.goto(f"{server.portal}/agent/login")
+        await page.fill("[name=login]", "carla")
+        await page.fill("[name=password]", "carla-agent")
+        await page.click("button[type=submit]")
+        await page.goto(f"{server.portal}/agent/recordings")
+        player = page.locator("video")
+        await player.evaluate("video => { video.muted = true; return video.play(); }")
+        await until(partial(_is_past, player, 1), "the sound before the pictures")
+        for at in (first + 1.5, row["seconds"] - 2.5, 1.0):
+            await player.evaluate("(video, at) => { video.currentTime = at; return video.play(); }", at)
+            await until(partial(_is_past, player, at + 0.5), f"it to be played from {at:.1f} s")
+        shown = await player.evaluate(
+            "video => ({width: video.videoWidth, seconds: video.duration, fault: video.error?.message ?? null})"
+        )
+        assert shown["fault"] is None
+        assert shown["width"] > 0
+        assert abs(shown["seconds"] - row["seconds"]) < 0.5
+        await player.evaluate("video => { video.currentTime = video.duration - 1; return video.play(); }")
+        await until(lambda: player.evaluate("video => video.ended"), "it to be played to its end")
+
+
+async def _is_past(player: Locator, seconds: float) -> bool:
+    found: float = await player.evaluate("video => video.currentTime")
+    return found > seconds

@@ -36,7 +36,7 @@ async def fill(folder: Path) -> None:
     )
     store = RecordingStore(database)
     await store.add(Recording("r_1", "c_1", "thermea", "agent-ana", 1000.0, "r_1.wav", "", "audio", 9e9))
-    await store.ended("r_1", 2.0, TapeState.KEPT)
+    await store.ended("r_1", 2.0, "audio", TapeState.KEPT)
     await EventLog(database, lambda: 1.0).write("x")
     await database.close()
     (folder / "recordings").mkdir()
