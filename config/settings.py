@@ -125,7 +125,8 @@ class Settings:
     chats_per_agent: int = _setting(2, "chats one agent can have at a time")
     media_silence_s: float = _setting(
         60.0,
-        "seconds without a packet from a phone after which its call is ended, on hold excepted; 0 = never",
+        "seconds without a packet from a phone after which that is told, or its call ended if nothing passes the other "
+        "way either, on hold excepted; 0 = never",
     )
     drain_s: float = _setting(10.0, "seconds that ending calls may take when the server stops")
 

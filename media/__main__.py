@@ -217,8 +217,10 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    # The server decides when calls end; it is told first and closes the connection when it is done.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The server decides when calls end, and closes the connection when it is done or dead. A terminal's ^C and a service
+    # that is stopped are told to all of its processes at once.
+    for signal_of_others in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_of_others, signal.SIG_IGN)
     options = arguments(sys.argv[1:])
     try:
         with contextlib.suppress(ImportError):

@@ -31,7 +31,7 @@ class Branch:
         self.packets = 0
         self.counted_at = 0.0
         self.often = False
-        self.told_gone = False
+        self.told_gone = self.told_silent = False
         self.heard: set[str] = set()  # those heard by the shortcut so far
         self.heard_last = ""
         self.direct_since = 0.0
@@ -48,7 +48,7 @@ class Branch:
 
     def begins_to_be_heard(self, now: float) -> None:
         """Something else was agreed: silence counts from here on."""
-        self.heard_at, self.told_gone = now, False
+        self.heard_at, self.told_gone, self.told_silent = now, False, False
 
     def has_sent(self, packets: int, now: float) -> None:
         """So many by now."""

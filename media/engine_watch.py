@@ -29,8 +29,9 @@ _LOOKS_IN_SILENCE = 3
 
 
 class Watch:
-    """`calls` are looked at by the names that `name` gives them in rtpengine. A phone is gone after `silence_s` without
-    a packet (0: never), a browser after `BROWSER_SILENCE_S` or `REPORTS_SILENCE_S`, on hold or not."""
+    """`calls` are looked at by the names that `name` gives them in rtpengine. A phone is silent after `silence_s`
+    without a packet (0: never), and gone if whom it hears is silent, too; a browser is gone after `BROWSER_SILENCE_S`
+    or `REPORTS_SILENCE_S`, on hold or not."""
 
     def __init__(
         self,
@@ -123,7 +124,13 @@ class Watch:
             each.has_sent(packets_from(reply, each.dialogue.peer), now)
         for each in branches:
             limit = self._limit(each)
-            if limit and now - _silent_since(each) > limit and not each.told_gone:
+            if not limit or now - each.heard_at <= limit:
+                continue
+            if now - _silent_since(each) <= limit:
+                if not each.told_silent:
+                    each.told_silent = True
+                    self._quality(name, each.name, "silent", each.told.kept({}))
+            elif not each.told_gone:
                 each.told_gone = True
                 self._gone(name, each.name, f"nothing was received for {limit:.0f} s")
 
@@ -144,8 +151,8 @@ class Watch:
 
 
 def _silent_since(each: Branch) -> float:
-    """Who was never heard may be behind a NAT that keeps them from us, and still hear the other: such a call is dead
-    once the other is silent as well."""
-    if each.packets or each.peer is None:
+    """A phone that sends nothing may be muted, or behind a NAT that keeps it from us, and still hear the other: it is
+    gone once the other is silent as well. A browser always sends."""
+    if each.peer is None or (each.is_browser and each.packets):
         return each.heard_at
     return max(each.heard_at, each.peer.heard_at)

@@ -57,6 +57,8 @@ class Leg:
         self.heard_keys = HeardKeys(lambda key: on_key(self, key))
         self.heard_at = 0.0
         self.agreed_at = 0.0
+        self.hears_at = 0.0  # when there was last something for it to hear
+        self.told_silent = False
         self.six = False  # its peer is reached by IPv6
         self.seen_at = ""  # where its signalling comes from, if that may be where its packets do
         self.judge = Judge()

@@ -157,15 +157,18 @@ def profile_of(media: Media, crypto: Crypto | None, *, bundled: bool) -> Profile
     """Which kind of leg an offered m-line asks for; None when it is none of ours. `bundled`: of a bundle.
 
     Plain RTP stays so even with keys beside it. A phone that offers candidates is answered without, and then does
-    without (RFC 8839 section 4.2.5); browsers cannot, and they alone bundle (RFC 8829 section 4.1.1).
+    without (RFC 8839 section 4.2.5); browsers cannot, and they alone bundle (RFC 8829 section 4.1.1). Of one that
+    offers keys both ways the protocol says which is meant: RTP/SAVP is SDES (RFC 4568 section 4), UDP/TLS/… is DTLS
+    (RFC 5764 section 8); but a browser cannot do without DTLS, whatever it is called.
     """
     if media.protocol in PLAIN_PROTOCOLS:
         return Profile.RTP
-    if media.protocol in SDES_PROTOCOLS and crypto is not None and not media.fingerprint:
+    by_handshake = media.protocol in DTLS_PROTOCOLS and media.fingerprint is not None
+    if by_handshake and bundled and media.ice_ufrag and media.ice_pwd:
+        return Profile.WEBRTC
+    if media.protocol in SDES_PROTOCOLS and crypto is not None:
         return Profile.SDES
-    if media.protocol not in DTLS_PROTOCOLS or not media.fingerprint:
-        return None
-    return Profile.WEBRTC if bundled and media.ice_ufrag and media.ice_pwd else Profile.DTLS
+    return Profile.DTLS if by_handshake else None
 
 
 def read_offer(offer: SessionDescription, kinds: Iterable[str]) -> tuple[Profile, tuple[Line, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from config.errors import TheirError
 from media.leg import Leg
 from media.offer_answer import Line, Local
 from media.plain import PlainEndpoint, PortRange
@@ -62,6 +63,9 @@ def check(ports: PortRange, leg: Leg, lines: Sequence[Line], media: Sequence[Med
         for line, each in zip(lines, media, strict=True):
             if line.accepted:
                 ports.destination(each.address, each.port)
+                if ports.is_ours(each.address, each.port):
+                    # A call of ours that came back to us with nobody's media between, or a circle of packets to be.
+                    raise TheirError("The media address is one of this server's own", 488)
                 if each.rtcp_address:
                     ports.destination(each.rtcp_address, each.rtcp_port or 0)
 

@@ -6,10 +6,10 @@ import ipaddress
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 from config.errors import OurError, TheirError
 from media.arrivals import Arrivals
+from media.peer_address import NOBODY, is_far, is_loopback, one_host
 from media.rtp import MAX_PACKET, Packet, Stream, is_rtcp, nowhere
 from media.sdp import LONGEST_IP, NOWHERE, NOWHERES
 
@@ -24,15 +24,18 @@ Address = tuple[str, int] | tuple[str, int, int, int]
 class PortRange:
     """Even ports with the odd one above them (RFC 3550 section 11), used again as late as possible.
 
-    `announced` are the addresses that peers are told to send to.
+    `announced` are the addresses that peers are told to send to. Where those (or without them `host`) are loopback
+    addresses, all peers are on this machine, and may say so.
     """
 
     def __init__(self, host: str, first: int, last: int, announced: Sequence[str] = ()) -> None:
         self.host = host
         self._announced = announced
         self.anywhere = ipaddress.ip_address(host).is_unspecified
+        self.all_here = all(map(is_loopback, announced or (host,)))
         self._six = ":" in host
         self._free = deque(range(first + first % 2, last, 2))
+        self._taken: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._free)
@@ -47,10 +50,13 @@ class PortRange:
                 self._free.append(port)  # somebody else's for now
                 continue
             try:
-                return rtp, bind(self.host, port + 1)
+                rtcp = bind(self.host, port + 1)
             except OSError:
                 rtp.close()
                 self._free.append(port)
+                continue
+            self._taken.add(port)
+            return rtp, rtcp
         raise OurError("No media ports are free", 503)
 
     def may_connect(self, peer: Address) -> bool:
@@ -58,36 +64,61 @@ class PortRange:
 
         One that listens on every address of the machine is narrowed to that by which the kernel routes to the peer.
         """
-        if not self.anywhere:
-            return True
+        return not self.anywhere or self._address_towards(peer) in self._announced
+
+    def _address_towards(self, peer: Address) -> str:
+        """Ours by which the kernel routes to this peer; empty where it does not."""
         with socket.socket(socket.AF_INET6 if self._six else socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.connect(peer)
             except OSError:
-                return False
+                return ""
             ours: str = probe.getsockname()[0]
-        return ours.removeprefix("::ffff:") in self._announced
+        return ours.removeprefix("::ffff:")
 
     def give_back(self, port: int) -> None:
+        self._taken.discard(port)
         self._free.append(port)
 
     def destination(self, address: str, port: int) -> Address:
-        """Where a description says its writer is, as these sockets name it. TheirError(488) for what they cannot reach.
-
-        A socket for both families sees IPv4 peers by mapped addresses (RFC 4291 section 2.5.5.2).
+        """Where a description says its writer is, as these sockets name it: `NOBODY`'s place where it names a place of
+        which no peer can be. TheirError(488) for what they cannot reach.
         """
         if address in NOWHERES:
             return NOWHERE, port
-        ip = _ip(address) if len(address) <= LONGEST_IP else None
+        ip = one_host(address)
         if (
             ip is None
             or (ip.version == 6) > self._six
             or (ip.version == 4 and self._six and not self.anywhere)
         ):
             raise TheirError(f"The media address {address[:LONGEST_IP]} cannot be reached from here", 488)
+        if (self.all_here or is_far(ip)) and not self.is_ours(address, port):
+            return self._place(str(ip), port)
+        return self._place(NOBODY, port)
+
+    def is_ours(self, address: str, port: int) -> bool:
+        """Whether one of these ports is there: packets would go round and round, or into another call."""
+        if port - port % 2 not in self._taken:
+            return False
+        ip = one_host(address)
+        if ip is None:
+            return False
+        if str(ip) in (self.host, *self._announced):
+            return True
+        # The kernel routes to each address of this machine by that address.
+        return self.anywhere and self._address_towards(self._place(str(ip), port)) == str(ip)
+
+    def host_of(self, seen: str) -> str:
+        """An address that packets were seen to come from, as these sockets name it."""
+        ip = one_host(seen)
+        return self._place(str(ip), 0)[0] if ip is not None else seen
+
+    def _place(self, address: str, port: int) -> Address:
+        """A socket for both families sees IPv4 peers by mapped addresses (RFC 4291 section 2.5.5.2)."""
         if not self._six:
             return address, port
-        return f"::ffff:{ip}" if ip.version == 4 else str(ip), port, 0, 0
+        return address if ":" in address else f"::ffff:{address}", port, 0, 0
 
 
 def bind(host: str, port: int, receive_buffer: int = 0) -> socket.socket:
@@ -108,16 +139,6 @@ def bind(host: str, port: int, receive_buffer: int = 0) -> socket.socket:
     return sock
 
 
-@lru_cache(4096)
-def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """None for what is none, or not one peer's."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return None
-    return None if ip.is_multicast or ip.is_unspecified or "%" in address else ip
-
-
 class PlainEndpoint:
     """One medium's sockets.
 
@@ -127,6 +148,9 @@ class PlainEndpoint:
     it, but only for `LEARN_S`. A new description starts this anew, for a NAT forgets during a hold which port was
     whose; until somebody is heard we go on to send to whom we did. `seen_at` is as good as the signalled address: that
     of the peer's NAT.
+
+    Of a peer that names no place where it can be (`PortRange.destination`) nothing is known but `seen_at`: from there
+    its first packet is taken, and until then nothing is sent.
 
     Where we listen on loopback only, every peer is on this machine, and a phone that names its LAN address still
     sends to us from 127.0.0.1: there, that address stands for any.
@@ -161,7 +185,7 @@ class PlainEndpoint:
         self._connected = False
         self._mux = False
         self._closed = False
-        self._local = ports.host.startswith("127.")
+        self._local = ports.all_here and ports.host.startswith("127.")
         self._may_connect = False
         self._read()
         arrivals.watch(self._rtcp.fileno(), self._rtcp_arrived)
@@ -252,6 +276,8 @@ class PlainEndpoint:
         if self._signalled is None or not self._same_host(address[0], self._signalled[0]):
             return False
         if not self._settled:
+            if self._ports.is_ours(address[0], address[1]):
+                return False
             self._latched = address
             self._settled = True
             self._learns_until = now + LEARN_S

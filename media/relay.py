@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from config.errors import OurError, TheirError
-from media import offer_answer, reports, rtcp, sdp, silence
+from media import offer_answer, reports, rtcp, sdp
 from media.arrivals import Arrivals
 from media.conferences import Conferences
 from media.keys import Keys
@@ -29,6 +29,7 @@ from media.rtp import Packet, Stream
 from media.sdp import Media, Origin
 from media.secure import SecureEndpoint
 from media.server import ALL_KINDS, MOST_IN_CONFERENCE, SILENCE_S, Profile
+from media.silence import Silence, swept
 from media.tap import Taps
 from media.transcoding import Transcodings
 from media.webrtc import BrowserPort, BrowserTransport
@@ -170,7 +171,7 @@ class Relay:
 
     def seen_at(self, call: str, branch: str, address: str) -> None:
         leg = self._leg(call, branch)
-        leg.seen_at = address = self._ports.destination(address, 0)[0]
+        leg.seen_at = address = self._ports.host_of(address)
         for endpoint in leg.endpoints.values():
             endpoint.seen_at = address
 
@@ -553,8 +554,10 @@ class Relay:
     def _look_after(self, leg: Leg, now: float) -> None:
         if leg.transport is not None:
             leg.transport.sweep(now)
-        elif silence.is_gone(leg, now, self._silence_s):
+        elif (found := swept(leg, now, self._silence_s)) is Silence.GONE:
             self._lost(leg, f"nothing was received for {self._silence_s:.0f} s")
+        elif found is Silence.BEGINS:
+            self._on_quality(leg.call, leg.branch, found.value, reports.kept(leg, time.time() - now))
         if news := reports.swept(leg, now, time.time()):
             self._on_quality(leg.call, leg.branch, news, reports.kept(leg, time.time() - now))
 

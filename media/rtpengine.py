@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from twisted.logger import Logger
 
@@ -32,14 +33,16 @@ from media.engine_keys import KeyLog, Pressed
 from media.engine_quality import Told
 from media.engine_watch import Watch
 from media.ng import Ng
+from media.peer_address import is_loopback
 from media.server import ALL_KINDS, SILENCE_S, Profile
-from media.shortcut import Agreed, for_rtpengine, shortcut, with_protocols, with_roles
+from media.shortcut import Agreed, for_rtpengine, from_peer, shortcut, with_protocols, with_roles
 from media.watched import WatchedMedia
 
 log = Logger()
 
 STOP_S = 3.0
 _ANY = ("", "0.0.0.0", "::")  # noqa: S104
+_ANY_OFFER = b"v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n"
 _COUNTED = ("packets_in", "bytes_in")
 # What the studio can do while packets pass it by.
 _ANYWHERE = frozenset(("compatible", "stop", "stop_recording", "pause_tap", "end_tap"))
@@ -81,6 +84,9 @@ class Rtpengine(RemoteMedia):
         # rtpengine may still have calls of an earlier start of ours, under the same names.
         self._prefix = secrets.token_hex(4)
         self._tags = itertools.count()
+        self._all_here = False  # peers are told a loopback address
+        self._own: frozenset[str] = frozenset()
+        self._told: WeakKeyDictionary[Branch, frozenset[int]] = WeakKeyDictionary()
         self._methods: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
             "answer": self._answer,
             "offer": self._offer,
@@ -126,6 +132,7 @@ class Rtpengine(RemoteMedia):
                     f"{', '.join(found) or 'none'}",
                     503,
                 )
+        await self._look_where_peers_are()
         if self._keys_at is not None:
             try:
                 self._key_log = await KeyLog.at(self._keys_at, self._ng.host, self._pressed, self._now)
@@ -188,8 +195,8 @@ class Rtpengine(RemoteMedia):
         like: str | None = None,
     ) -> bytes:
         description = sdp.parse(offer)
-        theirs = for_rtpengine(description)
         profile, _ = offer_answer.read_offer(description, kinds)
+        theirs = self._from_peer(description, profile)
         each, new = self._branch(call, branch)
         if each.agreed is not None and each.agreed.profile is not profile:
             raise TheirError("A call cannot change between plain RTP, SRTP and WebRTC", 488)
@@ -199,6 +206,7 @@ class Rtpengine(RemoteMedia):
             answer = await self.studio.answer(call, branch, inner, kinds=kinds, like=like)
             ours = for_rtpengine(sdp.parse(answer))
             outer = await each.dialogue.answer_peer(ours.to_bytes(), profile)
+            self._told[each] = _ports_in(outer)
         except WarmlineError:
             await self._take_back(call, each, new=new)
             raise
@@ -216,6 +224,7 @@ class Rtpengine(RemoteMedia):
             offer = await self.studio.offer(call, branch, profile=Profile.RTP, like=like, **wishes)
             ours = for_rtpengine(sdp.parse(offer))
             outer = await each.dialogue.offer_peer(ours.to_bytes(), wanted)
+            self._told[each] = _ports_in(outer)
         except WarmlineError:
             await self._take_back(call, each, new=new)
             raise
@@ -231,7 +240,7 @@ class Rtpengine(RemoteMedia):
             await self.studio.accept(call, branch, answer)  # it says what is wrong
             return
         profile, ours = each.offered
-        theirs = for_rtpengine(sdp.parse(answer))
+        theirs = self._from_peer(sdp.parse(answer), profile)
         try:
             inner = await each.dialogue.peer_answers(theirs.to_bytes())
             await self.studio.accept(call, branch, inner)
@@ -336,6 +345,32 @@ class Rtpengine(RemoteMedia):
             ours["bytes_out"] += heard.get("bytes_in", 0)
         return found
 
+    # Where peers are
+
+    async def _look_where_peers_are(self) -> None:
+        """By what it tells them, which behind a NAT is not where it listens: as if one were offered to."""
+        asked = Dialogue(self._ng, self._name(""), "peer", self._interfaces)
+        try:
+            told = sdp.parse(await asked.offer_peer(_ANY_OFFER, Profile.RTP)).media[0].address
+            await asked.end()
+            found = (await self._ng.ask("statistics"))["statistics"].get("interfaces", ())
+            self._own = frozenset((told, *(str(each["address"], "utf-8", "replace") for each in found)))
+        except (WarmlineError, LookupError, TypeError) as error:
+            log.warn("Where rtpengine's peers are is not known: {error}", error=error)
+        else:
+            self._all_here = is_loopback(told)
+
+    def _from_peer(self, description: sdp.SessionDescription, profile: Profile) -> sdp.SessionDescription:
+        """As rtpengine is told of it. Raises TheirError(488) where nothing may be sent."""
+        theirs = from_peer(description, profile, all_here=self._all_here)
+        named = {(each.address, each.port) for each in theirs.media}
+        named |= {(each.rtcp_address or each.address, each.rtcp_port or 0) for each in theirs.media}
+        here = {port for address, port in named if address in self._own}
+        if here and any(here & ports for ports in self._told.values()):
+            # A call of ours that came back to us with nobody's media between, or a circle of packets to be.
+            raise TheirError("The media address is one of this server's own", 488)
+        return for_rtpengine(theirs)
+
     # Ways
 
     async def _settle(self, call: str, each: Branch, agreed: Agreed) -> None:
@@ -437,7 +472,10 @@ class Rtpengine(RemoteMedia):
             self._tell_ended(call, branch, qualities)
             return
         each = self._known(call, branch)
-        if each is not None:
+        if each is not None and what == "silent":
+            if each.direct:
+                return  # to the studio alone
+        elif each is not None:
             each.told.judge.poor = what == "poor"
         self.on_quality(call, branch, what, qualities)
 
@@ -485,6 +523,11 @@ class Rtpengine(RemoteMedia):
 
     def _tell_gone(self, call: str, branch: str, why: str) -> None:
         asyncio.get_running_loop().call_soon(self.on_gone, call, branch, why)
+
+
+def _ports_in(description: bytes) -> frozenset[int]:
+    media = [each for each in sdp.parse(description).media if not each.refused]
+    return frozenset(port for each in media for port in (each.port, each.rtcp_port or each.port + 1))
 
 
 async def _after(previous: asyncio.Task[Any] | None, work: Coroutine[Any, Any, Any]) -> Any:

@@ -12,7 +12,7 @@ FILE = "file:"
 """Before the path of a recording that is to be played."""
 MOST_IN_CONFERENCE = 5
 SILENCE_S = 60.0
-"""A phone that sends neither RTP nor RTCP so long is gone."""
+"""A phone that sends neither RTP nor RTCP so long is silent, and gone if it hears nothing either."""
 
 
 class Profile(Enum):
@@ -33,7 +33,8 @@ class MediaServer(Protocol):
     """
 
     on_gone: Callable[[str, str, str], None]
-    """(call, branch, why): nothing more will come of this branch: consent lost, DTLS failed or closed, silence."""
+    """(call, branch, why): nothing more will come of this branch: consent lost, DTLS failed or closed; or nothing has
+    come from it for a while (`SILENCE_S`, or as it was set), and nothing was there for it to hear either."""
 
     on_keys: Callable[[str, str, str], None]
     """(call, branch, key): a key (0-9, *, #, A-D) was pressed there (RFC 4733), told once, as soon as it is heard.
@@ -50,7 +51,9 @@ class MediaServer(Protocol):
 
     on_quality: Callable[[str, str, str, dict[str, Any]], None]
     """(call, branch, what, {kind: facts}): "poor", the voice on this branch has been worse than a MOS of 3 for 10 s;
-    "fair", it is no longer; "ended", the branch is over (told of those alone in which something came).
+    "fair", it is no longer; "silent", a phone has sent nothing at all for a while, though it should and there was
+    something for it to hear (told once; {} if nothing ever came); "ended", the branch is over (told of those alone in
+    which something came).
 
     facts are those of `stats` under "quality", of all the time; and started_at (epoch seconds), seconds, lost, received
     (packets from the peer), and of audio mos_lately, that of the last few seconds.
@@ -59,8 +62,8 @@ class MediaServer(Protocol):
     on_tapped: Callable[[str, str, float], None]
     """(call, why, seconds): what `tap` began ended by itself, and its file is complete.
 
-    why: "limit", "gone" (neither branch is there any more), "failed" (what had been written before stays), behind which
-    the reason may stand: "failed: No space left on device".
+    why: "limit", "gone" (neither branch is there any more), "pictures" (see `tap`), "failed" (what had been written
+    before stays), behind which the reason may stand: "failed: No space left on device".
     """
 
     on_transcoding: Callable[[str, str, str], None]
@@ -116,7 +119,9 @@ class MediaServer(Protocol):
     def seen_at(self, call: str, branch: str, address: str) -> Awaitable[None]:
         """This peer's signalling comes from `address`: that of its NAT maybe, from where its packets come then too.
 
-        They are taken from there as from where its description says, until another description says otherwise.
+        They are taken from there as from where its description says, until another description says otherwise. Of a
+        peer that names an address at which none can be (loopback, link-local) nothing else is known: until it is heard
+        nothing is sent to it.
         """
 
     def compatible(self, call: str, a: str, b: str) -> Awaitable[bool]:
@@ -199,8 +204,10 @@ class MediaServer(Protocol):
         One of them must be there; the other may come later, and each may leave and come again: where it is not, or on
         hold, its side is silent. What they are played is not recorded. By its ending the file is WAV (.wav, 16 bits, 8
         or 16 kHz) or Opus in Matroska (.mka, .mkv); with `video` (.mkv) the pictures of both are in it as they were
-        sent, a track each. With `key` (32 bytes) it is sealed, see `media.sealed_file`. Resolves when there is a file;
-        its folder is made if need be. Whatever is killed, it can be played up to the last second.
+        sent, a track each, whenever they come and go. A .wav has no place for them, and with `video` ends by itself as
+        soon as they are agreed on, which is at once if they are there. With `key` (32 bytes) it is sealed, see
+        `media.sealed_file`. Resolves when there is a file; its folder is made if need be. Whatever is killed, it can be
+        played up to the last second.
 
         It ends by `end_tap`, or by itself (`on_tapped`): at `limit_s` seconds (12 hours at most), when neither branch
         is there, when it fails. OurError(500) while the call is tapped already or if there can be no such file,
@@ -213,7 +220,8 @@ class MediaServer(Protocol):
     def end_tap(self, call: str) -> Awaitable[float]:
         """End the recording, of which `on_tapped` is then not told; its seconds, 0.0 if none was running.
 
-        The file is complete and on the disk when this resolves.
+        The file is complete and on the disk when this resolves; but where that takes longer than 5 s, because the
+        recording process is behind, this resolves, and the file is completed as soon as may be.
         """
 
     def drop(self, call: str, branch: str) -> Awaitable[None]:

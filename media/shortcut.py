@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from config.errors import TheirError
 from media import sdp
 from media.offer_answer import is_event, same_codec
-from media.sdp import NOWHERE, Direction, Media, Payload, SessionDescription
+from media.peer_address import NOBODY, is_far, one_host
+from media.sdp import NOWHERE, NOWHERES, Direction, Media, Payload, SessionDescription
 from media.server import Profile
 
 _OTHER_ROLE = {"active": "passive", "passive": "active"}
@@ -27,16 +27,64 @@ class Agreed:
 
 def for_rtpengine(description: SessionDescription) -> SessionDescription:
     """Between AVPF and AVP it drops what asks for key frames, so it is told of AVP alone, and all of it passes: what is
-    in a packet is the same for both (RFC 4585 section 4). Raises TheirError(488) for addresses nothing is sent to."""
+    in a packet is the same for both (RFC 4585 section 4)."""
     media = []
     for each in description.media:
         protocol = each.protocol.removesuffix("F") if each.protocol.endswith("AVPF") else each.protocol
         # RFC 8866 section 5.7: every m-line has an address, if only that of nowhere.
         address = each.address or NOWHERE
-        if not _is_one_we_send_to(address):
-            raise TheirError("The media address must be an IP address", 488)
         media.append(replace(each, protocol=protocol, address=address))
     return replace(description, media=tuple(media))
+
+
+def from_peer(description: SessionDescription, profile: Profile, *, all_here: bool) -> SessionDescription:
+    """What a peer says, without what must not come to rtpengine, which sends wherever it is told: places where no peer
+    can be, unless all peers are on this machine; and keys for another way than the one that was agreed on. Raises
+    TheirError(488)."""
+    return replace(
+        description, media=tuple(_from_peer(each, profile, all_here=all_here) for each in description.media)
+    )
+
+
+def _from_peer(media: Media, profile: Profile, *, all_here: bool) -> Media:
+    if media.refused:
+        return media
+    unwanted = {"crypto"} if profile in (Profile.DTLS, Profile.WEBRTC) else set()
+    media = replace(
+        media,
+        fingerprint=None if profile is Profile.SDES else media.fingerprint,
+        setup="" if profile is Profile.SDES else media.setup,
+        attributes=tuple(
+            (name, value)
+            for name, value in media.attributes
+            if name not in unwanted and (name != "candidate" or _may_check(value or "", all_here=all_here))
+        ),
+    )
+    nowhere = media.address in NOWHERES or not media.address
+    address = NOBODY if nowhere else _sent_to(media.address, all_here=all_here)
+    if profile is Profile.WEBRTC and address == NOBODY:
+        # RFC 8829 section 5.2.1: candidates alone say where a browser is.
+        return replace(media, address=NOWHERE, port=media.port and 9, rtcp_port=None, rtcp_address="")
+    if nowhere:
+        # To the kernel that is this machine. Whom nothing is to be sent (RFC 3264 section 8.4) says so by a direction.
+        media = replace(media, direction=Direction.of(sends=media.direction.sends, receives=False))
+    beside = nowhere or not media.rtcp_address or media.rtcp_address in NOWHERES
+    rtcp_address = "" if beside else _sent_to(media.rtcp_address, all_here=all_here)
+    return replace(media, address=address, rtcp_address=rtcp_address)
+
+
+def _sent_to(address: str, *, all_here: bool) -> str:
+    ip = one_host(address)
+    if ip is None:
+        raise TheirError("The media address must be an IP address", 488)
+    return str(ip) if all_here or is_far(ip) else NOBODY
+
+
+def _may_check(candidate: str, *, all_here: bool) -> bool:
+    """Whether it may be sent checks. RFC 8839 section 5.1: the fifth is the address, or a name that hides it."""
+    parts = candidate.split()
+    ip = one_host(parts[4]) if len(parts) > 4 else None
+    return ip is not None and (all_here or is_far(ip))
 
 
 def with_roles(theirs: SessionDescription, answer: bytes) -> SessionDescription:
@@ -47,13 +95,6 @@ def with_roles(theirs: SessionDescription, answer: bytes) -> SessionDescription:
         for each, told in zip(theirs.media, sdp.parse(answer).media, strict=True)
     )
     return replace(theirs, media=media)
-
-
-def _is_one_we_send_to(address: str) -> bool:
-    try:
-        return not ipaddress.ip_address(address).is_multicast
-    except ValueError:
-        return False
 
 
 def with_protocols(description: bytes, protocols: Sequence[str]) -> bytes:

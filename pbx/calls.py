@@ -445,6 +445,13 @@ class Calls:
         elif line.contact.state is State.CONNECTED:
             self._contacts.end(line.contact, other_side(line.contact, lost=True), reason=why)
 
+    def media_silent(self, contact_id: str, branch: str) -> None:
+        """MediaServer: this phone sends nothing, muted or gone; it is asked which."""
+        line = self._lines.get(contact_id)
+        for leg in (line.customer, line.agent) if line is not None else ():
+            if leg is not None and leg.branch == branch:
+                leg.keep_asking(self._deadlines)
+
     def keys_heard(self, contact_id: str, branch: str, key: str) -> None:
         """MediaServer: a key was pressed. While two are joined it passes on what they press by itself."""
         line = self._lines.get(contact_id)

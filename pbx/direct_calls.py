@@ -357,6 +357,13 @@ class DirectCalls:
                     leg.end("nothing is heard")
                     self._heard(direct, party, leg, Gone("lost", why))
 
+    def media_silent(self, media_call: str, branch: str) -> None:
+        """MediaServer: this phone sends nothing, muted or gone; it is asked which."""
+        for direct in self if media_call in self._in_media else ():
+            for party in direct.parties:
+                if direct.media_call == media_call and party.leg is not None and party.leg.branch == branch:
+                    party.leg.keep_asking(self._deadlines)
+
     def media_died(self) -> None:
         """All packets stopped."""
         for direct in self:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from media.rtpengine import Rtpengine
 from media.watched import WatchedMedia
 from pbx.calling_back import CallingBack
@@ -33,6 +35,8 @@ class MediaNews:
     ) -> None:
         self._menus = menus
         self._calls = calls
+        self._direct_calls = direct_calls
+        self._qualities = qualities
         self._losing = (menus, calls, calling_back, direct_calls, consultations, supervisions)
         self._dying = (menus, calls, calling_back, direct_calls)
         media.on_gone = self._gone
@@ -40,7 +44,7 @@ class MediaNews:
         media.on_keys = self._keys_heard
         media.on_recorded = voicemails.recorded
         media.on_tapped = recordings.ended_by_itself
-        media.on_quality = qualities.told
+        media.on_quality = self._quality_told
         media.on_transcoding = qualities.transcoded
 
     def _gone(self, call: str, branch: str, why: str) -> None:
@@ -50,6 +54,12 @@ class MediaNews:
     def _died(self) -> None:
         for part in self._dying:
             part.media_died()
+
+    def _quality_told(self, call: str, branch: str, what: str, qualities: dict[str, Any]) -> None:
+        if what == "silent":
+            self._calls.media_silent(call, branch)
+            self._direct_calls.media_silent(call, branch)
+        self._qualities.told(call, branch, what, qualities)
 
     def _keys_heard(self, call: str, branch: str, key: str) -> None:
         if not self._menus.keys_heard(call, branch, key):

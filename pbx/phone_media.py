@@ -7,11 +7,11 @@ Codecs that the caller does not have come last but one, for they must be transco
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from media.peer_address import is_far, one_host
 from media.server import Profile
 from sip_trunk.flow import Flow
 from sip_trunk.sip.errors import BadMessage
@@ -94,7 +94,8 @@ def holds(body: bytes) -> bool:
 
 
 def behind_nat(body: bytes, flow: Flow | None) -> str | None:
-    """Where a peer's signalling comes from, if its description names a private address and another one.
+    """Where a peer's signalling comes from, if its description names a private address and another one, or one that no
+    media server takes from elsewhere (loopback, link-local).
 
     A phone that asks no STUN server knows no better; its packets then come from where its signalling does.
     """
@@ -103,11 +104,9 @@ def behind_nat(body: bytes, flow: Flow | None) -> str | None:
     here = flow.peer[0]
     for found in _CONNECTION.finditer(body):
         said = found[1].decode()
-        try:
-            if said != here and ipaddress.ip_address(said).is_private:
-                return here
-        except ValueError:
-            continue
+        ip = one_host(said)
+        if ip is not None and ((said != here and ip.is_private) or not is_far(ip)):
+            return here
     return None
 
 

@@ -49,7 +49,8 @@ class Qualities:
     def told(self, call: str, branch: str, what: str, qualities: Mapping[str, Mapping[str, Any]]) -> None:
         if what == "ended":
             self._ended(call, branch, qualities)
-        elif (audio := qualities.get("audio")) is not None:
+        elif (audio := qualities.get("audio")) is not None or what == "silent":
+            audio = audio or {}  # nothing is known of who was never heard
             self._poor += what == "poor"
             contact = self._contacts.known(call)
             self._events.write(
@@ -59,7 +60,7 @@ class Qualities:
                 call=call,
                 branch=branch,
                 party=party_of(branch),
-                **{name: audio[name] for name in _MEASURES},
+                **{name: audio.get(name) for name in _MEASURES},
                 mos_lately=audio.get("mos_lately"),
             )
 

@@ -13,7 +13,7 @@ import pytest
 
 from media.rtpengine import Rtpengine
 from media.sdp import parse
-from media.server import Profile
+from media.server import SILENCE_S, Profile
 from media.watched import WatchedMedia
 from tests.media.phone import HOST
 from tests.media.tone_phone import LEVEL, TonePhone
@@ -53,16 +53,22 @@ Open = Callable[[], contextlib.AbstractAsyncContextManager[House]]
 
 
 @contextlib.asynccontextmanager
-async def house(kind: str, folder: Path, prompts: Path) -> AsyncIterator[House]:
+async def house(
+    kind: str, folder: Path, prompts: Path, *, public: str = HOST, silence_s: float = SILENCE_S
+) -> AsyncIterator[House]:
+    """`public` is what peers are told to send to: whoever that is told sends to `HOST` all the same."""
+    far = public != HOST
     async with contextlib.AsyncExitStack() as stack:
         engine = None
         media: Server
         if kind == "rtpengine":
-            engine = await stack.enter_async_context(rtpengine.Rtpengine(folder))
-            media = Rtpengine(engine.address, keys=engine.keys)
+            interfaces = (f"peers/{HOST}!{public}", f"near/{HOST}") if far else ()
+            engine = await stack.enter_async_context(rtpengine.Rtpengine(folder, interfaces=interfaces))
+            named = ("peers", "near") if far else None
+            media = Rtpengine(engine.address, keys=engine.keys, interfaces=named, silence_s=silence_s)
         else:
-            media = WatchedMedia()
-        await media.start(host=HOST, public=HOST, ports=free_range(64), prompts=prompts)
+            media = WatchedMedia(silence_s=silence_s)
+        await media.start(host=HOST, public=public, ports=free_range(64), prompts=prompts)
         stack.push_async_callback(media.end)
         yield House(media, engine)
 

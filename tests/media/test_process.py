@@ -76,6 +76,14 @@ async def test_when_it_dies_we_are_told_once_and_requests_fail_clearly(prompts: 
     assert died == [True]
 
 
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+async def test_it_leaves_it_to_us_when_to_end(prompts: Path, told: signal.Signals) -> None:
+    process = await start(prompts)
+    os.kill(process.pid, told)
+    assert b"m=audio" in await process.media.answer("c", "a", SIPP)
+    await process.stop()
+
+
 async def test_it_ends_by_itself_when_we_are_gone(prompts: Path) -> None:
     process = await start(prompts)
     process.media.close()

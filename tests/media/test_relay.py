@@ -39,6 +39,7 @@ class House:
         self.gone: list[tuple[str, str, str]] = []
         self.pressed: list[tuple[str, str, str]] = []
         self.recorded: list[tuple[str, str, str, float]] = []
+        self.silent: list[str] = []
         self.later = 0.0
         self.loop = asyncio.get_event_loop()
         self.relay = Relay(
@@ -50,6 +51,7 @@ class House:
             on_gone=lambda *news: self.gone.append(news),
             on_keys=lambda *news: self.pressed.append(news),
             on_recorded=lambda *news: self.recorded.append(news),
+            on_quality=lambda _, branch, what, __: self.silent.append(branch) if what == "silent" else None,
             now=lambda: self.loop.time() + self.later,
         )
         self.phones: list[Phone | Browser] = []

@@ -28,7 +28,9 @@ def fall_silent(phone: TonePhone) -> None:
         task.cancel()
 
 
-async def test_one_of_them_who_falls_silent_is_told_of_once(tmp_path: Path, made_prompts: Path) -> None:
+async def test_who_falls_silent_is_told_of_once_and_gone_when_the_other_does_too(
+    tmp_path: Path, made_prompts: Path
+) -> None:
     async with (
         opened(tmp_path, made_prompts) as house,
         TonePhone("pcmu", 440) as a,
@@ -39,11 +41,21 @@ async def test_one_of_them_who_falls_silent_is_told_of_once(tmp_path: Path, made
         for _ in range(4):
             house.later += engine_watch.LISTEN_S + 1
             await asyncio.sleep(engine_watch.LOOK_S)
-        assert house.gone == []
+        assert house.qualities == []
         house.later += SILENCE_S
-        await until(lambda: house.gone, "the news", seconds=2 * engine_watch.LOOK_S)
+        await until(lambda: house.qualities, "the news", seconds=2 * engine_watch.LOOK_S)
+        for _ in range(2):
+            house.later += engine_watch.LISTEN_S + 1
+            await asyncio.sleep(engine_watch.LOOK_S)
+        ((call, branch, what, facts),) = house.qualities
+        assert (call, branch, what, list(facts)) == ("c", "a", "silent", ["audio"])
+        assert house.gone == []
+        fall_silent(b)
+        await asyncio.sleep(2 * engine_watch.LOOK_S)  # its last packets are known only then
+        house.later += SILENCE_S + 1
+        await until(lambda: len(house.gone) == 2, "the end", seconds=2 * engine_watch.LOOK_S)
         await asyncio.sleep(engine_watch.LOOK_S)
-        assert house.gone == [("c", "a", "nothing was received for 60 s")]
+        assert house.gone == [("c", each, "nothing was received for 60 s") for each in "ab"]
 
 
 async def test_how_much_silence_ends_a_call_is_a_setting_by_the_shortcut_and_without(
@@ -57,13 +69,16 @@ async def test_how_much_silence_ends_a_call_is_a_setting_by_the_shortcut_and_wit
         await house.joined(a, b)
         await asyncio.sleep(4.0 + engine_watch.LOOK_S)
         assert house.gone == []
-        fall_silent(a)
-        await until(lambda: house.gone, "the news", seconds=4.0 + 2 * engine_watch.LOOK_S)
-        assert house.gone == [("c", "a", "nothing was received for 3 s")]
         await house.media.part("c", "a", "b")
+        fall_silent(a)
+        await until(lambda: house.gone, "the studio's news", seconds=6)
+        assert house.gone == [("c", "a", "nothing was received for 3 s")]
+        await house.media.join("c", "a", "b")
         fall_silent(b)
         await until(
-            lambda: ("c", "b", "nothing was received for 3 s") in house.gone, "the studio's", seconds=6
+            lambda: ("c", "b", "nothing was received for 3 s") in house.gone,
+            "the news",
+            seconds=4.0 + 2 * engine_watch.LOOK_S,
         )
 
 

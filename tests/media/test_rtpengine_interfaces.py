@@ -75,6 +75,24 @@ async def test_peers_and_the_studio_each_get_the_address_that_is_for_them(
             await media.end()
 
 
+@pytest.mark.parametrize(
+    ("peers", "here"),
+    [(f"peers/{HOST}", True), (f"peers/{HOST}!192.0.2.1", False), (f"peers/{HOST}!127.0.0.2", True)],
+)
+async def test_what_peers_are_told_says_whether_all_of_them_are_on_this_machine(
+    tmp_path: Path, made_prompts: Path, peers: str, here: bool
+) -> None:
+    async with rtpengine.Rtpengine(tmp_path, interfaces=(peers, f"near/{HOST}")) as engine:
+        media = Rtpengine(engine.address, interfaces=("peers", "near"))
+        await media.start(host=HOST, public=HOST, ports=free_range(16), prompts=made_prompts)
+        try:
+            assert media._all_here is here
+            assert HOST in media._own, "where it listens"
+            assert await engine.used_ports() == 0, "nothing is left of the asking"
+        finally:
+            await media.end()
+
+
 async def test_an_interface_that_rtpengine_does_not_have_is_said_at_the_start(
     tmp_path: Path, made_prompts: Path
 ) -> None:

@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 
 from config.errors import TheirError
-from media.sdp import parse
+from media.peer_address import NOBODY
+from media.sdp import Direction, parse
 from media.server import Profile
-from media.shortcut import Agreed, for_rtpengine, shortcut, with_protocols
-from tests.media.descriptions import CHROMIUM, SIPP, plain
+from media.shortcut import Agreed, for_rtpengine, from_peer, shortcut, with_protocols
+from tests.media.descriptions import CHROMIUM, FINGERPRINT, SIPP, plain
 
 VIDEO = b"m=video 5000 RTP/AVP 96\r\na=rtpmap:96 VP8/90000\r\n"
 
@@ -97,10 +98,69 @@ def test_feedback_is_no_matter_between_us_and_rtpengine_but_stays_the_peers_own(
     assert back.media == chromium.media
 
 
-def test_every_medium_has_an_address_and_none_is_one_that_nothing_is_sent_to() -> None:
+def test_every_medium_has_an_address() -> None:
     refused = parse(SIPP.replace(b"c=IN IP4 127.0.0.1\r\n", b"").replace(b"audio 6000", b"audio 0"))
     assert for_rtpengine(refused).media[0].address == "0.0.0.0"
-    for address in ("224.0.0.1", "phone.example.com"):
-        with pytest.raises(TheirError) as wrong:
-            for_rtpengine(parse(plain(4000, address=address)))
-        assert wrong.value.status == 488
+
+
+@pytest.mark.parametrize("address", ["224.0.0.1", "255.255.255.255", "ff02::1", "phone.example.com"])
+def test_what_is_no_address_of_one_host_is_refused(address: str) -> None:
+    rtcp = plain(4000, address="198.51.100.7") + f"a=rtcp:4001 IN IP4 {address}\r\n".encode()
+    for body in (plain(4000, address=address), rtcp):
+        for all_here in (False, True):
+            with pytest.raises(TheirError) as wrong:
+                from_peer(parse(body), Profile.RTP, all_here=all_here)
+            assert wrong.value.status == 488
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("198.51.100.7", "198.51.100.7"),
+        ("::ffff:198.51.100.7", "198.51.100.7"),
+        ("127.0.0.1", NOBODY),
+        ("::ffff:127.0.0.1", NOBODY),
+        ("169.254.169.254", NOBODY),
+        ("::1", NOBODY),
+    ],
+)
+def test_nothing_is_sent_to_where_no_peer_can_be(address: str, told: str) -> None:
+    rtcp = f"a=rtcp:4001 IN IP4 {address}\r\n".encode()
+    (media,) = from_peer(parse(plain(4000, address=address) + rtcp), Profile.RTP, all_here=False).media
+    assert (media.address, media.port) == (told, 4000)
+    assert (media.rtcp_address, media.rtcp_port) == (told, 4001)
+    assert media.direction is Direction.SENDRECV
+    (media,) = from_peer(parse(plain(4000, address=address) + rtcp), Profile.RTP, all_here=True).media
+    assert media.address == media.rtcp_address == address.removeprefix("::ffff:")
+
+
+@pytest.mark.parametrize(("said", "told"), [("sendrecv", "sendonly"), ("recvonly", "inactive")])
+def test_who_is_nowhere_is_on_hold(said: str, told: str) -> None:
+    offer = plain(4000, address="0.0.0.0", direction=said) + b"a=rtcp:4001 IN IP4 127.0.0.1\r\n"
+    (media,) = from_peer(parse(offer), Profile.RTP, all_here=True).media
+    assert (media.address, media.direction.value, media.rtcp_address) == (NOBODY, told, "")
+
+
+def test_of_a_browsers_candidates_none_leads_here() -> None:
+    candidates = "".join(
+        f"a=candidate:1 1 udp 2130706431 {address} 4000 typ host\r\n"
+        for address in ("127.0.0.1", "fe80::1", "a1b2.local", "198.51.100.7", "::1", "224.0.0.1")
+    )
+    offer = CHROMIUM.replace(b"0.0.0.0", b"127.0.0.1") + candidates.encode() + b"a=candidate:short\r\n"
+    audio, video = from_peer(parse(offer), Profile.WEBRTC, all_here=False).media
+    assert [value and value.split()[4] for name, value in video.attributes if name == "candidate"] == [
+        "198.51.100.7"
+    ]
+    assert (audio.address, audio.port, audio.rtcp_port, audio.rtcp_address) == ("0.0.0.0", 9, None, "")
+
+
+@pytest.mark.parametrize(
+    ("profile", "left"),
+    [(Profile.SDES, (True, False)), (Profile.DTLS, (False, True)), (Profile.WEBRTC, (False, True))],
+)
+def test_rtpengine_is_told_only_the_keys_that_were_chosen(profile: Profile, left: tuple[bool, bool]) -> None:
+    both = f"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{'A' * 40}\r\na=fingerprint:sha-256 {FINGERPRINT}\r\n"
+    offer = plain(4000, address="198.51.100.7") + both.encode() + b"a=setup:actpass\r\n"
+    (media,) = from_peer(parse(offer), profile, all_here=False).media
+    assert ("crypto" in dict(media.attributes), media.fingerprint is not None) == left
+    assert bool(media.setup) is left[1]

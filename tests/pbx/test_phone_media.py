@@ -109,10 +109,17 @@ HOME = b"v=0\r\nc=IN IP4 192.168.1.20\r\nm=audio 4000 RTP/AVP 0\r\n"
         (HOME, "192.168.1.20", None),
         (HOME.replace(b"192.168.1.20", b"198.51.100.7"), "198.51.100.8", None),
         (HOME.replace(b"192.168.1.20", b"media.example"), "203.0.113.9", None),
+        (HOME.replace(b"192.168.1.20", b"127.0.0.1"), "203.0.113.9", "203.0.113.9"),
+        (HOME.replace(b"192.168.1.20", b"127.0.0.1"), "127.0.0.1", "127.0.0.1"),
+        (HOME.replace(b"IP4 192.168.1.20", b"IP6 ::ffff:169.254.1.2"), "169.254.1.2", "169.254.1.2"),
+        (HOME.replace(b"IP4 192.168.1.20", b"IP6 fe80::1"), "fe80::1%eth0", "fe80::1%eth0"),
+        (HOME.replace(b"192.168.1.20", b"0.0.0.0"), "203.0.113.9", None),
         (b"", "203.0.113.9", None),
     ],
 )
-def test_a_private_address_is_that_of_a_nat(body: bytes, here: str, found: str | None) -> None:
+def test_a_private_address_is_that_of_a_nat_and_one_of_this_machine_no_peers(
+    body: bytes, here: str, found: str | None
+) -> None:
     # 198.51.100.0/24 stands for a public network; Python counts it among the private ones.
     if b"198.51.100" in body:
         body = body.replace(b"198.51.100.7", b"8.8.8.8")
