@@ -217,8 +217,8 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    # The server decides when calls end, and closes the connection when it is done or dead. A terminal's ^C and a service
-    # that is stopped are told to all of its processes at once.
+    # The server decides when calls end, and closes the connection when it is done or dead. A terminal's ^C, and the end
+    # of a service, are told to all of its processes at once.
     for signal_of_others in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_of_others, signal.SIG_IGN)
     options = arguments(sys.argv[1:])

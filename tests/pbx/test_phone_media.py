@@ -117,7 +117,7 @@ HOME = b"v=0\r\nc=IN IP4 192.168.1.20\r\nm=audio 4000 RTP/AVP 0\r\n"
         (b"", "203.0.113.9", None),
     ],
 )
-def test_a_private_address_is_that_of_a_nat_and_one_of_this_machine_no_peers(
+def test_a_private_address_is_a_nats_and_one_of_this_machine_no_peers(
     body: bytes, here: str, found: str | None
 ) -> None:
     # 198.51.100.0/24 stands for a public network; Python counts it among the private ones.
