@@ -17,8 +17,8 @@ DRIVERS = """
     sip_trunk/answer.py sip_trunk/answered.py sip_trunk/authentication.py sip_trunk/deadlines.py sip_trunk/exchange.py
     sip_trunk/guard.py sip_trunk/identity.py sip_trunk/locate.py sip_trunk/matching.py sip_trunk/own_network.py
     sip_trunk/refer.py sip_trunk/reliable_provisional.py sip_trunk/reoffer.py sip_trunk/session_timer.py
-    sip_trunk/trace.py sip_trunk/transactions.py sip_trunk/udp.py agent_presence/location.py
-    agent_presence/registrar.py
+    sip_trunk/trace.py sip_trunk/transaction.py sip_trunk/transactions.py sip_trunk/udp.py sip_trunk/way_back.py
+    agent_presence/location.py agent_presence/registrar.py
 """.split()  # noqa: SIM905
 
 requirements = [

@@ -11,9 +11,9 @@ import functools
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -24,9 +24,12 @@ from sqlalchemy.pool import StaticPool
 from sqlalchemy.sql.util import find_tables
 from twisted.logger import Logger
 
+from config.absence import NotAnswering, is_away
 from config.bridge import spawn
 from config.errors import OurError
 from config.prepared import prepared
+
+__all__ = ["Database", "NotAnswering", "Parameters", "Rescue", "Statement", "is_away", "metadata", "to_json"]
 
 log = Logger()
 
@@ -48,6 +51,9 @@ Statement = sa.Executable | tuple[sa.Executable, Sequence[Parameters] | Paramete
 _Step = tuple[sa.Executable, list[Parameters] | None]
 _Call = list[_Step]
 _Outcome = list[BaseException | None]
+Rescue = Callable[[Sequence[Parameters]], None]
+"""Is given the parameters of a call that could not be written because the database is away."""
+_Waiting = tuple[_Call, asyncio.Future[None], Rescue | None]
 
 _BUSY_TIMEOUT_MS = 5000
 _PATIENCE_S = 0.05  # how long a write that nobody waits for may wait for others to share its commit
@@ -56,10 +62,11 @@ _FARTHEST = 16  # steps that one passes to be said together with its like
 # How long PostgreSQL may take for one statement: a commit takes milliseconds, what a report reads may take its time.
 _WRITE_S = 10.0
 _READ_S = 60.0
+_IDLE_S = 30.0  # how long a transaction may say nothing
 _REMEMBERED = 256  # statements of which it is known what they are about
 
 # What happened must be written even where a fact is of a type JSON does not know.
-_to_json = json.JSONEncoder(default=str, separators=(",", ":")).encode
+to_json = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
 
 class _Store(Protocol):
@@ -67,15 +74,9 @@ class _Store(Protocol):
         self, statement: sa.Executable, parameters: Parameters | None
     ) -> Sequence[sa.Row[Any]]: ...
     async def commit(self, calls: Sequence[_Call]) -> _Outcome: ...
+    async def outlast(self, table: sa.Table) -> None: ...
     async def create_all(self) -> None: ...
     async def close(self) -> None: ...
-
-
-class NotAnswering(OurError):
-    """The database took longer than it may. Whether what it was told has happened is not known."""
-
-    def __init__(self) -> None:
-        super().__init__("The database does not answer.", 503)
 
 
 class Database:
@@ -83,11 +84,13 @@ class Database:
 
     def __init__(self, store: _Store) -> None:
         self._store = store
-        self._waiting: list[tuple[_Call, asyncio.Future[None]]] = []
+        self._waiting: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
         self._urgent = False
         self._linger: asyncio.TimerHandle | None = None
         self._closed = False
+        self.before_closing: set[Callable[[], Awaitable[None]]] = set()
+        """What has something left to write."""
 
     @classmethod
     def open(cls, url: str) -> Database:
@@ -111,7 +114,9 @@ class Database:
         """All rows of one short query. A ``write`` is seen by reads begun after its future resolved."""
         return await self._store.read(statement, parameters)
 
-    def write(self, *statements: Statement, patient: bool = False) -> asyncio.Future[None]:
+    def write(
+        self, *statements: Statement, patient: bool = False, rescue: Rescue | None = None
+    ) -> asyncio.Future[None]:
         """Write statements as one atomic call; the future resolves when they are durable.
 
         May be called without awaiting, from any code in the loop. Calls commit in the order they were made. A failing
@@ -121,28 +126,42 @@ class Database:
 
         ``patient``: nobody waits for it, so it may take 50 ms more and share its commit with what comes meanwhile; the
         next call that is not takes it along at once.
+
+        ``rescue``: for a call of one statement; is called with its parameters when the database is away, in the order
+        of the calls, and the future fails, too. Once one is rescued, those that wait are, too: else they would be
+        written before it.
         """
         if self._closed:
             raise OurError("The database is closed.", 503)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(([_step(statement) for statement in statements], done))
+        self._waiting.append(([_step(statement) for statement in statements], done, rescue))
         self._urgent = self._urgent or not patient
         self._see_to_it(loop)
         return done
 
     async def close(self) -> None:
         """Write what waits, then close. Later writes are refused."""
+        await self._flush()
+        for last in list(self.before_closing):
+            await last()
         self._closed = True
+        await self._flush()
+        await self._store.close()
+
+    async def _flush(self) -> None:
         self._urgent = True
         self._see_to_it(asyncio.get_running_loop())
         if self._writer is not None:
             await self._writer
-        await self._store.close()
 
     async def create_all(self) -> None:
         """Make every table of ``metadata`` that is missing: for tests; production migrates."""
         await self._store.create_all()
+
+    async def outlast(self, table: sa.Table) -> None:
+        """Wait for the end of every write to this table that was begun, also by a connection that was given up."""
+        await self._store.outlast(table)
 
     def _see_to_it(self, loop: asyncio.AbstractEventLoop) -> None:
         """What waits is written now, or has a timer that will see to it; a writer at work sees to it by itself."""
@@ -167,13 +186,15 @@ class Database:
                 batch, self._waiting = self._waiting[:_LARGEST_BATCH], self._waiting[_LARGEST_BATCH:]
                 self._urgent = bool(self._waiting)
                 try:
-                    outcome = await self._store.commit([call for call, _ in batch])
+                    outcome = await self._store.commit([call for call, _, _ in batch])
                 except BaseException as error:
                     outcome = [error] * len(batch)
                     if not isinstance(error, Exception):
                         raise
                 finally:
-                    for (_, done), error_of_call in zip(batch, outcome, strict=True):
+                    if any(outcome):
+                        self._rescue(batch, outcome)
+                    for (_, done, _), error_of_call in zip(batch, outcome, strict=True):
                         _resolve(done, error_of_call)
                 if isinstance(outcome[0], NotAnswering):
                     self._give_up(outcome[0])
@@ -187,8 +208,24 @@ class Database:
         late, self._waiting = self._waiting, []
         self._urgent = False
         log.error("The database does not answer; {count} writes that waited are given up", count=len(late))
-        for _, done in late:
-            _resolve(done, error)
+        for waiting in late:
+            _fail(waiting, error)
+
+    def _rescue(self, batch: Sequence[_Waiting], outcome: _Outcome) -> None:
+        """Give the calls that failed because the database is away to whoever keeps them, and those after them."""
+        away: BaseException | None = None
+        for waiting, error in zip(batch, outcome, strict=True):
+            if error is not None and waiting[2] is not None and is_away(error):
+                away = error
+                _fail(waiting, error)
+        if away is None:
+            return
+        late, self._waiting = self._waiting, []
+        for waiting in late:
+            if waiting[2] is None:
+                self._waiting.append(waiting)
+            else:
+                _fail(waiting, away)
 
 
 def _step(statement: Statement) -> _Step:
@@ -199,6 +236,16 @@ def _step(statement: Statement) -> _Step:
     if type(parameters) is list:
         return executable, parameters
     return executable, [parameters] if isinstance(parameters, Mapping) else list(parameters)
+
+
+def _fail(waiting: _Waiting, error: BaseException) -> None:
+    """By a database that is away."""
+    call, done, rescue = waiting
+    _resolve(done, error)
+    if rescue is not None:
+        rescue(call[0][1] or ())
+        if not done.cancelled():
+            done.exception()  # nobody has to look: it is kept, or said to be lost
 
 
 def _resolve(done: asyncio.Future[None], error: BaseException | None) -> None:
@@ -301,10 +348,10 @@ class _Sqlite:
     def _engine(url: URL, *, in_memory: bool, reads: bool) -> Engine:
         if in_memory:
             engine = sa.create_engine(
-                url, poolclass=StaticPool, connect_args={"check_same_thread": False}, json_serializer=_to_json
+                url, poolclass=StaticPool, connect_args={"check_same_thread": False}, json_serializer=to_json
             )
         else:
-            engine = sa.create_engine(url, json_serializer=_to_json)
+            engine = sa.create_engine(url, json_serializer=to_json)
 
         def connected(connection: Any, record: Any) -> None:
             connection.isolation_level = None  # transactions begin where we say so, not where sqlite3 guesses
@@ -347,7 +394,12 @@ class _Sqlite:
         except Exception as error:
             if len(calls) == 1:
                 return [error]
-            return [outcome for call in calls for outcome in self._commit([call])]
+            outcome: _Outcome = []
+            for call in calls:
+                outcome += self._commit([call])
+                if _no_more(outcome):
+                    break
+            return outcome + outcome[-1:] * (len(calls) - len(outcome))
         return [None] * len(calls)
 
     def _transact(self, calls: Sequence[_Call]) -> None:
@@ -385,6 +437,9 @@ class _Sqlite:
             raise DBAPIError.instance(
                 known.text, rows, error, sqlite3.Error, dialect=connection.dialect
             ) from error
+
+    async def outlast(self, table: sa.Table) -> None:
+        """What one thread writes is over once it is answered."""
 
     async def create_all(self) -> None:
         def work() -> None:
@@ -424,8 +479,13 @@ class _Postgres:
             pool_size=size,
             pool_timeout=answer_s,
             pool_pre_ping=True,
-            json_serializer=_to_json,
-            connect_args={"timeout": _WRITE_S, "command_timeout": answer_s},
+            json_serializer=to_json,
+            connect_args={
+                "timeout": _WRITE_S,
+                "command_timeout": answer_s,
+                # Of ours none is idle for as long: it is one whose connection is gone, and it holds locks.
+                "server_settings": {"idle_in_transaction_session_timeout": str(int(_IDLE_S * 1000))},
+            },
         )
 
     async def read(self, statement: sa.Executable, parameters: Parameters | None) -> Sequence[sa.Row[Any]]:
@@ -446,16 +506,23 @@ class _Postgres:
         except Exception as error:
             if len(calls) == 1:
                 return [error]
-            return [outcome for call in calls for outcome in await self.commit([call])]
+            outcome: _Outcome = []
+            for call in calls:
+                outcome += await self.commit([call])
+                if _no_more(outcome):
+                    break
+            return outcome + outcome[-1:] * (len(calls) - len(outcome))
         return [None] * len(calls)
 
     async def _transact(self, calls: Sequence[_Call]) -> None:
-        async with self._write_engine.connect() as connection:
+        async with AsyncExitStack() as stack:
             try:
+                connection = await stack.enter_async_context(self._write_engine.connect())
                 await connection.begin()
-            except TimeoutError:
+            except (TimeoutError, sa.exc.TimeoutError):
                 raise
-            except (SQLAlchemyError, OSError) as error:
+            except Exception as error:
+                # Whatever it is, each call by itself would meet the same, and take as long.
                 raise _AllFailed(error) from error
             for statement, parameters in _merged(calls):
                 await connection.execute(statement, _arguments(parameters))
@@ -465,6 +532,16 @@ class _Postgres:
                 await connection.invalidate()
                 raise _judged(error) from error
 
+    async def outlast(self, table: sa.Table) -> None:
+        # A server that hung may find the commit of a connection long given up among what it has yet to read. Whoever
+        # has written holds a lock that this one waits for.
+        name = self._write_engine.dialect.identifier_preparer.format_table(table)
+        try:
+            async with self._write_engine.begin() as connection:
+                await connection.execute(sa.text(f"LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"))
+        except (TimeoutError, sa.exc.TimeoutError) as error:
+            raise NotAnswering from error
+
     async def create_all(self) -> None:
         async with self._write_engine.begin() as connection:
             await connection.run_sync(metadata.create_all)
@@ -473,6 +550,11 @@ class _Postgres:
         for engine in (self._write_engine, self._read_engine):
             with suppress(SQLAlchemyError):
                 await engine.dispose()
+
+
+def _no_more(outcome: _Outcome) -> bool:
+    """Of calls tried each alone, the last one found the database away: the others need not wait to hear the same."""
+    return outcome[-1] is not None and is_away(outcome[-1])
 
 
 class _AllFailed(Exception):

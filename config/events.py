@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from twisted.logger import Logger
 
-from config.database import Database, metadata
+from config.database import Database, NotAnswering, Parameters, metadata
+from config.kept_events import KeptEvents
 
 log = Logger()
 
@@ -65,6 +66,7 @@ class EventLog:
     def __init__(self, database: Database, now: Callable[[], float]) -> None:
         self._database = database
         self._now = now
+        self._kept = KeptEvents(database, event_table)
         self._listeners: list[tuple[Listener, frozenset[str]]] = []
         # By kind, who is to hear of it: most of what is written concerns few.
         self._hearing: dict[str, tuple[Listener, ...]] = {}
@@ -78,7 +80,11 @@ class EventLog:
         agent: str | None = None,
         **facts: Any,
     ) -> asyncio.Future[None]:
-        """Write one event; the future resolves when it is durable, within some 50 ms. Order is kept."""
+        """Write one event; the future resolves when it is durable, within some 50 ms. Order is kept.
+
+        While the database is away the future fails, and the event is kept in memory until it is back, in order; beyond
+        `kept_events.MOST` they are lost, and the log says how many.
+        """
         at = self._now()
         row = {
             "at": at,
@@ -88,7 +94,10 @@ class EventLog:
             "agent_id": agent,
             "facts": facts,
         }
-        written = self._database.write((_INSERT, [row]), patient=True)
+        if self._kept:
+            written = self._after_those_kept(row)
+        else:
+            written = self._database.write((_INSERT, [row]), patient=True, rescue=self._rescue)
         hearing = self._hearing.get(kind)
         if hearing is None:
             hearing = self._hearing[kind] = tuple(
@@ -102,6 +111,17 @@ class EventLog:
                 except Exception:
                     log.failure("A listener to events failed on {kind}", kind=kind)
         return written
+
+    def _rescue(self, rows: Sequence[Parameters]) -> None:
+        for row in rows:
+            self._kept.keep(row, told=True)
+
+    def _after_those_kept(self, row: Parameters) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_exception(NotAnswering())
+        future.exception()  # nobody has to look: it is kept, or said to be lost
+        self._kept.keep(row, told=False)
+        return future
 
     def subscribe(self, listener: Listener, kinds: Iterable[str] = ()) -> Callable[[], None]:
         """Call ``listener`` with every event from now on, as it is written, or with those of these kinds alone; returns

@@ -283,15 +283,21 @@ class Call:
         sent: list[tuple[Flow, bytes]] = []
 
         def go(flow: Flow) -> None:
-            sent.append((flow, self.agent.transactions.send_ack(ack, flow)))
+            sent[:] = [(flow, self.agent.transactions.send_ack(ack.copy(), flow))]
+
+        def find_the_way() -> None:
+            self.agent.reach(self._way(dialog), dialog.next_hop(), go, _nothing, outside=self._from_outside)
 
         def repeat() -> None:
             for flow, data in sent:
                 if flow.alive:
                     flow.send(data)
+                    return
+            # There was no way at first, or its connection has closed and may have taken the ACK with it.
+            find_the_way()
 
         again[key] = repeat
-        self.agent.reach(self._way(dialog), dialog.next_hop(), go, _nothing, outside=self._from_outside)
+        find_the_way()
 
     def bye(self, headers: HeaderPairs = (), dialog: Dialog | None = None) -> None:
         """Say BYE in a dialog that is not over yet; the call itself is not told."""

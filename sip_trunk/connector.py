@@ -28,6 +28,11 @@ log = Logger()
 DEAF_FOR_S = 3_600.0
 """Who takes no TCP connection is not asked again for this long."""
 _DEAF_AT_MOST = 1_000
+MOST_AGAIN = 256
+"""How many connections may be on their way at once when one is wanted because its peer's own has closed: whoever closes
+theirs makes us open one."""
+MOST_AGAIN_EACH = 4
+"""And how many of those to one address."""
 STREAM_S = 1.5
 """How long somebody who rings waits for a connection that a datagram could do without; a firewall drops in silence."""
 
@@ -116,6 +121,23 @@ class Connector:
         finally:
             if late.active():
                 late.cancel()
+        then(flow)
+
+    def open_again(self, hop: Hop, then: Callable[[Flow], None], not_: Callable[[], None]) -> None:
+        """Call `then` with a way to a peer whose own connection has closed, or `not_` when there is none within
+        `connect_s`; neither before this returns."""
+        spawn(self._open_again(hop, then, not_), f"a connection to {hop.host}:{hop.port} again")
+
+    async def _open_again(self, hop: Hop, then: Callable[[Flow], None], not_: Callable[[], None]) -> None:
+        under_way = [each.host for each in self._opening if each != hop]
+        try:
+            if len(under_way) >= MOST_AGAIN or under_way.count(hop.host) >= MOST_AGAIN_EACH:
+                raise SipFault("Too many connections", 503)
+            flow = await self.reach(hop)
+        except (SipFault, asyncio.CancelledError) as error:
+            log.info("No way back to {hop}: {error}", hop=hop, error=str(error))
+            not_()
+            return
         then(flow)
 
     async def _open(self, hop: Hop) -> Flow:

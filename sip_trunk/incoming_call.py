@@ -18,6 +18,7 @@ from sip_trunk.sip.option_tags import names, supports
 
 if TYPE_CHECKING:
     from sip_trunk.deadlines import Deadline
+    from sip_trunk.flow import Flow
     from sip_trunk.transactions import ServerTransaction
     from sip_trunk.user_agent import UserAgent
 
@@ -55,6 +56,7 @@ class IncomingCall(Call):
             self._expiry = agent.transactions.timers.after(request.expires or 0, self._expired)
         transaction.on_cancel = self._receive_cancel
         transaction.on_failure = self._transport_failed
+        transaction.on_moved = self._moved
         agent.dialogs[dialog.id] = (self, dialog)
 
     @property
@@ -230,6 +232,11 @@ class IncomingCall(Call):
             self._finish(Cancelled("The caller's connection closed"))
         elif self.state is CallState.ANSWERED:
             self.lost("The caller's connection closed")
+
+    def _moved(self, flow: Flow) -> None:
+        # Unless it was heard of by another way meanwhile.
+        if self.flow is None or not self.flow.alive:
+            self.flow = flow
 
     def _receive_prack(self, transaction: ServerTransaction, request: Request) -> None:
         if self._provisionals is None:

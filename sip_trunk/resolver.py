@@ -25,12 +25,19 @@ NOTHING_S = 30.0
 """How long it is remembered that there is no such record."""
 SILENCE_S = 5.0
 """How long a question that nobody answered is not asked again."""
+STALE_S = 86_400.0
+"""How long after its time an answer still serves while nobody gives another (RFC 8767 §5): a carrier is not gone
+because its DNS is."""
+STALE_AFTER_S = 0.5
+"""How long another answer is waited for, then; it may be for the next call."""
 MOST_KEPT = 10_000
 MOST_ASKED = 256
 """Questions under way at once; what comes on top counts as unanswered."""
 
 Records = tuple[object, ...]
 Question = tuple[str, str]
+# Until when they are good, and until when they serve where there are no others.
+_Kept = tuple[float, Records, float]
 
 
 class DnsResolver:
@@ -55,7 +62,7 @@ class DnsResolver:
         self._now = now
         self._hosts = _read_hosts(hosts)
         self._resolver: dns.asyncresolver.Resolver | None = None
-        self._kept: OrderedDict[Question, tuple[float, Records]] = OrderedDict()
+        self._kept: OrderedDict[Question, _Kept] = OrderedDict()
         self._asking: dict[Question, asyncio.Task[Records]] = {}
 
     async def naptr(self, name: str) -> list[Naptr]:
@@ -102,25 +109,35 @@ class DnsResolver:
                 return ()
             task = self._asking[question] = asyncio.ensure_future(self._ask(question))
             task.add_done_callback(lambda _: self._asking.pop(question, None))
+        if kept is not None and kept[2] > self._now():
+            answered, _ = await asyncio.wait([task], timeout=STALE_AFTER_S)
+            if not answered:
+                return kept[1]
         # Whoever stops waiting leaves the others their answer.
         return await asyncio.shield(task)
 
     async def _ask(self, question: Question) -> Records:
         name, kind = question
         records: Records = ()
+        serves_until = 0.0
         try:
             answer = await self._resolve(name, kind)
             if answer.rrset is None:
                 good_for = NOTHING_S
             else:
                 records, good_for = tuple(answer.rrset), min(_ttl(answer), LONGEST_S)
+            serves_until = self._now() + good_for + STALE_S
         except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
             good_for = NOTHING_S
+            serves_until = self._now() + good_for + STALE_S
         except (dns.exception.DNSException, OSError, ValueError) as error:
             # A name that cannot be one is a ValueError of the IDNA codec.
             log.info("DNS: no answer about {kind} of {name}: {error}", kind=kind, name=name, error=str(error))
             good_for = SILENCE_S
-        self._kept[question] = (self._now() + good_for, records)
+            before = self._kept.get(question)
+            if before is not None and before[2] > self._now():
+                _, records, serves_until = before
+        self._kept[question] = (self._now() + good_for, records, serves_until)
         self._kept.move_to_end(question)
         if len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)

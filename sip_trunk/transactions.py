@@ -1,6 +1,6 @@
-"""Drives the transaction machines: finds the transaction of a message, carries out effects, keeps the timers.
+"""All transactions there are: finds the one a message belongs to, or makes it (RFC 3261 §17.1.3, §17.2.3).
 
-RFC 3261 §17 with RFC 6026; the rules themselves are the tables in `sip_trunk.sip`.
+What one of them does is in `transaction.py`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from twisted.logger import Logger
 
 from config.ids import token
 from sip_trunk.answered import Answered, Key
-from sip_trunk.deadlines import Deadline, Deadlines
+from sip_trunk.deadlines import Deadlines
 from sip_trunk.flow import is_elsewhere
-from sip_trunk.matching import COOKIE, same_hop, server_key
-from sip_trunk.sip import client_transaction as client
-from sip_trunk.sip import server_transaction as server
+from sip_trunk.matching import COOKIE, server_key
 from sip_trunk.sip.errors import BadMessage, SipError
-from sip_trunk.sip.machine import Do, Effect, Event, StartTimer, StopTimer
+from sip_trunk.sip.machine import Event
 from sip_trunk.sip.message import Message, Request, Response
-from sip_trunk.sip.timers import ONLY_FORGETS, RETRANSMISSION, TIMING, Timer, Timing
+from sip_trunk.sip.timers import TIMING, Timing
 from sip_trunk.sip.uri import bracketed
+from sip_trunk.transaction import ClientTransaction, SentBy, ServerTransaction, Transaction, ignore
+from sip_trunk.way_back import way_back
 
 if TYPE_CHECKING:
     from sip_trunk.flow import Flow
     from sip_trunk.transport import Transports
+
+__all__ = ["ClientTransaction", "Screen", "ServerTransaction", "TransactionLayer"]
 
 log = Logger()
 
@@ -37,270 +39,8 @@ MOST_REFUSED = 4096
 MOST_ANSWERED = 65_536
 """How many other answers: those of Timer J's 32 seconds at 2,000 requests a second."""
 
-SentBy = tuple[str, int | None]
 Screen = Callable[[Request, "Flow"], tuple[int, str] | None]
 Challenging = Callable[[Request, "Flow"], Iterable[tuple[str, str]] | None]
-
-
-AnyMachine = client.InviteClient | client.NonInviteClient | server.InviteServer | server.NonInviteServer
-
-
-class Transaction:
-    """What both sides share: a machine, its two timers, and the bytes it may have to send again."""
-
-    __slots__ = ("_data", "_ending", "_layer", "_retransmission", "flow", "key", "machine", "request")
-
-    def __init__(
-        self, layer: TransactionLayer, request: Request, flow: Flow, key: Key, machine: AnyMachine
-    ) -> None:
-        self._layer = layer
-        self.request = request
-        self.flow = flow
-        self.key = key
-        self.machine = machine
-        self._data: bytes | None = None
-        # At most one timer of each sort runs at any time, whatever its letter.
-        self._retransmission: Deadline | None = None
-        self._ending: Deadline | None = None
-
-    def step(self, event: Event | Timer, message: Message | None = None) -> None:
-        """Feed the machine and carry out what it asks for."""
-        failed = False
-        for effect in self.machine.step(event, self._layer.timers.now()):
-            if effect is Do.SEND:
-                failed = not self._send(self._data) or failed
-            elif type(effect) is StartTimer:
-                self._start(effect)
-            elif type(effect) is StopTimer:
-                self._stop(effect.timer)
-            elif effect is Do.TERMINATED:
-                self._end()
-            else:
-                self._carry_out(effect, message)
-        if failed:
-            self.step(Event.TRANSPORT_ERROR)
-
-    def _carry_out(self, effect: Effect, message: Message | None) -> None:
-        raise NotImplementedError
-
-    def _send(self, data: bytes | None) -> bool:
-        """False when there is no way to the peer any more."""
-        if data is None:
-            return True
-        if not self.flow.alive:
-            return False
-        self.flow.send(data)
-        return True
-
-    def _start(self, effect: StartTimer) -> None:
-        timer = effect.timer
-        timers = self._layer.timers
-        start = timers.not_before if timer in ONLY_FORGETS else timers.at
-        deadline = start(effect.at, self.step, timer)
-        if timer in RETRANSMISSION or timer is Timer.TRYING:
-            self._retransmission = deadline
-        else:
-            if self._ending is not None:
-                self._ending.cancel()
-            self._ending = deadline
-
-    def _stop(self, timer: Timer) -> None:
-        if timer in RETRANSMISSION or timer is Timer.TRYING:
-            if self._retransmission is not None:
-                self._retransmission.cancel()
-                self._retransmission = None
-        elif self._ending is not None:
-            self._ending.cancel()
-            self._ending = None
-
-    def _end(self) -> None:
-        self._stop(Timer.A)
-        self._stop(Timer.B)
-        self._layer.forget(self)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        """Nobody is told anything any more. Whoever listened often holds the transaction in turn: such a ring is
-        left to the garbage collector, which has to look at everything there is to find it."""
-        raise NotImplementedError
-
-
-class ClientTransaction(Transaction):
-    """A request of ours. `on_response` gets every response the machine delivers, `on_failure` "timeout" or "transport".
-
-    A 2xx to INVITE is delivered each time it comes: the transaction user sends the ACK (RFC 3261 §13.2.2.4).
-    """
-
-    __slots__ = (
-        "_cancel_headers",
-        "_cancelled",
-        "_provisional",
-        "on_failure",
-        "on_response",
-        "sent_by",
-    )
-
-    def __init__(
-        self,
-        layer: TransactionLayer,
-        request: Request,
-        flow: Flow,
-        key: Key,
-        sent_by: SentBy,
-        on_response: Callable[[Response], None],
-        on_failure: Callable[[str], None],
-    ) -> None:
-        kind = client.InviteClient if request.method == "INVITE" else client.NonInviteClient
-        super().__init__(layer, request, flow, key, kind(flow.reliable, layer.timing))
-        self._data = request.to_bytes()
-        self.sent_by = sent_by
-        self.on_response = on_response
-        self.on_failure = on_failure
-        self._provisional = False
-        self._cancelled = False
-        self._cancel_headers: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def unanswered(self) -> bool:
-        """No final response yet, and none given up on for good."""
-        return self.machine.state in (client.State.CALLING, client.State.PROCEEDING, client.State.ABANDONED)
-
-    def cancel(self, headers: Iterable[tuple[str, str]] = ()) -> None:
-        """Send CANCEL for an INVITE, once; before a provisional it waits for one (RFC 3261 §9.1)."""
-        if self._cancelled or not self.unanswered:
-            return
-        self._cancelled = True
-        self._cancel_headers = tuple(headers)
-        if self._provisional:
-            self._send_cancel()
-
-    def receive(self, response: Response) -> None:
-        first = not self._provisional and response.status < 200
-        self._provisional = self._provisional or first
-        self.step(self.machine.kind(response.status), response)
-        if first and self._cancelled:
-            self._send_cancel()
-
-    def _send_cancel(self) -> None:
-        if not self.unanswered or not self.flow.alive:
-            return
-        request = same_hop(self.request, "CANCEL", self.request.headers.get("To") or "")
-        for name, value in self._cancel_headers:
-            request.headers.add(name, value)
-        self._layer.start_client(request, self.flow, str(self.key[0]), self.sent_by, _ignore, _ignore)
-        # §9.1: no final response within 64*T1 of the CANCEL, and the INVITE counts as cancelled.
-        self.limit()
-
-    def limit(self) -> None:
-        """Wait no longer than 64*T1 for a final response, ringing or not."""
-        self._layer.timers.after(self._layer.timing.lifetime, self._give_up)
-
-    def _give_up(self) -> None:
-        if self.machine.state is client.State.PROCEEDING:
-            self.step(Event.ABANDON)
-
-    def _let_go(self) -> None:
-        self.on_response = self.on_failure = _ignore
-
-    def _carry_out(self, effect: Effect, message: Message | None) -> None:
-        if effect is Do.DELIVER:
-            assert isinstance(message, Response)
-            self.on_response(message)
-        elif effect is Do.SEND_ACK:
-            assert isinstance(message, Response)
-            # §17.1.1.3: hop by hop, on the INVITE's own branch.
-            self._send(same_hop(self.request, "ACK", message.headers.get("To") or "").to_bytes())
-        elif effect is Do.TIMED_OUT:
-            self.on_failure("timeout")
-        elif effect is Do.TRANSPORT_FAILED:
-            self.on_failure("transport")
-
-
-class ServerTransaction(Transaction):
-    """A request of theirs. `respond` any number of provisionals and one final response.
-
-    All responses get one To tag, `to_tag`, and a repeated request gets the same. `on_cancel` is called with the CANCEL
-    while an INVITE is unanswered (the CANCEL itself is answered here); `on_failure` with "timeout" (no ACK to a
-    refusal; no answer within 64*T1, of a non-INVITE) or "transport".
-    """
-
-    __slots__ = ("_handed_over", "_responded", "_to_tag", "merge_key", "on_cancel", "on_failure")
-
-    def __init__(self, layer: TransactionLayer, request: Request, flow: Flow, key: Key) -> None:
-        kind = server.InviteServer if request.method == "INVITE" else server.NonInviteServer
-        super().__init__(layer, request, flow, key, kind(flow.reliable, layer.timing))
-        self.merge_key: Key | None = None
-        self._to_tag: str | None = None
-        self._responded = 0
-        self._handed_over = False
-        self.on_cancel: Callable[[Request], None] = _ignore
-        self.on_failure: Callable[[str], None] = _ignore
-
-    @property
-    def to_tag(self) -> str:
-        if self._to_tag is None:
-            self._to_tag = self._layer.tag_for(self.request)
-        return self._to_tag
-
-    @property
-    def answered(self) -> bool:
-        """A final response was given."""
-        return self._responded >= 200
-
-    def respond(self, response: Response) -> None:
-        """Send it, unless the transaction is past that; a To tag is added where it is due (RFC 3261 §8.2.6.2)."""
-        if self.answered and not (self._responded < 300 and 200 <= response.status < 300):
-            return
-        self._responded = response.status
-        self._data = response.to_bytes()
-        if not self._handed_over and self._needs_no_machine(response.status):
-            self._send(self._data)
-            self._layer.answered_at_once(self, response.status, self._data)
-            return
-        self.step(self.machine.kind(response.status), response)
-
-    def _needs_no_machine(self, status: int) -> bool:
-        # §8.2.7, §26.3.2.4: the refusal of an INVITE that took no thought is said again when asked again and not by
-        # itself, so that one with a forged source does not make us send eleven answers there.
-        if self.request.method == "INVITE":
-            return status >= 300 and self.request.outside_dialog
-        return status >= 200
-
-    def repeat(self) -> None:
-        """Send a 2xx to INVITE again: that is the transaction user's to do (RFC 3261 §13.3.1.4)."""
-        self.step(Event.SUCCESS)
-
-    def handed_over(self) -> None:
-        """The transaction user has seen the request; if it did not answer at once, say or prepare to say 100."""
-        self._handed_over = True
-        if not self._responded:
-            self.step(Event.UNANSWERED)
-
-    def receive(self, request: Request) -> None:
-        if request.method == "ACK":
-            self.step(Event.ACK, request)
-        else:
-            self.step(Event.REQUEST, request)
-
-    def _let_go(self) -> None:
-        self.listen_no_more()
-
-    def listen_no_more(self) -> None:
-        """Whoever used this transaction is done with it."""
-        self.on_cancel = self.on_failure = _ignore
-
-    def _carry_out(self, effect: Effect, message: Message | None) -> None:
-        if effect is Do.SEND_TRYING:
-            self._responded = 100
-            self._data = self.request.response(100).to_bytes()
-            self._send(self._data)
-        elif effect is Do.DELIVER:
-            assert isinstance(message, Request)
-            self._layer.on_ack(message, self.flow)
-        elif effect is Do.TIMED_OUT:
-            self.on_failure("timeout")
-        elif effect is Do.TRANSPORT_FAILED:
-            self.on_failure("transport")
 
 
 class TransactionLayer:
@@ -318,7 +58,7 @@ class TransactionLayer:
         self.timers = Deadlines(clock)
         self.timing = timing
         self.on_request: Callable[[ServerTransaction, Request], None] = _refuse_all
-        self.on_ack: Callable[[Request, Flow], None] = _ignore
+        self.on_ack: Callable[[Request, Flow], None] = ignore
         self.screen: Screen | None = None
         self.challenges: dict[str, Challenging] = {}
         self._clients: dict[Key, ClientTransaction] = {}
@@ -387,11 +127,13 @@ class TransactionLayer:
     def _receive_response(self, response: Response) -> None:
         via = response.top_via
         transaction = self._clients.get((via.branch, response.cseq.method))
-        # RFC 3261 §18.1.2, §8.1.3.3: not ours, or not only ours; RFC 6026 §7.2: strays end here.
+        # RFC 3261 §18.1.2, §8.1.3.3: not ours, or not only ours, by another line or a comma (there is none in what we
+        # write); RFC 6026 §7.2: strays end here.
         if (
             transaction is None
-            or transaction.sent_by != (via.host, via.port)
+            or transaction.sent_by != (via.host.lower(), via.port)
             or response.headers.keys.count("via") != 1
+            or "," in (response.headers.first("via") or "")
         ):
             return
         transaction.receive(response)
@@ -427,7 +169,7 @@ class TransactionLayer:
             ):  # §8.2.2.2: the same request by another path
                 self._refuse(request, flow, 482, "Loop Detected")
                 return
-        transaction = ServerTransaction(self, request, self._way_back(request, flow), key)
+        transaction = ServerTransaction(self, request, way_back(request, flow, self.transports), key)
         self._servers[key] = transaction
         if merge_key is not None:
             transaction.merge_key = merge_key
@@ -453,7 +195,9 @@ class TransactionLayer:
             else:
                 self._refuse(request, flow, 481, "Call/Transaction Does Not Exist")
             return
-        ServerTransaction(self, request, invite.flow, key).respond(_tagged(request, 200, "OK", invite.to_tag))
+        # §18.2.2: the answer to what came by a connection goes back by that one, which its INVITE's need not be.
+        back = flow if flow.reliable else invite.flow
+        ServerTransaction(self, request, back, key).respond(_tagged(request, 200, "OK", invite.to_tag))
         if not invite.answered:
             invite.on_cancel(request)
 
@@ -472,27 +216,18 @@ class TransactionLayer:
         """Answer without keeping anything (§8.2.7); the tag is the same when the request comes again."""
         try:
             if request.method != "ACK":
-                back = self._way_back(request, flow)
+                back = way_back(request, flow, self.transports)
                 response = request.response(status, reason, to_tag=self.tag_for(request), headers=headers)
                 back.send(response.to_bytes())
         except SipError:
             return
-
-    def _way_back(self, request: Request, flow: Flow) -> Flow:
-        """Where the responses go (§18.2.2, RFC 3581 §4)."""
-        if flow.reliable:
-            return flow
-        via = request.top_via
-        if via.wants_rport or (via.port or 5060) == flow.peer[1]:
-            return flow
-        return self.transports.flow_to_address("UDP", flow.peer[0], via.port or 5060)
 
     def _stamp(self, request: Request, flow: Flow) -> tuple[str, SentBy]:
         transport, host, port = self.transports.via(flow)
         where = bracketed(host) if port is None else f"{bracketed(host)}:{port}"
         branch = f"{COOKIE}{token(16)}"
         request.headers.prepend("Via", f"SIP/2.0/{transport} {where};branch={branch};rport")
-        return branch, (host, port)
+        return branch, (host.lower(), port)
 
     def _watch(self, transaction: Transaction) -> None:
         flow = transaction.flow
@@ -506,6 +241,17 @@ class TransactionLayer:
 
     def _flow_closed(self, flow: Flow) -> None:
         for transaction in list(self._by_flow.pop(flow, ())):
+            if not (isinstance(transaction, ServerTransaction) and transaction.outlives()):
+                transaction.step(Event.TRANSPORT_ERROR)
+
+    def moved(self, transaction: ServerTransaction) -> None:
+        """It has another flow; should it be over, there was only something left to say."""
+        if self._servers.get(transaction.key) is transaction:
+            self._watch(transaction)
+
+    def lost(self, transaction: ServerTransaction) -> None:
+        """There is no way to its peer any more."""
+        if self._servers.get(transaction.key) is transaction:
             transaction.step(Event.TRANSPORT_ERROR)
 
     def tag_for(self, request: Request) -> str:
@@ -566,7 +312,3 @@ def _tagged(request: Request, status: int, reason: str, tag: str) -> Response:
 
 def _refuse_all(transaction: ServerTransaction, request: Request) -> None:
     transaction.respond(_tagged(request, 501, "Not Implemented", transaction.to_tag))
-
-
-def _ignore(*_: object) -> None:
-    return

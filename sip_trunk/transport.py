@@ -267,6 +267,10 @@ class Transports:
         """Call `then` with a TCP connection to a peer known by UDP, `not_` when it takes none; perhaps at once."""
         self.connector.stream_instead(peer, then, not_)
 
+    def open_again(self, hop: Hop, then: Callable[[Flow], None], not_: Callable[[], None]) -> None:
+        """Call `then` with a new connection to a peer whose own has closed, or `not_`; neither before this returns."""
+        self.connector.open_again(hop, then, not_)
+
     # What we say of ourselves.
 
     def via(self, flow: Flow) -> tuple[str, str, int | None]:

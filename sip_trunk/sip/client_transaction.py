@@ -48,12 +48,11 @@ INVITE_MOVES: Moves[State] = {
     (State.COMPLETED, Event.TRANSPORT_ERROR): (State.TERMINATED, (Do.TERMINATED,)),
     (State.ACCEPTED, Event.SUCCESS): (State.ACCEPTED, (Do.DELIVER,)),
     (State.ACCEPTED, Timer.M): (State.TERMINATED, (Do.TERMINATED,)),
-    (State.ACCEPTED, Event.TRANSPORT_ERROR): (State.TERMINATED, (Do.TERMINATED,)),
+    # No broken transport ends this state or the last one: a 2xx may come by another connection (RFC 3261 §18.2.2).
     (State.ABANDONED, Event.PROVISIONAL): (State.ABANDONED, (Do.DELIVER,)),
     (State.ABANDONED, Event.SUCCESS): (State.ACCEPTED, (M, Do.DELIVER)),
     (State.ABANDONED, Event.FAILURE): (State.COMPLETED, (Do.SEND_ACK, D, Do.DELIVER)),
     (State.ABANDONED, Timer.LATE): (State.TERMINATED, (Do.TERMINATED,)),
-    (State.ABANDONED, Event.TRANSPORT_ERROR): (State.TERMINATED, (Do.TERMINATED,)),
 }
 
 NON_INVITE_MOVES: Moves[State] = {

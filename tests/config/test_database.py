@@ -239,7 +239,10 @@ def test_what_was_acknowledged_survives_kill_nine(tmp_path: Path) -> None:
         assert connection.execute(sa.text("pragma journal_mode")).scalar() == "wal"
 
 
-async def test_a_patient_write_shares_the_commit_of_the_next_that_is_not(opened: Database) -> None:
+async def test_a_patient_write_shares_the_commit_of_the_next_that_is_not(
+    opened: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_S", 60)
     patient = opened.write((INSERT, {"name": "a"}), patient=True)
     assert await names(opened) == []
     assert not patient.done(), "it was committed alone"

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from config import database as module
-from config.database import Database, NotAnswering
+from config.database import Database, NotAnswering, is_away
 from tests.config.postgres import Postgres
 
 ANSWER_S = 0.5
@@ -70,6 +70,81 @@ async def test_what_waits_is_told_and_what_comes_after_is_written(
     texts = [row.text for row in await database.read(TEXTS)]
     assert (texts[0], texts[-1]) == ("before", "z after")
     await database.close()
+
+
+async def test_a_server_that_cannot_be_reached_is_knocked_at_once_for_all_that_wait() -> None:
+    knocks = 0
+
+    async def slam(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal knocks
+        knocks += 1
+        writer.close()
+
+    server = await asyncio.start_server(slam, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    database = Database.open(f"postgresql+asyncpg://warmline@127.0.0.1:{port}/nothing")
+    writes = [database.write((INSERT, {"text": f"{number}"})) for number in range(20)]
+    found = await asyncio.gather(*writes, return_exceptions=True)
+    assert all(isinstance(error, Exception) and is_away(error) for error in found)
+    assert knocks <= 2  # asyncpg asks once more without TLS
+    await database.close()
+    server.close()
+
+
+class Door:
+    """Stands between us and the server. Once all words of `shuts_after` have gone by, one after the other, it lets
+    nothing through any more."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.shuts_after: list[bytes] = []
+        self._shut = False
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def open(self) -> int:
+        self._server = await asyncio.start_server(self._meet, "127.0.0.1", 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def close(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writers += (writer, server_writer)
+        await asyncio.gather(self._carry(reader, server_writer), self._carry(server_reader, writer))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            if not self._shut:
+                writer.write(data)
+            if self.shuts_after and self.shuts_after[0] in data:
+                del self.shuts_after[0]
+                self._shut = not self.shuts_after
+        writer.close()
+
+
+async def test_a_server_that_hangs_while_each_is_tried_alone_is_not_waited_for_by_each(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_WRITE_S", ANSWER_S)
+    url = postgres.new_database()
+    straight = Database.open(url)
+    await straight.write(sa.schema.CreateTable(note))
+    door = Door(postgres.port)
+    database = Database.open(url.replace(f":{postgres.port}/", f":{await door.open()}/"))
+    await database.write((INSERT, {"text": "there"}))
+    door.shuts_after = [b"duplicate key", b"ROLLBACK;", b"ROLLBACK"]
+    began = time.monotonic()
+    # One that cannot be written has all tried again, each alone.
+    writes = [database.write((INSERT, {"text": text})) for text in ("there", *"abcdefghijklmnopqrst")]
+    found = await asyncio.gather(*writes, return_exceptions=True)
+    assert time.monotonic() - began < ANSWER_S + LEEWAY_S
+    assert {type(error) for error in found} == {NotAnswering}
+    await database.close()
+    await straight.close()
+    door.close()
 
 
 async def test_closing_does_not_wait_for_a_server_that_hangs(

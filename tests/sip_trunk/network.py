@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from sip_trunk.call import Call
 from sip_trunk.call_events import CallEvent, Cancelled, Ended, Refused
 from sip_trunk.incoming_call import IncomingCall
+from sip_trunk.locate import Hop
 from sip_trunk.sip.message import Message, Request, Response
 from sip_trunk.sip.parser import parse
 from sip_trunk.sip.uri import SipUri
@@ -100,6 +101,10 @@ class MemoryTransports:
         self.address = address
         self.transport = transport
         self.flows: dict[Address, MemoryFlow] = {}
+        # Whether, and after how long, another takes a connection of ours in place of its own that has closed.
+        self.connects = True
+        self.connect_s = 0.0
+        self.opened_again: list[Hop] = []
         self.on_message: Callable[[Message, Any], None] = lambda message, flow: None
         network.hosts[address] = self
 
@@ -114,6 +119,17 @@ class MemoryTransports:
 
     def stream_instead(self, peer: Address, then: Callable[[Any], None], not_: Callable[[], None]) -> None:
         not_()
+
+    def open_again(self, hop: Hop, then: Callable[[Any], None], not_: Callable[[], None]) -> None:
+        self.opened_again.append(hop)
+
+        def connect() -> None:
+            if (hop.host, hop.port) in self.network.hosts and self.connects:
+                then(self.flow_to_address(hop.transport, hop.host, hop.port))
+            else:
+                not_()
+
+        self.network.clock.callLater(self.connect_s, connect)
 
     def via(self, flow: MemoryFlow) -> tuple[str, str, int]:
         return (flow.transport, *self.address)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from sip_trunk import resolver as module
 from sip_trunk.locate import Hop, locate
-from sip_trunk.resolver import NOTHING_S, SILENCE_S, DnsResolver
+from sip_trunk.resolver import NOTHING_S, SILENCE_S, STALE_S, DnsResolver
 from sip_trunk.sip.errors import SipFault
 from sip_trunk.sip.uri import parse_sip_uri
 from tests.peers.dns import DnsServer, Zone, dns_server
@@ -103,6 +104,45 @@ async def test_a_silent_server_costs_the_timeout_once_and_then_nothing_for_a_whi
         server.silent = False
         time.now += SILENCE_S + 1
         assert await resolver.addresses("plain.test") == ["192.0.2.9"]
+
+
+async def test_what_was_answered_before_serves_while_the_server_is_silent_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "STALE_AFTER_S", 0.05)
+    async with dns_server(ZONE, ttl=60) as server:
+        time = Time()
+        resolver = asking(server, time)
+        uri = parse_sip_uri("sip:x@carrier.test")
+        hops = await locate(uri, resolver)
+        server.silent = True
+        time.now += 61
+        began = asyncio.get_running_loop().time()
+        assert await locate(uri, resolver) == hops
+        assert asyncio.get_running_loop().time() - began < 1.2, "nobody waits as long for it as for the first"
+        await asyncio.sleep(1)
+        time.now += SILENCE_S + 1
+        assert await locate(uri, resolver) == hops
+        await asyncio.sleep(1)
+        time.now += STALE_S + 1
+        with pytest.raises(SipFault):
+            await locate(uri, resolver)
+        time.now += SILENCE_S + 1
+        server.silent = False
+        assert await locate(uri, resolver) == hops
+
+
+async def test_what_is_said_to_be_there_no_more_does_not_serve() -> None:
+    async with dns_server(ZONE, ttl=60) as server:
+        time = Time()
+        resolver = asking(server, time)
+        assert await resolver.addresses("plain.test") == ["192.0.2.9"]
+        time.now += 61
+        server.zone = {}
+        assert await resolver.addresses("plain.test") == []
+        server.silent = True
+        time.now += NOTHING_S + 1
+        assert await resolver.addresses("plain.test") == []
 
 
 async def test_no_more_is_kept_or_asked_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,6 +185,39 @@ def test_s22_1_the_ack_has_the_proof_of_its_invite(pair: Pair) -> None:
     pair.rest()
 
 
+def test_s13_2_2_4_a_repeated_2xx_is_acknowledged_by_another_way_when_that_of_the_ack_has_closed() -> None:
+    pair = Pair("TCP")
+    call, theirs = pair.called()
+    pair.network.drops = lambda message, to: isinstance(message, Request) and message.method == "ACK"
+    theirs.accept(ANSWER)
+    pair.wait()
+    pair.network.drops = lambda message, to: False
+    call.flow.close()
+    pair.wait(1)
+    first, second = pair.network.requests("ACK")
+    assert len(second.vias) == 1
+    assert second.top_via.branch != first.top_via.branch
+    assert pair.bob.kinds(theirs) == ["Confirmed"]
+    call.hangup()
+    pair.rest()
+
+
+def test_rfc_6026_s7_2_a_late_answer_by_another_connection_is_acknowledged_and_hung_up_on() -> None:
+    pair = Pair("TCP")
+    call, theirs = pair.called()
+    late: list[int] = []
+    call.on_late = late.append
+    pair.network.drops = lambda message, to: isinstance(message, Request) and message.method == "CANCEL"
+    call.hangup()
+    pair.wait(33)  # nobody has answered the CANCEL, and the INVITE counts as over (RFC 3261 §9.1)
+    call._exchange.flow.close()
+    theirs.accept(ANSWER)
+    pair.wait()
+    assert late == [200]
+    assert [pair.network.methods().count(each) for each in ("ACK", "BYE")] == [1, 1]
+    pair.rest()
+
+
 def test_rfc_5057_s5_1_a_request_answered_481_ends_the_call_and_other_refusals_do_not(pair: Pair) -> None:
     call, _ = pair.talk()
 

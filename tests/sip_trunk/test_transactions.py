@@ -331,9 +331,11 @@ def test_responses_find_their_request_and_strays_are_dropped(layer: Layer) -> No
     wrong_sender.headers.set("Via", (answer.headers.get("Via") or "").replace("10.0.0.1", "10.0.0.2"))
     two_vias = answer.copy()
     two_vias.headers.add("Via", "SIP/2.0/UDP 10.0.0.3;branch=z9hG4bKy")
+    joined_vias = answer.copy()
+    joined_vias.headers.set("Via", f"{answer.headers.get('Via')}, SIP/2.0/UDP 10.0.0.3;branch=z9hG4bKy")
     other_method = answer.copy()
     other_method.headers.set("CSeq", "5 INFO")
-    for stray in (wrong_branch, wrong_sender, two_vias, other_method):
+    for stray in (wrong_branch, wrong_sender, two_vias, joined_vias, other_method):
         layer.come(stray)
     assert layer.responses == []
     layer.come(answer)
@@ -341,6 +343,14 @@ def test_responses_find_their_request_and_strays_are_dropped(layer: Layer) -> No
     assert [response.status for response in layer.responses] == [200]
     layer.wait(6)
     assert len(layer.layer) == 0
+
+
+def test_our_own_name_is_ours_however_a_proxy_writes_it(layer: Layer) -> None:
+    layer.transports.address = ("PBX.Example.com", 5060)
+    answer = layer.send("OPTIONS").response(200, to_tag="x")
+    answer.headers.set("Via", (answer.headers.get("Via") or "").replace("PBX.Example.com", "pbx.example.com"))
+    layer.come(answer)
+    assert [response.status for response in layer.responses] == [200]
 
 
 def test_every_2xx_to_an_invite_goes_up_and_a_refusal_is_acknowledged_here(layer: Layer) -> None:

@@ -350,7 +350,9 @@ def test_a_caller_whose_connection_closes_while_it_rings_has_given_up() -> None:
     theirs = pair.bob.incoming[0]
     theirs.ring()
     assert theirs.flow is not None
+    pair.bob.transports.connects = False
     theirs.flow.close()
+    pair.wait()
     assert pair.bob.endings(theirs) == [Cancelled("The caller's connection closed")]
 
 
