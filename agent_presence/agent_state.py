@@ -274,7 +274,12 @@ class AgentStates:
 
     def free_for(self, agent_id: str, channel: str) -> bool:
         """Whether `reserve` would succeed now."""
-        return self.of(agent_id).free_for(channel, self._chats)
+        return self.of(agent_id).free_for(channel, self.chats_of(agent_id))
+
+    def chats_of(self, agent_id: str) -> int:
+        """How many chats this agent has at a time."""
+        agent = self._roster.agent(agent_id)
+        return self._chats if agent is None or agent.chats is None else agent.chats
 
     async def ready(self, agent_id: str, why: str = "said so") -> AgentStateRecord:
         """The agent is ready, or will be when the contact ends. Stored when this returns.
@@ -335,7 +340,7 @@ class AgentStates:
         `named`: a colleague asks for this very agent, who may then be on a break or writing up.
         """
         record = self.of(agent_id)
-        may = record.free_for(channel, self._chats)
+        may = record.free_for(channel, self.chats_of(agent_id))
         if named and record.state in (AgentState.NOT_READY, AgentState.WRAP_UP):
             may = record.present
         if contact_id in record.active or not may:
@@ -569,7 +574,15 @@ class AgentStates:
             ):
                 over = moved(record, settled(record), now, wrap_up_until=None)
                 log_failure(self._change(record, over, "wrap-up ended"))
+        # Nearly every lease is over long before its time: to be woken for each would cost more than to look now.
+        while self._deadlines and not self._stands(*self._deadlines[0]):
+            heapq.heappop(self._deadlines)
         self._arm()
+
+    def _stands(self, at: float, agent_id: str) -> bool:
+        """Whether a lease or a wrap-up of theirs still ends then."""
+        record = self.of(agent_id)
+        return at in (record.lease_until, record.wrap_up_until)
 
 
 def _claim(agent_id: str) -> str:

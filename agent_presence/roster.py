@@ -27,7 +27,8 @@ class Agent:
     """A person. `skills` maps a skill to a level from 1 to 5; without `provider_ids` they serve every provider.
 
     One on `standby` is asked only when nobody else is free. A `supervisor` sees how their providers' contacts were
-    routed, and changes the rules.
+    routed, and changes the rules and the people. `chats`: how many they have at a time, None: as many as the server's
+    settings say. `left_at`: since when (epoch seconds) they are here no longer.
     """
 
     id: str
@@ -39,6 +40,8 @@ class Agent:
     provider_ids: tuple[str, ...] = ()
     standby: bool = False
     supervisor: bool = False
+    chats: int | None = None
+    left_at: float | None = None
 
     def serves(self, provider_id: str) -> bool:
         """Whether this agent may see customers of that provider."""
@@ -65,7 +68,8 @@ class Device:
 class Roster:
     """All agents and devices, in memory, written through to the store.
 
-    `on_change` listeners get the id of the agent whose entry or whose device changed, after it is stored.
+    Who has left is here for their name and their login alone, which nobody else gets: no other question finds them.
+    `on_change` listeners get the id of the agent whose entry or whose device changed, once that is in force.
     """
 
     def __init__(self, store: PresenceStore, *, realm: str) -> None:
@@ -74,6 +78,7 @@ class Roster:
         self._agents: dict[str, Agent] = {}
         self._by_name: tuple[Agent, ...] | None = None  # all, until one of them changes
         self._by_login: dict[str, Agent] = {}
+        self._left: dict[str, Agent] = {}
         self._devices: dict[str, Device] = {}
         self._by_username: dict[str, Device] = {}
         self._devices_of: dict[str, tuple[str, ...]] = {}
@@ -86,6 +91,7 @@ class Roster:
         self._agents.clear()
         self._by_name = None
         self._by_login.clear()
+        self._left.clear()
         self._devices.clear()
         self._by_username.clear()
         self._devices_of.clear()
@@ -106,6 +112,19 @@ class Roster:
     def by_login(self, login: str) -> Agent | None:
         """The agent with this page login, whatever the case it was typed in."""
         return self._by_login.get(login.strip().lower())
+
+    def login_taken(self, login: str) -> bool:
+        """Whether somebody has this login, or had it when they left."""
+        login = login.strip().lower()
+        return login in self._by_login or any(agent.login == login for agent in self._left.values())
+
+    def left(self) -> tuple[Agent, ...]:
+        """Who has left, the latest first."""
+        return tuple(sorted(self._left.values(), key=lambda agent: (-(agent.left_at or 0.0), agent.id)))
+
+    def ever(self, agent_id: str) -> Agent | None:
+        """The agent, also one who has left: for what is told of the past."""
+        return self._agents.get(agent_id) or self._left.get(agent_id)
 
     def device(self, device_id: str) -> Device | None:
         return self._devices.get(device_id)
@@ -142,14 +161,11 @@ class Roster:
         provider_ids: Iterable[str] = (),
         standby: bool = False,
         supervisor: bool = False,
+        chats: int | None = None,
         agent_id: str | None = None,
     ) -> Agent:
         """Take somebody on. Raises TheirError 409 when the login is taken, 400 for a level outside 1 to 5."""
         login = login.strip().lower()
-        if login in self._by_login:
-            raise TheirError(f"The login {login} is taken", 409)
-        if any(not 1 <= level <= 5 for level in skills.values()):
-            raise TheirError("A skill's level is a number from 1 to 5", 400)
         agent = Agent(
             id=agent_id or new_id("a"),
             name=name,
@@ -160,10 +176,37 @@ class Roster:
             provider_ids=tuple(provider_ids),
             standby=standby,
             supervisor=supervisor,
+            chats=chats,
         )
-        await self._store.add_agent(agent)
+        self._check(agent)
+        # Memory first: whoever asks for the same login meanwhile is told that it is taken.
         self._keep_agent(agent)
+        try:
+            await self._store.add_agent(agent)
+        except BaseException:
+            self._forget_agent(agent)
+            raise
         self._announce(agent.id)
+        return agent
+
+    async def change_agent(self, agent: Agent) -> Agent:
+        """Put this in place of what was known of the agent: their skills, their login, that they leave or come back.
+
+        Who leaves gives up their devices. Raises TheirError 404, and as `add_agent`.
+        """
+        before = self.ever(agent.id)
+        if before is None:
+            raise TheirError("There is no such agent", 404)
+        self._check(agent)
+        self._forget_agent(before)
+        self._keep_agent(agent)
+        if agent.left_at is not None:
+            for device in self.devices_of(agent.id):
+                self._forget_device(device)
+        written = self._store.change_agent(agent)
+        # At once: whoever has left is asked for nothing more, stored or not.
+        self._announce(agent.id)
+        await written
         return agent
 
     async def add_device(
@@ -189,9 +232,25 @@ class Roster:
             credentials=self._credentials(username, password),
             override=dict(override or {}),
         )
-        await self._store.add_device(device)
         self._keep_device(device)
+        try:
+            await self._store.add_device(device)
+        except BaseException:
+            self._forget_device(device)
+            raise
         self._announce(agent_id)
+        return device
+
+    async def remove_device(self, device_id: str) -> Device:
+        """Take a phone back: its password opens nothing from now on. Raises TheirError 404.
+
+        Its bindings are another's to drop, and before this, while it is known whose they are.
+        """
+        device = self._known(device_id)
+        self._forget_device(device)
+        written = self._store.remove_device(device)
+        self._announce(device.agent_id)
+        await written
         return device
 
     async def set_password(self, device_id: str, password: str) -> Device:
@@ -230,10 +289,35 @@ class Roster:
         self._announce(device.agent_id)
         return device
 
+    def _check(self, agent: Agent) -> None:
+        before = self.ever(agent.id)
+        if (before is None or before.login != agent.login) and self.login_taken(agent.login):
+            raise TheirError(f"The login {agent.login} is taken", 409)
+        if any(not 1 <= level <= 5 for level in agent.skills.values()):
+            raise TheirError("A skill's level is a number from 1 to 5", 400)
+
     def _keep_agent(self, agent: Agent) -> None:
-        self._agents[agent.id] = agent
         self._by_name = None
+        if agent.left_at is not None:
+            self._left[agent.id] = agent
+            return
+        self._agents[agent.id] = agent
         self._by_login[agent.login] = agent
+
+    def _forget_agent(self, agent: Agent) -> None:
+        self._by_name = None
+        self._left.pop(agent.id, None)
+        if self._agents.pop(agent.id, None) is not None:
+            self._by_login.pop(agent.login, None)
+
+    def _forget_device(self, device: Device) -> None:
+        self._devices.pop(device.id, None)
+        self._by_username.pop(device.username, None)
+        left = tuple(each for each in self._devices_of.get(device.agent_id, ()) if each != device.id)
+        if left:
+            self._devices_of[device.agent_id] = left
+        else:
+            self._devices_of.pop(device.agent_id, None)
 
     def _keep_device(self, device: Device) -> None:
         if device.id not in self._devices:

@@ -94,24 +94,24 @@ ROBOT_PASSWORD_FILE = "robot-agent.password"  # noqa: S105
 
 
 async def seed(roster: Roster, logins: Logins, *, data: Path) -> None:
-    """Add what is missing of the sample; what is there stays as it is, changed or not.
+    """Add what is missing of the sample; what is there stays as it is, changed or not. Who has left stays away, and so
+    does a phone that was taken back, whose password everybody knows.
 
     The robot agent's SIP password is made by chance and kept in `data / ROBOT_PASSWORD_FILE`, readable by its owner
     alone, because the roster keeps only what it is checked against.
     """
     for sample in AGENTS:
-        if roster.agent(sample.id) is None and roster.by_login(sample.login) is None:
-            await roster.add_agent(
-                sample.name,
-                sample.login,
-                await logins.hash_password(sample.password),
-                skills=sample.skills,
-                languages=sample.languages,
-                supervisor=sample.supervisor,
-                agent_id=sample.id,
-            )
-        if roster.agent(sample.id) is None:  # somebody else has taken the login
+        if roster.ever(sample.id) is not None or roster.login_taken(sample.login):
             continue
+        await roster.add_agent(
+            sample.name,
+            sample.login,
+            await logins.hash_password(sample.password),
+            skills=sample.skills,
+            languages=sample.languages,
+            supervisor=sample.supervisor,
+            agent_id=sample.id,
+        )
         for phone in sample.devices:
             if roster.device_by_username(phone.username) is None:
                 await roster.add_device(
@@ -125,7 +125,9 @@ async def seed(roster: Roster, logins: Logins, *, data: Path) -> None:
     password_file = data / ROBOT_PASSWORD_FILE
     has_password = await asyncio.to_thread(password_file.exists)
     device = roster.device_by_username(ROBOT_USERNAME)
-    if device is None or not has_password:
+    taken = roster.ever(ROBOT_ID) is None and roster.login_taken(ROBOT_USERNAME)
+    others = device is not None and device.agent_id != ROBOT_ID
+    if not taken and not others and (device is None or not has_password):
         await _seed_robot(roster, logins, device, password_file)
 
 
@@ -135,7 +137,7 @@ def robot_password(data: Path) -> str:
 
 
 async def _seed_robot(roster: Roster, logins: Logins, device: Device | None, password_file: Path) -> None:
-    if roster.agent(ROBOT_ID) is None:
+    if roster.ever(ROBOT_ID) is None:
         # Nobody logs in as the robot: the password is thrown away.
         await roster.add_agent(
             ROBOT_NAME,
@@ -149,6 +151,8 @@ async def _seed_robot(roster: Roster, logins: Logins, device: Device | None, pas
     password = secrets.token_urlsafe(24)
     # The file first: a device whose password nobody knows could never register.
     await asyncio.to_thread(_write_private, password_file, password)
+    if roster.agent(ROBOT_ID) is None:  # it has left
+        return
     if device is None:
         await roster.add_device(
             ROBOT_ID, "Robot", ROBOT_USERNAME, password, device_id=f"device-{ROBOT_USERNAME}"

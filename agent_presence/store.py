@@ -42,6 +42,8 @@ agent_table = Table(
     Column("provider_ids", JSON, nullable=False),
     Column("standby", Boolean, nullable=False),
     Column("supervisor", Boolean, nullable=False),
+    Column("chats", Integer, nullable=True),
+    Column("left_at", Float, nullable=True),
 )
 
 agent_skill_table = Table(
@@ -158,6 +160,8 @@ class PresenceStore:
                 provider_ids=tuple(row.provider_ids),
                 standby=row.standby,
                 supervisor=row.supervisor,
+                chats=row.chats,
+                left_at=row.left_at,
             )
             for row in await self._database.read(select(agent_table))
         ]
@@ -180,24 +184,19 @@ class PresenceStore:
         ]
 
     def add_agent(self, agent: Agent) -> asyncio.Future[None]:
+        return self._database.write(
+            insert(agent_table).values(id=agent.id, **_agent_row(agent)), *_skills_added(agent)
+        )
+
+    def change_agent(self, agent: Agent) -> asyncio.Future[None]:
+        """All there is of them, at once; the devices of one who has left are deleted with it."""
         statements: list[Any] = [
-            insert(agent_table).values(
-                id=agent.id,
-                name=agent.name,
-                login=agent.login,
-                password_hash=agent.password_hash,
-                languages=list(agent.languages),
-                provider_ids=list(agent.provider_ids),
-                standby=agent.standby,
-                supervisor=agent.supervisor,
-            )
+            update(agent_table).where(agent_table.c.id == agent.id).values(**_agent_row(agent)),
+            delete(agent_skill_table).where(agent_skill_table.c.agent_id == agent.id),
+            *_skills_added(agent),
         ]
-        if agent.skills:
-            rows = [
-                {"agent_id": agent.id, "skill": skill, "level": level}
-                for skill, level in agent.skills.items()
-            ]
-            statements.append((insert(agent_skill_table), rows))
+        if agent.left_at is not None:
+            statements.append(delete(device_table).where(device_table.c.agent_id == agent.id))
         return self._database.write(*statements)
 
     def add_device(self, device: Device) -> asyncio.Future[None]:
@@ -209,6 +208,9 @@ class PresenceStore:
         return self._database.write(
             update(device_table).where(device_table.c.id == device.id).values(**_device_row(device))
         )
+
+    def remove_device(self, device: Device) -> asyncio.Future[None]:
+        return self._database.write(delete(device_table).where(device_table.c.id == device.id))
 
     async def bindings(self) -> list[Binding]:
         return [_binding(row) for row in await self._database.read(select(binding_table))]
@@ -282,6 +284,25 @@ class PresenceStore:
         return self._database.write(
             (_KEEP_STATE, {"of_agent_id": record.agent_id, **changed}), patient=patient
         )
+
+
+def _agent_row(agent: Agent) -> dict[str, Any]:
+    return {
+        "name": agent.name,
+        "login": agent.login,
+        "password_hash": agent.password_hash,
+        "languages": list(agent.languages),
+        "provider_ids": list(agent.provider_ids),
+        "standby": agent.standby,
+        "supervisor": agent.supervisor,
+        "chats": agent.chats,
+        "left_at": agent.left_at,
+    }
+
+
+def _skills_added(agent: Agent) -> list[Any]:
+    rows = [{"agent_id": agent.id, "skill": skill, "level": level} for skill, level in agent.skills.items()]
+    return [(insert(agent_skill_table), rows)] if rows else []
 
 
 def _device_row(device: Device) -> dict[str, Any]:

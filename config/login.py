@@ -198,6 +198,11 @@ class Logins:
             await self._database.write((_DELETE, {"token": _hash(token)}))
         self._set_cookie(request, kind, "", 0)
 
+    async def end_all(self, kind: Kind, subject: str) -> None:
+        """Log this person out wherever they are logged in."""
+        mine = sa.and_(login_session.c.kind == kind, login_session.c.subject == subject)
+        await self._database.write(login_session.delete().where(mine))
+
     def csrf_ok(self, login: Login, request: Request) -> bool:
         """Whether ``request`` carries this login's token, in the field ``csrf`` or the header X-CSRF-Token."""
         given: bytes = request.getHeader(b"x-csrf-token") or (request.args or {}).get(b"csrf", [b""])[0]

@@ -23,6 +23,7 @@ from pbx.operations import (
     recordings_command,
     replay_command,
     rules_command,
+    supervisor_command,
     why_command,
 )
 from pbx.operations.events_command import read_events
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rules_command.add_commands(commands)
     why_command.add_command(commands)
     replay_command.add_command(commands)
+    supervisor_command.add_command(commands)
     commands.add_parser("migrate", help="bring the database to the newest revision")
     commands.add_parser("settings", help="say what can be set, and what is")
     options = parser.parse_args(arguments)
@@ -101,6 +103,10 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
             return why_command.run(settings, options)
         case "replay":
             return replay_command.run(settings, options)
+        case "supervisor":
+            os.umask(0o077)  # it may be what makes the database
+            migrate(settings)
+            return supervisor_command.run(settings, options)
         case "migrate":
             return migrate(settings)
     return show_settings(settings)

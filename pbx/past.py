@@ -76,14 +76,21 @@ class Past:
                 continue
             seq, at = await self._chosen_at(event)
             strategies = strategies_of(event, self._strategies)
-            told = own, others, await self.agents(seq)
-            choice = await _judged(told, seq, contact.id, at, strategies, roster, event.agent, outcome)
+            here = self._here(roster, at)
+            told = own, others, _of(here, await self.agents(seq))
+            choice = await _judged(told, seq, contact.id, at, strategies, here, event.agent, outcome)
             found += [choice] if choice is not None else []
         if waits:
-            told = own, others, await self.agents(None)
-            choice = await _judged(told, None, contact.id, now, self._strategies, roster, None, "waiting")
+            here = self._here(roster, now)
+            told = own, others, _of(here, await self.agents(None))
+            choice = await _judged(told, None, contact.id, now, self._strategies, here, None, "waiting")
             found += [choice] if choice is not None else []
         return found
+
+    def _here(self, roster: Mapping[str, Known], at: float) -> dict[str, Known]:
+        """Those who had not left yet."""
+        gone = {agent.id for agent in self._roster.left() if (agent.left_at or 0.0) <= at}
+        return {agent_id: known for agent_id, known in roster.items() if agent_id not in gone}
 
     async def _chosen_at(self, reserved: Event) -> tuple[int, float]:
         """The number and time of the event with which the agent left the floor for it."""
@@ -204,7 +211,7 @@ def digits_of(wanted: str) -> str:
 
 
 def known_agents(roster: Roster, now: float) -> dict[str, Known]:
-    """What the roster says of everybody."""
+    """What the roster says of everybody, also of those who have left."""
     return {
         agent.id: Known(
             agent.name,
@@ -218,8 +225,12 @@ def known_agents(roster: Roster, now: float) -> dict[str, Known]:
                 standby=agent.standby,
             ),
         )
-        for agent in roster.agents()
+        for agent in (*roster.agents(), *roster.left())
     }
+
+
+def _of(here: Mapping[str, Known], events: Sequence[Event]) -> list[Event]:
+    return [event for event in events if event.agent in here]
 
 
 async def _judged(

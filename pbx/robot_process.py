@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
 
 from twisted.logger import Logger
 
@@ -18,10 +19,11 @@ STOP_S = 3.0
 
 
 class RobotProcess:
-    """It is started again `AGAIN_S` seconds after it ended by itself, until `stop`."""
+    """It is started again `AGAIN_S` seconds after it ended by itself, until `stop`, as long as it `has_phone` to be."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, has_phone: Callable[[], bool]) -> None:
         self._settings = settings
+        self._has_phone = has_phone
         self._process: Process | None = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -45,6 +47,8 @@ class RobotProcess:
 
     async def _run(self) -> None:
         while True:
+            while not self._has_phone():  # noqa: ASYNC110  (somebody has taken it back)
+                await asyncio.sleep(AGAIN_S)
             # The pipe tells it that we are gone, however we went; Ctrl-C at a terminal is for the server alone.
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,

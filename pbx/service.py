@@ -55,7 +55,7 @@ from pbx.direct_calls import DirectCalls
 from pbx.dispatch import Dispatch
 from pbx.dossier import Dossiers, highest_levels
 from pbx.expected_wait import ExpectedWait
-from pbx.feature_codes import FeatureCodes
+from pbx.feature_codes import CODES, FeatureCodes
 from pbx.feedback import Feedback
 from pbx.front_desk import FrontDesk
 from pbx.inbound import Inbound
@@ -72,10 +72,12 @@ from pbx.pages.panels import SoftphoneSetup
 from pbx.pages.recordings import RecordingPages
 from pbx.pages.routes import AgentPages
 from pbx.pages.supervisor import Centre, SupervisorPages
+from pbx.pages.people import PeoplePages
 from pbx.past import Past
 from pbx.policies import Policies
 from pbx.prompt import Taken
 from pbx.quality import Qualities
+from pbx.people import People
 from pbx.quality_store import QualityStore
 from pbx.recording_parts import RecordingParts
 from pbx.robot_process import RobotProcess
@@ -206,13 +208,10 @@ class Service:
             self._rules, self._pbx_store, dossiers.read_by, now,
             skills=lambda provider_id: highest_levels(self.roster, provider_id),
         )  # fmt: skip
-        feature_codes = FeatureCodes(
-            self._states, self.media, reactor, unasked=lambda agent_id: self._direct_calls.rung(agent_id)
-        )
         destinations = Destinations(
             self.roster, self._staffing, self._states, trunks,
             domain=s.domain, hosts=domains,
-            special=lambda user: feature_codes.knows(user) or self._contacts.known(user) is not None,
+            special=lambda user: user in CODES or self._contacts.known(user) is not None,
         )  # fmt: skip
         self._calling_back = CallingBack(
             self._contacts, self._calls, destinations, ringer, self.media, reactor, domain=s.domain
@@ -266,6 +265,7 @@ class Service:
             transfers.claims,
         )  # fmt: skip
         self._supervisions = Supervisions(
+        feature_codes = FeatureCodes(self._states, self.media, reactor, unasked=self._direct_calls.rung)
             self._contacts, self._calls, destinations, self._staffing, self._user_agent, self.media, self.events,
             reactor, domain=s.domain, ring_s=s.ring_s, unreachable_s=s.unreachable_s,
             announced=s.supervision_announced, agent_changed=self._dispatch.agent_changed,
@@ -351,7 +351,8 @@ class Service:
         self._listen_web()
         await self._seeing.start()
         if s.robot_agent:
-            self._robot = RobotProcess(s)
+            robin = agent_sample.ROBOT_USERNAME
+            self._robot = RobotProcess(s, lambda: self.roster.device_by_username(robin) is not None)
             self._robot.start()
 
     async def stop(self) -> None:
@@ -459,6 +460,7 @@ class Service:
         s = self.settings
         if s.https_port and (s.anywhere or not s.http_port):
             return f"https://{s.url_host}:{s.https_port}"
+        self._supervisions.agent_changed(agent_id)
         return f"http://{s.url_host}:{s.http_port}"
 
     def _listen_sip(self) -> None:
@@ -522,11 +524,23 @@ class Service:
             portal=portal.resource(),
             sip=sip_resource(self.transports),
             metrics=self._seeing.page(),
-            more={"agent/recordings": self._recording_pages.resource(), "agent/calls": calls.resource()},
+            more={
+                "agent/recordings": self._recording_pages.resource(),
+                "agent/calls": calls.resource(),
+                "agent/people": people.resource(),
+            },
             # A name that was once visited by https would never again be asked by http, port or no port.
             hsts=bool(s.certificate),
         )
         site = WarmlineSite(root, self._reactor)
+        people = PeoplePages(
+            People(
+                self.roster, self._states, self._location, self._staffing, self._contacts, self.logins, self.events,
+                self._now,
+            ),
+            self.roster, self._states, self._location, self.portal_store, self._rules, self.logins,
+            setup=setup, chats=s.chats_per_agent, clock=self._reactor, now=self._now,
+        )  # fmt: skip
         site.noisy = False
         if s.http_port:
             # Passwords in the clear are for this machine alone: phones in the network come by https.

@@ -104,7 +104,7 @@ class Staffing:
         return [agent.id for agent in self._roster.agents()]
 
     def agent_name(self, agent_id: str | None) -> str | None:
-        agent = self._roster.agent(agent_id) if agent_id is not None else None
+        agent = self._roster.ever(agent_id) if agent_id is not None else None
         return agent.name if agent is not None else None
 
     def supervises(self, agent_id: str, provider_id: str) -> bool:

@@ -192,6 +192,14 @@ class Supervisions:
         if supervision is not None and supervision.supervisor.id == supervisor_id:
             supervision.end("left")
 
+    def agent_changed(self, agent_id: str) -> None:
+        """Whose right to it has been taken away hears no more."""
+        supervision = self.by(agent_id)
+        if supervision is not None and not self._staffing.supervises(
+            agent_id, supervision.contact.facts.provider_id
+        ):
+            supervision.end("no supervisor of this any more")
+
     def _may_begin(self, supervisor: Agent, contact: Contact, present: Supervision | None) -> list[Phone]:
         if contact.channel is Channel.CHAT:
             raise TheirError("This is a chat: there is nothing to hear.", 409)

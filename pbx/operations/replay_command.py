@@ -119,7 +119,7 @@ async def _replay(settings: Settings, file: Path, since: float, until: float) ->
         len(traffic.requests),
         sum(_required(needed) != required[contact_id] for contact_id, needed in needs.items()),
         then is not None,
-        {agent.id: agent.name for agent in roster.agents()},
+        {agent.id: agent.name for agent in (*roster.agents(), *roster.left())},
     )
 
 

@@ -31,6 +31,7 @@ class LocationView(Protocol):
     def aor(self, username: str) -> str: ...
     def username(self, aor: str) -> str | None: ...
     def bindings(self, aor: str) -> Sequence[Binding]: ...
+    def asleep(self, binding: Binding) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -91,19 +92,27 @@ def state_panel(record: AgentStateRecord, now: float) -> dict[str, Any]:
     }
 
 
-def device_panel(device: Device, bindings: Sequence[Binding]) -> dict[str, Any]:
+def device_panel(
+    device: Device, bindings: Sequence[Binding], asleep: Callable[[Binding], bool] = lambda binding: False
+) -> dict[str, Any]:
     said = device.override.get("video")
     return {
         "id": device.id,
         "name": device.name,
         "username": device.username,
         "bindings": [
-            {"where": f"{binding.transport} from {_address(binding)}", "user_agent": binding.user_agent}
+            {"where": _where(binding, asleep(binding)), "user_agent": binding.user_agent}
             for binding in bindings
         ],
         "abilities": [_ability(device, bindings, channel) for channel in ("voice", "video")],
         "video_choice": "auto" if said is None else ("yes" if said else "no"),
     }
+
+
+def _where(binding: Binding, asleep: bool) -> str:
+    if asleep:
+        return "asleep; it is woken when somebody wants you"
+    return f"{binding.transport} from {_address(binding)}"
 
 
 def _address(binding: Binding) -> str:

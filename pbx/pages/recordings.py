@@ -105,7 +105,7 @@ class RecordingPages(StaffPages):
         return [self._one(agent, each) for each in recordings]
 
     def _one(self, agent: Agent, recording: Recording) -> dict[str, Any]:
-        had = self._roster.agent(recording.agent_id)
+        had = self._roster.ever(recording.agent_id)
         unnamed = "Anonymous" if recording.customer_id is not None else "Unknown caller"
         return {
             "id": recording.id,

@@ -391,7 +391,9 @@ class AgentPages(StaffPages):
 
     def _devices(self, agent: Agent) -> list[dict[str, Any]]:
         return [
-            device_panel(device, self._location.bindings(self._location.aor(device.username)))
+            device_panel(
+                device, self._location.bindings(self._location.aor(device.username)), self._location.asleep
+            )
             for device in self._roster.devices_of(agent.id)
         ]
 
@@ -400,7 +402,7 @@ class AgentPages(StaffPages):
         for contact in await self._theirs(agent):
             messages = await self._desk.messages(contact.id) if contact.channel is Channel.CHAT else ()
             panel = contact_panel(contact, messages, self._now())
-            had = self._roster.agent(contact.agent_id or "")
+            had = self._roster.ever(contact.agent_id or "")
             more = self._actions.panel(agent, contact, had.name if had is not None else None)
             panels.append({**panel, **more, "new_key": secrets.token_hex(8)})
         state = self._states.of(agent.id)

@@ -45,6 +45,7 @@ from pbx.pages.rules_form import edited, rules_page
 from pbx.pages.staff import StaffPages, see, staff_app, wants_json
 from pbx.pages.supervisor_panels import MOST_AGENTS, agents_panel, found_row, queues_panel, why_page
 from pbx.past import MOST_LOOKED_AT, Past
+from pbx.people import share
 from pbx.router import Floor
 from pbx.rule_text import LONGEST_VALUE, WrongRules
 from pbx.rules import LONGEST_NOTE, Rules
@@ -121,7 +122,7 @@ class SupervisorPages(StaffPages):
         until, made = self._made.get(agent.provider_ids, (0.0, {}))
         if began < until:
             return made
-        colleagues = [each for each in centre.roster.agents() if _share(agent, each)]
+        colleagues = [each for each in centre.roster.agents() if share(agent, each)]
         contacts = [each for each in centre.contacts if agent.serves(each.facts.provider_id)]
         made = {
             "queues": queues_panel(contacts, centre.floor(), colleagues, centre.states, now),
@@ -187,7 +188,8 @@ class SupervisorPages(StaffPages):
     async def _behind_wall(self, agent: Agent, choices: Sequence[Choice]) -> list[Choice]:
         """Nothing is told of agents who serve none of the supervisor's providers, nor which contacts of other providers
         the others were busy with."""
-        known = {each.id for each in self._centre.roster.agents() if _share(agent, each)}
+        roster = self._centre.roster
+        known = {each.id for each in (*roster.agents(), *roster.left()) if share(agent, each)}
         seen = [[each for each in choice.candidates if each.agent_id in known] for choice in choices]
         named = {found for each in seen for one in each for found in _CONTACT.findall(one.words)}
         theirs: Set[str] = named
@@ -327,13 +329,6 @@ class SupervisorPages(StaffPages):
         if provider is None:
             raise TheirError("There is no such provider, or you do not serve it.", 404)
         return provider
-
-
-def _share(supervisor: Agent, agent: Agent) -> bool:
-    """Whether the two have a provider in common."""
-    if not supervisor.provider_ids or not agent.provider_ids:
-        return True
-    return bool(set(supervisor.provider_ids) & set(agent.provider_ids))
 
 
 def _whole(text: str | None, name: str) -> int:

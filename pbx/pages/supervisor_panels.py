@@ -21,7 +21,7 @@ MOST_SHOWN = 25
 """Contacts of one queue; how many more there are is told."""
 MOST_AGENTS = 200
 
-_STATES = {
+STATES = {
     AgentState.READY: ("ready", "ready"),
     AgentState.TALKING: ("talking", "with a customer"),
     AgentState.RESERVED: ("reserved", "being asked"),
@@ -130,7 +130,7 @@ def _why_waiting(contact: Contact, floor: Floor, able: _Able, states: StatesView
     for agent in able.for_(group):
         free = floor.agent(agent.id)
         if free is None:
-            doing = _STATES[states.of(agent.id).state][1]
+            doing = STATES[states.of(agent.id).state][1]
         else:
             code = (may_serve(free, waiting, now) or "").partition(":")[0]
             doing = {
@@ -153,12 +153,12 @@ def agents_panel(
     for contact in contacts:
         if contact.agent_id is not None:
             theirs.setdefault(contact.agent_id, []).append(contact)
-    order = {state: place for place, state in enumerate(_STATES)}
+    order = {state: place for place, state in enumerate(STATES)}
     ranked = sorted(agents, key=lambda agent: (order[states.of(agent.id).state], agent.name, agent.id))
     found = []
     for agent in ranked[:MOST_AGENTS]:
         record = states.of(agent.id)
-        name, word = _STATES[record.state]
+        name, word = STATES[record.state]
         found.append(
             {
                 "name": agent.name,

@@ -116,6 +116,27 @@ async def test_the_lease_does_not_end_a_conversation(ready: House) -> None:
     assert ready.states.of(ANA).state is AgentState.TALKING
 
 
+async def test_leases_that_were_over_before_their_time_are_not_waited_for(ready: House) -> None:
+    timers = len(ready.clock.getDelayedCalls())
+    for contact in ("c1", "c2", "c3"):
+        await talk(ready, contact)
+        ready.states.release(ANA, contact)
+        ready.advance(5)
+    ready.advance(46)  # the first lease's time has come
+    assert len(ready.clock.getDelayedCalls()) == timers
+
+
+async def test_a_lease_ends_in_time_behind_one_that_was_over_before(ready: House) -> None:
+    await talk(ready, "c1")
+    ready.states.release(ANA, "c1")
+    ready.advance(10)
+    assert await reserve(ready, "c2")
+    ready.advance(59)
+    assert ready.states.of(ANA).state is AgentState.RESERVED
+    ready.advance(1)
+    assert ready.states.of(ANA).state is AgentState.READY
+
+
 async def test_after_a_conversation_comes_wrap_up_and_then_ready(ready: House) -> None:
     await talk(ready)
     ready.states.release(ANA, "c1", wrap_up_s=10.0)

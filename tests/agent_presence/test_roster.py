@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 
-from agent_presence.roster import Roster
+from agent_presence.roster import Agent, Device, Roster, Skill
 from config.errors import TheirError
 from sip_trunk.sip.digest import Credentials
 from tests.agent_presence.house import House
@@ -101,3 +104,72 @@ async def test_standby_is_kept_over_a_restart() -> None:
     await house.hire("ana")
     again = await house.again()
     assert {agent.id: agent.standby for agent in again.roster.agents()} == {"robin": True, "agent-ana": False}
+
+
+async def test_what_was_changed_of_somebody_is_there_after_a_restart(house: House) -> None:
+    ana = house.roster.by_login("ana")
+    assert ana is not None
+    heard: list[str] = []
+    house.roster.on_change.append(heard.append)
+    changed = replace(
+        ana,
+        name="Ana F.",
+        login="ana.f",
+        skills={Skill("billing"): 2},
+        languages=("pt",),
+        chats=4,
+        supervisor=True,
+    )
+    await house.roster.change_agent(changed)
+    assert heard == ["agent-ana"]
+    assert house.roster.by_login("ana") is None
+    assert house.roster.by_login("ana.f") == changed
+    again = await read_again(house)
+    assert again.agents() == (changed,)
+    assert again.devices_of(ana.id) == house.roster.devices_of(ana.id)
+
+
+async def test_who_has_left_is_found_by_no_question_but_their_name_and_login(house: House) -> None:
+    ana = house.roster.by_login("ana")
+    assert ana is not None
+    left = await house.roster.change_agent(replace(ana, left_at=5.0))
+    for roster in (house.roster, await read_again(house)):
+        assert roster.agents() == ()
+        assert roster.agent("agent-ana") is None
+        assert roster.by_login("ana") is None
+        assert roster.skills() == frozenset()
+        assert roster.devices_of("agent-ana") == ()
+        assert roster.credentials_of("ana") is None
+        assert roster.agent_of_username("ana") is None
+        assert roster.left() == (left,)
+        assert roster.ever("agent-ana") == left
+        with pytest.raises(TheirError) as taken:
+            await roster.add_agent("Another Ana", "ana", "hash", skills={})
+        assert taken.value.status == 409
+    with pytest.raises(TheirError) as gone:
+        await house.roster.add_device("agent-ana", "Phone", "ana", "secret")
+    assert gone.value.status == 404
+    back = await house.roster.change_agent(replace(left, left_at=None))
+    assert (await read_again(house)).agents() == house.roster.agents() == (back,)
+
+
+async def test_a_device_taken_back_opens_nothing_and_its_name_is_free(house: House) -> None:
+    await house.roster.remove_device("device-ana")
+    for roster in (house.roster, await read_again(house)):
+        assert roster.credentials_of("ana") is None
+        assert roster.devices_of("agent-ana") == ()
+    with pytest.raises(TheirError) as gone:
+        await house.roster.learn("device-ana", {"video": True})
+    assert gone.value.status == 404
+    await house.roster.add_device("agent-ana", "Phone", "ana", "another")
+
+
+async def test_of_two_at_once_with_one_name_the_second_is_told(house: House) -> None:
+    both = [house.roster.add_agent("Bo", "bo", "hash", skills={}, agent_id=f"bo-{each}") for each in (1, 2)]
+    first, second = await asyncio.gather(*both, return_exceptions=True)
+    assert isinstance(first, Agent)
+    assert isinstance(second, TheirError)
+    phones = [house.roster.add_device("bo-1", "Phone", "bo", "secret") for _ in range(2)]
+    one, other = await asyncio.gather(*phones, return_exceptions=True)
+    assert isinstance(one, Device)
+    assert isinstance(other, TheirError)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,28 @@ async def test_a_robot_whose_password_was_lost_gets_a_new_one(house: House, tmp_
     expected = Credentials.of("robin", "warmline", sample.robot_password(tmp_path))
     assert house.roster.credentials_of("robin") == expected
     assert len(house.roster.agents()) == 5
+
+
+async def test_who_has_left_stays_away_and_so_does_a_phone_taken_back(house: House, tmp_path: Path) -> None:
+    await sample.seed(house.roster, LOGINS, data=tmp_path)
+    for agent_id in ("agent-bo", sample.ROBOT_ID):
+        agent = house.roster.agent(agent_id)
+        assert agent is not None
+        await house.roster.change_agent(replace(agent, left_at=5.0))
+    await house.roster.remove_device("device-ana")
+    await sample.seed(house.roster, LOGINS, data=tmp_path)
+    assert {agent.name for agent in house.roster.agents()} == {"Ana Ferreira", "Carla Rossi", "Deniz Aydin"}
+    assert [house.roster.credentials_of(name) for name in ("ana", "bo", "robin")] == [None] * 3
+
+
+@pytest.mark.parametrize("left_at", [None, 5.0])
+async def test_somebody_elses_logins_and_phones_are_theirs(
+    house: House, tmp_path: Path, left_at: float | None
+) -> None:
+    for login in ("ana", "robin"):
+        agent = await house.roster.add_agent("Own", login, "own", skills={}, agent_id=f"own-{login}")
+        await house.roster.change_agent(replace(agent, left_at=left_at))
+    await sample.seed(house.roster, LOGINS, data=tmp_path)
+    assert house.roster.agent("agent-ana") is None
+    assert house.roster.agent(sample.ROBOT_ID) is None
+    assert len(house.roster.agents()) == (3 if left_at else 5)

@@ -217,3 +217,16 @@ def test_a_flood_of_names_takes_no_more_than_its_room(clock: Clock) -> None:
         attempts.wrong(str(number))
     assert len(attempts._wrong) == 100
     assert not attempts.allowed("999")
+
+
+async def test_who_is_logged_out_everywhere_is_so_in_every_browser_and_nobody_else_is(logins: Logins) -> None:
+    first, second, other, customer = request(), request(), request(), request()
+    await logins.start("agent", "a_1", first)
+    await logins.start("agent", "a_1", second)
+    await logins.start("agent", "a_2", other)
+    await logins.start("customer", "a_1", customer)
+    await logins.end_all("agent", "a_1")
+    assert await logins.who(request(first), "agent") is None
+    assert await logins.who(request(second), "agent") is None
+    assert await logins.who(request(other), "agent") is not None
+    assert await logins.who(request(customer), "customer") is not None

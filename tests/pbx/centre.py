@@ -35,7 +35,7 @@ from pbx.direct_calls import DirectCalls
 from pbx.dispatch import Dispatch
 from pbx.dossier import Dossiers, highest_levels
 from pbx.expected_wait import ExpectedWait
-from pbx.feature_codes import FeatureCodes
+from pbx.feature_codes import CODES, FeatureCodes
 from pbx.front_desk import FrontDesk
 from pbx.inbound import Inbound
 from pbx.inbound_menu import InboundMenus
@@ -500,9 +500,6 @@ class Centre:
         )
         self.dossiers = Dossiers(portal, self.rules, house.roster, now)
         self.app_credentials = AppCredentials(domain=DOMAIN, realm="warmline", now=now)
-        self.feature_codes = FeatureCodes(
-            house.states, media, clock, unasked=lambda agent_id: self.direct_calls.rung(agent_id)
-        )
         self.trunks = TrunkTable(
             [
                 TrunkSettings(
@@ -523,7 +520,7 @@ class Centre:
             self.trunks,
             domain=DOMAIN,
             hosts=("127.0.0.1",),
-            special=lambda user: self.feature_codes.knows(user) or self.contacts.known(user) is not None,
+            special=lambda user: user in CODES or self.contacts.known(user) is not None,
         )
         self.calling_back = CallingBack(
             self.contacts, self.calls, self.destinations, ringer, media, clock, domain=DOMAIN
@@ -631,6 +628,7 @@ class Centre:
         )
         by_name = ByName(self.dispatch, self.destinations, ringer, events)
         self.transfers = Transfers(
+        self.feature_codes = FeatureCodes(house.states, media, clock, unasked=self.direct_calls.rung)
             self.contacts,
             self.calls,
             self.direct_calls,

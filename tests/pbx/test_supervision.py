@@ -380,3 +380,19 @@ async def test_who_may_not_is_told_why(what: str, status: int) -> None:
     with pytest.raises(TheirError) as told:
         centre.supervisions.begin(sofia, contact, Mode.LISTEN)
     assert told.value.status == status
+
+
+@pytest.mark.parametrize("change", [{"supervisor": False}, {"provider_ids": ("lumio",)}, {"left_at": 5.0}])
+async def test_whose_right_is_taken_away_hears_no_more_and_the_two_go_on(change: dict[str, Any]) -> None:
+    floor = await Floor.opens()
+    roster = floor.centre.house.roster
+    roster.on_change.append(floor.centre.supervisions.agent_changed)
+    phone = await floor.begins()
+    await roster.change_agent(replace(floor.sofia, languages=("en",)))
+    await floor.centre.settle()
+    assert phone.log == []
+    await roster.change_agent(replace(floor.sofia, **change))
+    await floor.centre.settle()
+    assert phone.log == ["BYE"]
+    assert floor.whys() == ["no supervisor of this any more"]
+    assert floor.contact.state is State.CONNECTED
