@@ -1,14 +1,15 @@
 """Where every address of record can be reached now: its Bindings (RFC 3261 s10), agents' and customers' alike.
 
 Bindings live in memory and are stored, so that phones reached over UDP can be rung at once after a restart. One that
-came by a connection is good only as long as that connection.
+came by a connection is good only as long as that connection, unless its phone can be woken by a push: then it is asleep
+until it expires.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from urllib.parse import unquote
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from agent_presence.push_contact import PushAddress, push_address, without_prid
 from sip_trunk.sip.uri import SipUri
 
 if TYPE_CHECKING:
@@ -60,11 +62,17 @@ class Binding:
     features: Mapping[str, str] = field(default_factory=dict)
     device_id: str | None = None
 
+    @property
+    def push(self) -> PushAddress | None:
+        """How the phone wants to be woken, None if not at all."""
+        return push_address(self.contact_uri)
+
 
 class Location:
     """The bindings of every address of record.
 
-    `flow_alive` says of a token whether that flow can still be used; it is asked only about connections.
+    `flow_alive` says of a token whether that flow can still be used; it is asked only about connections. `wakes` says
+    whether there is a way to wake the phone of a binding.
     `on_change` listeners get (address of record, bindings added, bindings removed), once per change and after it is in
     memory; a binding replaced by its successor is in both. A mere refresh is no change.
     """
@@ -79,6 +87,7 @@ class Location:
         clock: IReactorTime,
         now: Callable[[], float],
         flow_alive: Callable[[str], bool],
+        wakes: Callable[[Binding], bool] = lambda binding: False,
     ) -> None:
         self._store = store
         self._events = events
@@ -87,6 +96,7 @@ class Location:
         self._clock = clock
         self._now = now
         self._flow_alive = flow_alive
+        self._wakes = wakes
         self._bindings: dict[str, dict[str, Binding]] = {}
         self._by_flow: dict[str, set[tuple[str, str]]] = {}
         self._gone_at: dict[str, float] = {}
@@ -128,19 +138,28 @@ class Location:
             await written
 
     def bindings(self, aor: str, now: float | None = None) -> tuple[Binding, ...]:
-        """Bindings that can be used now, the most wanted first (q), then the latest registered."""
+        """Bindings that can be used now: the most wanted first (q), then the awake, then the latest registered."""
         known = self._bindings.get(aor)
         if not known:
             return ()
         moment = self._now() if now is None else now
         usable = [each for each in known.values() if each.expires_at > moment and self._reachable(each)]
         if len(usable) > 1:
-            usable.sort(key=lambda each: (-each.q, -each.registered_at))
+            usable.sort(key=lambda each: (-each.q, self.asleep(each), -each.registered_at))
         return tuple(usable)
 
     def all_bindings(self, aor: str) -> Mapping[str, Binding]:
         """Every binding that has not been removed yet, by key: for the registrar."""
         return self._bindings.get(aor, {})
+
+    def asleep(self, binding: Binding) -> bool:
+        """Whether its connection is gone, so that the phone is reached by nothing but a push."""
+        return binding.transport != "UDP" and not self._flow_alive(binding.flow_token)
+
+    def everything(self) -> Iterator[Binding]:
+        """Every binding of everybody."""
+        for known in self._bindings.values():
+            yield from known.values()
 
     def gone_at(self, aor: str) -> float | None:
         """When the last binding of an address went, None while there is one or if there never was."""
@@ -190,11 +209,15 @@ class Location:
         self._refreshed[key] = binding
 
     def flow_closed(self, token: str) -> None:
-        """A connection ended, and every binding that came by it (RFC 5626 s5.3)."""
+        """A connection ended, and every binding that came by it (RFC 5626 s5.3), but for phones that can be woken."""
         by_aor: dict[str, list[Binding]] = {}
         for aor, key in self._by_flow.pop(token, ()):
             binding = self._bindings.get(aor, {}).get(key)
-            if binding is not None and binding.flow_token == token:
+            if binding is None or binding.flow_token != token:
+                continue
+            if self._wakes(binding):
+                self._say_of("device.asleep", binding, "the connection ended")
+            else:
                 by_aor.setdefault(aor, []).append(binding)
         for aor, bindings in by_aor.items():
             log_failure(self.change(aor, (), bindings, "the connection ended"))
@@ -207,7 +230,7 @@ class Location:
         return unquote(user) if "%" in user else user
 
     def _reachable(self, binding: Binding) -> bool:
-        return binding.transport == "UDP" or self._flow_alive(binding.flow_token)
+        return not self.asleep(binding) or self._wakes(binding)
 
     def _put(self, binding: Binding) -> None:
         self._bindings.setdefault(binding.aor, {})[binding.key] = binding
@@ -267,19 +290,23 @@ class Location:
             ("device.registered", added),
         ):
             for binding in bindings:
-                device = None if binding.device_id is None else self._roster.device(binding.device_id)
-                if device is not None:
-                    facts: dict[str, Any] = {
-                        "device": device.id,
-                        "username": device.username,
-                        "contact_uri": binding.contact_uri,
-                        "transport": binding.transport,
-                        "source": f"{binding.source_ip}:{binding.source_port}",
-                        "user_agent": binding.user_agent,
-                        "features": dict(binding.features),
-                        "reason": reason,
-                    }
-                    log_failure(self._events.write(kind, agent=device.agent_id, **facts))
+                self._say_of(kind, binding, reason)
+
+    def _say_of(self, kind: str, binding: Binding, reason: str) -> None:
+        device = None if binding.device_id is None else self._roster.device(binding.device_id)
+        if device is None:
+            return
+        facts: dict[str, Any] = {
+            "device": device.id,
+            "username": device.username,
+            "contact_uri": without_prid(binding.contact_uri),
+            "transport": binding.transport,
+            "source": f"{binding.source_ip}:{binding.source_port}",
+            "user_agent": binding.user_agent,
+            "features": dict(binding.features),
+            "reason": reason,
+        }
+        log_failure(self._events.write(kind, agent=device.agent_id, **facts))
 
 
 @lru_cache(maxsize=4096)

@@ -1,16 +1,19 @@
-"""The registrar: REGISTER, step by step as RFC 3261 s10.3 has it, with RFC 5626's instances and RFC 3327's Path."""
+"""The registrar: REGISTER, step by step as RFC 3261 s10.3 has it, with RFC 5626's instances, RFC 3327's Path, and what
+RFC 8599 s5.6.1 has the proxy say of pushes."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeGuard
 
 from twisted.logger import Logger
 
+from agent_presence import push_contact
 from agent_presence.capability import from_options, tells_enough
 from agent_presence.location import Binding
+from agent_presence.push_contact import PushServices
 from sip_trunk.locate import is_numeric
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.headers import NameAddr
@@ -58,6 +61,8 @@ class Registrar:
     `authenticate` says whose password a request proves, or what to refuse it with. `domains` are names in lower case;
     numeric addresses are ours without saying so. `probe` asks a phone by OPTIONS what it can do, and gives the answer
     to `learn`; it is called once for every new binding of a device whose tags do not tell, after the 200 has gone out.
+    `push` are the services that agents' phones are woken by. `on_registered` listeners get each binding that was added
+    or refreshed, after its 200.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Registrar:
         domains: Container[str],
         now: Callable[[], float],
         probe: Callable[[Binding], None] | None = None,
+        push: PushServices | None = None,
     ) -> None:
         self._authenticate = authenticate
         self._location = location
@@ -76,6 +82,8 @@ class Registrar:
         self._domains = domains
         self._now = now
         self.probe = probe
+        self._push = push or PushServices()
+        self.on_registered: list[Callable[[Binding], None]] = []
 
     def on_register(self, incoming: IncomingRequest) -> None:
         """Answer one REGISTER."""
@@ -119,18 +127,20 @@ class Registrar:
         aor = self._location.aor(who)
 
         added: list[Binding] = []
+        refreshed: list[Binding] = []
         if request.contact_star:
             removed = self._all_out(request, aor)  # step 6
         else:
-            added, removed = self._changes(incoming, aor, who)  # step 7
+            added, removed, refreshed = self._changes(incoming, aor, who)  # step 7
         if not added and not removed:
             self._answer(incoming, aor, outbound)
+            self._registered(refreshed)
             return
         reason = "registered" if added else "unregistered"
         written = self._location.change(aor, added, removed, reason)
         if incoming.flow.reliable:
             incoming.flow.on_closed.add(self._flow_closed)
-        written.add_done_callback(lambda done: self._stored(done, incoming, aor, outbound, added))
+        written.add_done_callback(lambda done: self._stored(done, incoming, aor, outbound, added, refreshed))
 
     def _flow_closed(self, flow: Flow) -> None:
         self._location.flow_closed(flow.token)
@@ -160,18 +170,21 @@ class Registrar:
 
     def _changes(
         self, incoming: IncomingRequest, aor: str, username: str
-    ) -> tuple[list[Binding], list[Binding]]:
-        """What is new and what goes. Refreshes are done when this returns, but only if nothing is refused."""
+    ) -> tuple[list[Binding], list[Binding], list[Binding]]:
+        """What is new, what goes, what is refreshed. That is done when this returns, but only if nothing is refused."""
         contacts = incoming.message.contacts
         known = self._location.all_bindings(aor)
         added: list[Binding] = []
         removed: list[Binding] = []
         refreshed: list[tuple[Binding, int]] = []
+        services = self._services_of(username)
         for contact in contacts:
-            expires = _expires(contact, incoming.message)
             uri = contact.uri
             if not isinstance(uri, SipUri):
                 raise Refusal(400, "A Contact must be a SIP address")
+            expires = _expires(contact, incoming.message, services.reach(str(uri)))
+            if expires > 0 and services.refuses(uri, incoming.message):
+                raise Refusal(555, "Push Notification Service Not Supported")
             key = _key(uri, contact.instance, _reg_id(contact), known)
             old = known.get(key)
             if old is not None:
@@ -191,7 +204,11 @@ class Registrar:
         request, now = incoming.message, self._now()
         for binding, expires in refreshed:
             self._location.refresh(binding, now + expires, request.call_id, request.cseq.number)
-        return added, removed
+        return added, removed, [binding for binding, _ in refreshed]
+
+    def _services_of(self, username: str | None) -> PushServices:
+        known = username is not None and self._roster.device_by_username(username) is not None
+        return self._push if known else PushServices()
 
     def _binding(
         self,
@@ -233,6 +250,7 @@ class Registrar:
         aor: str,
         outbound: bool,
         added: Sequence[Binding],
+        refreshed: Sequence[Binding],
     ) -> None:
         if done.cancelled() or (error := done.exception()) is not None:
             # In memory the phone can be rung all the same; told 500, it registers again soon and is stored then.
@@ -247,6 +265,12 @@ class Registrar:
                 and not tells_enough(binding.features)
             ):
                 self.probe(binding)
+        self._registered((*added, *refreshed))
+
+    def _registered(self, bindings: Iterable[Binding]) -> None:
+        for listener in tuple(self.on_registered):
+            for binding in bindings:
+                listener(binding)
 
     def _answer(self, incoming: IncomingRequest, aor: str, outbound: bool) -> None:
         # Step 8: every binding there is, each with the time it has left.
@@ -255,6 +279,7 @@ class Registrar:
         headers: Headers = [("Contact", _listed(binding, now)) for binding in bindings]
         path = _path(incoming.message)
         headers += [("Path", each) for each in path]  # RFC 3327 s5.3: what was recorded is said
+        headers += self._services_of(self._location.username(aor)).told(incoming.message)
         if outbound:
             headers.append(("Require", "outbound"))  # RFC 5626 s6
             if not path:
@@ -262,15 +287,17 @@ class Registrar:
         incoming.respond(200, headers=headers)
 
 
-def _expires(contact: NameAddr, request: Request) -> int:
+def _expires(contact: NameAddr, request: Request, pushed: bool) -> int:
     expires = contact.expires
     if expires is None:
         expires = request.expires
     if expires is None:
         expires = DEFAULT_EXPIRES_S
-    if 0 < expires < MIN_EXPIRES_S:
-        raise Refusal(423, headers=[("Min-Expires", str(MIN_EXPIRES_S))])
-    return min(expires, MAX_EXPIRES_S)
+    # RFC 8599 s5.6.1.1: one that a push keeps alive must last long enough for that.
+    least = push_contact.MIN_EXPIRES_S if pushed else MIN_EXPIRES_S
+    if 0 < expires < least:
+        raise Refusal(423, headers=[("Min-Expires", str(least))])
+    return min(expires, push_contact.MAX_EXPIRES_S if pushed else MAX_EXPIRES_S)
 
 
 def _reg_id(contact: NameAddr) -> int | None:
@@ -362,15 +389,27 @@ def _twins(new: Binding, known: Collection[Binding]) -> list[Binding]:
     """What a phone without an instance has left behind where it was before.
 
     It keeps its Call-ID while it runs (RFC 3261 s10.2) and registers one Contact at a time, so the same user part at
-    another address is itself, from the network it has left.
+    another address is itself, from the network it has left. So is what is woken by the same push (RFC 8599 s5.6.2),
+    but for the flows of one instance.
     """
+    push = new.push
+    woken = []
+    if push is not None:
+        woken = [
+            old
+            for old in known
+            if old.push == push and (new.instance is None or old.instance != new.instance)
+        ]
     if new.instance is not None:
-        return []
+        return woken
     user = new.contact_uri.partition("@")[0]
-    return [
+    return woken + [
         old
         for old in known
-        if old.instance is None and old.call_id == new.call_id and old.contact_uri.partition("@")[0] == user
+        if old.instance is None
+        and old.call_id == new.call_id
+        and old.contact_uri.partition("@")[0] == user
+        and old not in woken
     ]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -104,7 +105,8 @@ class Settings:
     private_key: str = _setting("", "path of the certificate's PEM private key")
     trusted_authorities: str = _setting(
         "",
-        "path of PEM certificates of the authorities that may vouch for trunks called by TLS; empty = the system's",
+        "path of PEM certificates of the authorities that may vouch for trunks called by TLS and for the push gateway; "
+        "empty = the system's",
     )
 
     sample_data: bool = _setting(
@@ -152,6 +154,17 @@ class Settings:
     supervision_announced: bool = _setting(
         False, "whether agents are told, too, when a supervisor only listens to their call: on or off"
     )
+
+    push_gateway_url: str = _setting(
+        "",
+        "https address that is asked to wake an agent's sleeping softphone by a push (docs/operations.md); empty = "
+        "nobody is woken",
+    )
+    push_gateway_token: str = _setting("", "what the push gateway is shown as Authorization: Bearer")
+    push_providers: tuple[str, ...] = _setting(
+        ("apns", "apns.dev", "fcm"), "push services (pn-provider) that the gateway reaches, as apns, fcm"
+    )
+    push_wait_s: float = _setting(8.0, "seconds a phone that was pushed may take to register again")
 
     guard_exempt: str = _setting(
         "127.0.0.1, ::1",
@@ -443,6 +456,32 @@ def _recording_format(raw: Any) -> str:
     return text
 
 
+def _gateway_url(raw: Any) -> str:
+    text = value_of.text(raw)
+    if not text:
+        return text
+    try:
+        parts = urlsplit(text)
+        port_is_right = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ValueError(f"{text!r} is no address of a web server") from None
+    # What is posted there wakes phones: in the clear it may not leave this machine.
+    here = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")
+    whole = port_is_right and parts.hostname and not (parts.username or parts.fragment)
+    if not (parts.scheme == "https" or here) or not whole or not text.isascii():
+        raise ValueError("should be an https address without a user name; http only on 127.0.0.1")
+    return text
+
+
+def _providers(raw: Any) -> tuple[str, ...]:
+    names = tuple(raw) if isinstance(raw, list) else tuple(value_of.text(raw).replace(",", " ").split())
+    for name in names:
+        # It stands in a URI, and between quotes in an answer (RFC 8599 s8.2).
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9.-]{1,40}", name):
+            raise ValueError(f"{name!r} is no name of a push service, as apns or fcm")
+    return names
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "data": _data,
     "host": value_of.host,
@@ -481,6 +520,10 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "recording_pause_s": value_of.seconds,
     "recording_for_agents": _switch,
     "supervision_announced": _switch,
+    "push_gateway_url": _gateway_url,
+    "push_gateway_token": value_of.secret,
+    "push_providers": _providers,
+    "push_wait_s": value_of.seconds,
     "guard_exempt": _networks,
     "metrics_token": value_of.secret,
     "hep": _capture,
@@ -512,6 +555,8 @@ def _contradictions(settings: Settings) -> list[str]:
     keys = settings.rtpengine_keys_address
     if keys is not None and first <= keys[1] <= last:
         faults.append(f"rtpengine_keys {settings.rtpengine_keys} lies among the rtp_ports {first}-{last}")
+    if settings.push_gateway_url and not settings.push_providers:
+        faults.append("push_gateway_url is set, but push_providers names no service that it reaches")
     if bool(settings.certificate) != bool(settings.private_key):
         faults.append("certificate and private_key are set together or not at all")
     for name in ("certificate", "private_key", "trusted_authorities"):

@@ -249,7 +249,7 @@ class Chats:
         if talk.contact.agent_id != agent_id:  # passed on meanwhile
             talk.retry = self._clock.callLater(0, self._send, talk)
             return
-        if self._staffing.phones(agent_id, Channel.CHAT):
+        if any(not phone.asleep for phone in self._staffing.phones(agent_id, Channel.CHAT)):
             talk.gone_since = None
         elif talk.gone_since is None:
             talk.gone_since = self._now()

@@ -37,6 +37,8 @@ PLAIN_TEXT = "text/plain;charset=UTF-8"
 # How long a line waits for the phone to say what it reads; one that is slow gets it as plain text.
 ASK_S = 1.0
 MOST_PHONES = 20
+# What a request comes back with that reached nobody (RFC 3261 s8.1.3.1, RFC 5626 s5.3).
+_NOBODY_THERE = (408, 430, 503)
 
 Where = tuple[str, str]
 """A device and the address it is registered at: another phone may use the same credentials later."""
@@ -175,6 +177,8 @@ class ChatPhones:
         return False
 
     def _not_taken(self, phone: Phone, status: int) -> None:
+        if status in _NOBODY_THERE:
+            _wake(phone)
         log.info(
             "A line of {contact} was not taken by {phone}: {status}",
             contact=self._contact.id,
@@ -246,7 +250,12 @@ class ChatPhones:
     # Which phone
 
     def _phones(self, agent_id: str) -> list[Phone]:
-        phones = self._staffing.phones(agent_id, Channel.CHAT)
+        phones = []
+        for phone in self._staffing.phones(agent_id, Channel.CHAT):
+            if phone.asleep:
+                _wake(phone)  # it gets what it has missed when it is back
+            else:
+                phones.append(phone)
         last = self.phone
         if last is not None:
             phones.sort(
@@ -260,7 +269,7 @@ class ChatPhones:
             return None
         where = _where(last)
         phones = self._staffing.phones(agent_id, Channel.CHAT)
-        return next((phone for phone in phones if _where(phone) == where), None)
+        return next((phone for phone in phones if _where(phone) == where and not phone.asleep), None)
 
     def _phone_of(self, device_id: str, flow: Flow) -> Phone | None:
         """The registered phone that a request of this device came from by `flow`; None when it cannot be told."""
@@ -274,6 +283,11 @@ class ChatPhones:
         if len(exact) == 1:
             return exact[0]
         return phones[0] if len(phones) == 1 else None
+
+
+def _wake(phone: Phone) -> None:
+    if phone.wake is not None:
+        phone.wake("message", lambda now, why: None)
 
 
 def _where(phone: Phone) -> Where:

@@ -3,35 +3,29 @@
 All endings of the wait are the members of `Outcome`; `ring` returns one of them, whatever happens, and by then no
 other phone of the agent rings any more (or is being hung up on by the user agent, if it is a silent one).
 
-What a refusal means is told by its status, and by whether a person can have been behind it:
+The agent's word on one phone, declined or busy, counts for all of them: who is in a call is not rung elsewhere. Which
+refusal is the agent's word is told in `refusal`.
 
-    603, 600, 607             declined: only a person says so
-    486 once it has rung      declined: what most phones send for their reject key (baresip, Yealink)
-    486 at once               busy: in another call, or on do-not-disturb
-    480, 408 once it has rung no answer: the phone's own limit was shorter than ours
-    480 at once               unreachable: do-not-disturb of some phones (Yealink), or nobody behind a proxy
-    a Q.850 cause             what it says of itself, from a gateway (RFC 6432)
-    488, 606                  it is offered something else, if there is anything: see `phone_media`
-    anything else             unreachable
-
-The agent's word on one phone, declined or busy, counts for all of them: who is in a call is not rung elsewhere.
+A phone that sleeps is woken by a push, once, and then rung where it has come back (RFC 8599 s5.6.2). One that only may
+sleep is rung at once, and woken when it stays silent: who is awake answers sooner than a push arrives.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.logger import Logger
 
+from agent_presence.push_contact import PushAddress
 from config.bridge import spawn
 from config.errors import TheirError, WarmlineError
 from media.server import MediaServer
 from pbx.leg import Leg, tidy
 from pbx.phone_media import REFUSALS, Terms, is_ipv6, next_terms
+from pbx.refusal import meaning
 from pbx.staffing import Phone
 from sip_trunk import user_agent as sip
 from sip_trunk.deadlines import Deadline, Deadlines
@@ -39,13 +33,10 @@ from sip_trunk.sip.errors import SipError
 
 log = Logger()
 
-# RFC 3261 s21.6, RFC 8197 s4
-_DECLINES = (600, 603, 607)
-# A phone that says 486 sooner than this after its first ring was faster than any finger.
-_HUMAN_S = 0.25
-# RFC 6432: Q.850's user busy, no user responding, no answer, call rejected.
-_Q850 = re.compile(r"Q\.850\s*;\s*cause=([0-9]{1,3})\b", re.IGNORECASE)
-_CAUSES = {17: "busy", 18: "no_answer", 19: "no_answer", 21: "declined"}
+# An INVITE reaches a phone that is awake, and its 100 or 180 us, sooner than this.
+_AWAKE_S = 1.0
+# RFC 5626 s5.3: a proxy has lost the flow to the phone.
+_FLOW_FAILED = 430
 # RFC 3326: told so, a phone does not list the call as missed.
 _ANSWERED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 
@@ -90,7 +81,7 @@ class Unreachable:
 
 @dataclass(frozen=True, slots=True)
 class Asleep:
-    """No phone could be made to ring, and one that stayed silent can be woken by a push (RFC 8599)."""
+    """No phone could be made to ring, and one that has not come back can be woken by a push (RFC 8599)."""
 
     why: dict[str, str]
 
@@ -105,7 +96,7 @@ class Withdrawn:
 Outcome = Taken | Declined | Busy | NoAnswer | Unreachable | Asleep | Withdrawn
 
 Note = Callable[[str, Phone, str | None, dict[str, Any]], None]
-"""Gets ("prompted" | "ringing" | "hung_up_late", phone, Call-ID, facts) as it happens."""
+"""Gets ("waking" | "woken" | "prompted" | "ringing" | "hung_up_late", phone, Call-ID, facts) as it happens."""
 
 Settle = Callable[[str, bytes], Awaitable[None]]
 """Have media take a phone's answer, given its branch; a WarmlineError makes the answer one of no use."""
@@ -137,10 +128,20 @@ class _Ringing:
     heard: bool = False  # any provisional response
     rang_at: float | None = None  # by the deadlines' clock
     silence: Deadline | None = None
+    silent_at: float = 0.0  # when it is unreachable, if it is not being woken
+    waking: Callable[[], None] | None = None  # ends the waiting for it to come back
+    woken: bool = False  # it has come back
 
     @property
     def terms(self) -> Terms:
         return self.tried[-1]
+
+    def settle(self) -> None:
+        """It has shown life, or it is of no interest any more: nothing waits for it."""
+        _cancel(self.silence)
+        waking, self.waking = self.waking, None
+        if waking is not None:
+            waking()
 
 
 class Prompt:
@@ -179,6 +180,7 @@ class Prompt:
         self._unreachable_s = unreachable_s
         self._prefix = prefix
         self._branches = 0
+        self._pushed: set[PushAddress | None] = {None}
         self._ringing: dict[str, _Ringing] = {}
         for phone in phones:
             self._add(phone)
@@ -204,9 +206,9 @@ class Prompt:
         try:
             devices = tuple(self._ringing.values())
             if len(devices) == 1:
-                await self._invite(devices[0])
+                await self._reach(devices[0])
             else:
-                await asyncio.gather(*(self._invite(device) for device in devices))
+                await asyncio.gather(*(self._reach(device) for device in devices))
             if not self._decided.done():
                 self._deadline = self._deadlines.after(self._ring_s, self._limit)
             return await self._decided
@@ -221,9 +223,11 @@ class Prompt:
         if self._decided.done():
             return
         for phone in phones:
+            if phone.asleep and phone.push in self._pushed:
+                continue  # it did not come
             if not any(_same(phone, device) for device in self._ringing.values()):
                 device = self._add(phone)
-                spawn(self._invite(device), f"ringing {phone.name} too")
+                spawn(self._reach(device), f"ringing {phone.name} too")
 
     def withdraw(self, why: str) -> None:
         """Stop: nobody is to answer this any more. Takes effect at once, whatever the phones do."""
@@ -244,6 +248,62 @@ class Prompt:
             self._stop_others()
 
     # One phone
+
+    async def _reach(self, device: _Ringing) -> None:
+        if not device.phone.asleep:
+            await self._invite(device)
+        elif not self._wake(device):
+            self._sleeps(device, "it sleeps")
+
+    def _wake(self, device: _Ringing) -> bool:
+        """Have it woken. False: nobody can, or it was pushed already."""
+        phone = device.phone
+        if device.waking is not None:
+            return True
+        if phone.wake is None or phone.push in self._pushed or self._decided.done():
+            return False
+        self._pushed.add(phone.push)
+        self._note("waking", device)
+        since = self._deadlines.now()
+        device.waking = phone.wake("call", lambda now, why: self._woken(device, now, why, since))
+        return True
+
+    def _woken(self, device: _Ringing, phone: Phone | None, why: str, since: float) -> None:
+        """It is back, at `phone`, or will not be."""
+        device.waking = None
+        if self._decided.done() or device.branch not in self._ringing:
+            return
+        now = self._deadlines.now()
+        if phone is None:
+            # No push is no proof that it sleeps: an INVITE that is under way has the time it would have had.
+            if device.call is not None and now < device.silent_at:
+                device.silence = self._deadlines.after(device.silent_at - now, lambda: self._silent(device))
+            else:
+                self._sleeps(device, why)
+            return
+        self._note("woken", device, after_s=round(now - since, 3))
+        device.woken = True
+        if device.call is None or phone.target != device.phone.target:
+            self._ring_anew(device, phone)
+        else:
+            # It has not moved, so that the INVITE may be with it already; or was lost while it slept.
+            device.silence = self._deadlines.after(_AWAKE_S, lambda: self._ring_anew(device, phone))
+
+    def _ring_anew(self, device: _Ringing, phone: Phone) -> None:
+        again = self._add(phone)
+        again.woken = True
+        device.settle()
+        del self._ringing[device.branch]
+        self._drop(device.branch)
+        if device.call is not None:
+            device.call.hangup(reason="no sign of life")
+        spawn(self._invite(again), f"ringing {phone.name}, which is awake")
+
+    def _sleeps(self, device: _Ringing, why: str) -> None:
+        self._asleep = True
+        self._over(device, why)
+        if device.call is not None:
+            device.call.hangup(reason="no sign of life")
 
     async def _invite(self, device: _Ringing) -> None:
         invitation = self._invitation
@@ -278,7 +338,10 @@ class Prompt:
         except SipError as error:  # an address that cannot be called must not spoil the other phones
             self._over(device, error.reason, error.status)
             return
-        device.silence = self._deadlines.after(self._unreachable_s, lambda: self._silent(device))
+        device.silent_at = self._deadlines.now() + self._unreachable_s
+        can_wake = device.phone.wake is not None and device.phone.push not in self._pushed
+        patience_s = min(_AWAKE_S, self._unreachable_s) if can_wake else self._unreachable_s
+        device.silence = self._deadlines.after(patience_s, lambda: self._silent(device))
         device.call.on_late = lambda status: self._late(device, status)
         self._note("prompted", device)
 
@@ -286,9 +349,11 @@ class Prompt:
         if device.branch not in self._ringing:
             return  # what is over for this phone is over
         match event:
+            case sip.Progress(100) if device.phone.push is not None and device.phone.target.route:
+                pass  # a proxy on the way is awake: that says nothing of the phone behind it
             case sip.Progress(status, _, body):
                 device.heard = self._any_heard = True
-                _cancel(device.silence)
+                device.settle()
                 if body and self._early is not None:
                     self._early(device.branch, body)
                 if status > 100 and device.rang_at is None:
@@ -296,6 +361,9 @@ class Prompt:
                     self._note("ringing", device, status=status)
             case sip.Accepted(body):
                 self._won(device, body)
+            case sip.Refused() if (event.local or event.status == _FLOW_FAILED) and self._wake(device):
+                _cancel(device.silence)
+                device.call = None  # it went nowhere
             case sip.Refused():
                 self._refused(device, event)
             case sip.Ended(_, reason):
@@ -308,7 +376,7 @@ class Prompt:
     def _refused(self, device: _Ringing, refused: sip.Refused) -> None:
         status = refused.status
         rang_s = self._deadlines.now() - device.rang_at if device.rang_at is not None else None
-        match _meant(refused, rang_s):
+        match meaning(refused, rang_s):
             case "declined":
                 outcome: Outcome = Declined(status, device.phone)
             case "busy":
@@ -319,7 +387,7 @@ class Prompt:
                 self._rang_out = self._rang_out or meant == "no_answer"
                 self._over(device, f"{status} {refused.reason}".strip(), status)
                 return
-        _cancel(device.silence)
+        device.settle()
         del self._ringing[device.branch]
         self._drop(device.branch)
         self._decide(outcome)
@@ -330,7 +398,7 @@ class Prompt:
         if terms is None:
             return False
         again = self._add(device.phone, (*device.tried, terms))
-        _cancel(device.silence)
+        device.settle()
         del self._ringing[device.branch]
         self._drop(device.branch)
         spawn(self._invite(again), f"offering {device.phone.name} something else")
@@ -351,7 +419,7 @@ class Prompt:
     def _won(self, device: _Ringing, body: bytes) -> None:
         """The first answer: from here on no other answer, no deadline and no refusal counts."""
         assert device.call is not None
-        _cancel(device.silence)
+        device.settle()
         del self._ringing[device.branch]
         device.call.on_late = None
         leg = Leg(
@@ -406,8 +474,13 @@ class Prompt:
         self._note("hung_up_late", device, status=status)
 
     def _silent(self, device: _Ringing) -> None:
-        self._asleep = self._asleep or device.phone.wakes
-        self._over(device, f"silent for {self._unreachable_s:g} s")
+        if self._wake(device):
+            return
+        why = f"silent for {self._unreachable_s:g} s"
+        if device.phone.push is not None and not device.woken:
+            self._sleeps(device, why)
+            return
+        self._over(device, why)
         if device.call is not None:
             device.call.hangup(reason="no sign of life")
 
@@ -415,7 +488,7 @@ class Prompt:
         """This phone will not answer; if it was the last, that is the outcome."""
         if self._ringing.pop(device.branch, None) is None:
             return
-        _cancel(device.silence)
+        device.settle()
         self._drop(device.branch)
         self._why[device.phone.name] = why
         # RFC 3261 s16.7 item 6: of several refusals the lowest class tells most.
@@ -428,6 +501,10 @@ class Prompt:
 
     def _limit(self) -> None:
         self._deadline = None
+        for device in self._ringing.values():
+            if device.waking is not None:
+                self._asleep = True
+                self._why[device.phone.name] = "it did not come back while there was time"
         self._decide(NoAnswer() if self._any_heard else self._nobody())
 
     def _nobody(self) -> Outcome:
@@ -444,7 +521,7 @@ class Prompt:
         _cancel(self._deadline)
         ringing, self._ringing = self._ringing, {}
         for device in ringing.values():
-            _cancel(device.silence)
+            device.settle()
             if device.call is not None:
                 device.call.hangup(reason=self._others_reason)
             self._drop(device.branch)
@@ -464,26 +541,11 @@ def _cancel(deadline: Deadline | None) -> None:
         deadline.cancel()
 
 
-def _meant(refused: sip.Refused, rang_s: float | None) -> str:
-    """What the agent is said to be: "declined", "busy", "no_answer" or "unreachable". See the head of this file."""
-    if refused.local:
-        return "unreachable"
-    if refused.status in _DECLINES:
-        return "declined"
-    reasons = ",".join(refused.message.headers.all("Reason")) if refused.message is not None else ""
-    cause = _Q850.search(reasons)
-    if cause is not None and int(cause[1]) in _CAUSES:
-        return _CAUSES[int(cause[1])]
-    if refused.status == 486:
-        return "declined" if rang_s is not None and rang_s >= _HUMAN_S else "busy"
-    if refused.status in (408, 480) and rang_s is not None and rang_s >= _HUMAN_S:
-        return "no_answer"
-    return "unreachable"
-
-
 def _same(phone: Phone, device: _Ringing) -> bool:
     if phone.target.uri == device.phone.target.uri:
         return True
+    if device.waking is not None and phone.is_as(device.phone):
+        return True  # it is rung when its REGISTER is answered (RFC 8599 s5.6.2)
     # It was heard where it was before, so it rings; one that was silent there may only be reached where it is now.
     return device.heard and phone.instance is not None and phone.instance == device.phone.instance
 

@@ -18,6 +18,9 @@ from twisted.logger import Logger
 from agent_presence import sample as agent_sample
 from agent_presence.agent_state import AgentStates
 from agent_presence.location import Binding, Location
+from agent_presence.push import Push
+from agent_presence.push_contact import PushServices
+from agent_presence.push_gateway import PushGateway
 from agent_presence.registrar import Registrar
 from agent_presence.roster import Roster
 from agent_presence.store import PresenceStore
@@ -69,15 +72,15 @@ from pbx.operations.seeing import Parts, Seeing
 from pbx.pages.actions import PageActions
 from pbx.pages.calls import CallPages
 from pbx.pages.panels import SoftphoneSetup
+from pbx.pages.people import PeoplePages
 from pbx.pages.recordings import RecordingPages
 from pbx.pages.routes import AgentPages
 from pbx.pages.supervisor import Centre, SupervisorPages
-from pbx.pages.people import PeoplePages
 from pbx.past import Past
+from pbx.people import People
 from pbx.policies import Policies
 from pbx.prompt import Taken
 from pbx.quality import Qualities
-from pbx.people import People
 from pbx.quality_store import QualityStore
 from pbx.recording_parts import RecordingParts
 from pbx.robot_process import RobotProcess
@@ -85,7 +88,7 @@ from pbx.rules import Rules
 from pbx.staffing import Staffing
 from pbx.store import PbxStore
 from pbx.supervision import Supervisions
-from pbx.tls import client_context, context_factory
+from pbx.tls import client_context, context_factory, https_policy
 from pbx.transfer import Transfers
 from pbx.voicemail import Voicemails
 from pbx.waiting import Standing
@@ -154,17 +157,24 @@ class Service:
         # Who can help, and where they are.
         presence = PresenceStore(self.database)
         self.roster = Roster(presence, realm=s.realm)
+        pushes = PushServices(s.push_providers if s.push_gateway_url else ())
         self._location = Location(
             presence, self.events, self.roster,
-            domain=s.domain, clock=reactor, now=now, flow_alive=self._flow_alive,
+            domain=s.domain, clock=reactor, now=now, flow_alive=self._flow_alive, wakes=pushes.wake,
+        )  # fmt: skip
+        policy = https_policy(s.trusted_authorities) if s.push_gateway_url else None
+        gateway = PushGateway(s.push_gateway_url, s.push_gateway_token, reactor, tls=policy)
+        self._push = Push(
+            gateway, pushes, self._location, self.roster, self.events, clock=reactor, now=now, wait_s=s.push_wait_s
         )  # fmt: skip
         self._states = AgentStates(
             presence, self.events, self._shared, self.roster, self._location,
             clock=reactor, now=now, chats=s.chats_per_agent,
         )  # fmt: skip
         self._registrar = Registrar(
-            self._authenticate, self._location, self.roster, domains=domains, now=now, probe=self._probe
-        )
+            self._authenticate, self._location, self.roster, domains=domains, now=now, probe=self._probe, push=pushes
+        )  # fmt: skip
+        self._registrar.on_registered.append(self._push.registered)
 
         # Upstairs.
         embedded = WatchedMedia(silence_s=s.media_silence_s)
@@ -176,7 +186,7 @@ class Service:
         self._pbx_store = PbxStore(self.database)
         self._contacts = OpenContacts(self._pbx_store, self.events, now)
         self._staffing = Staffing(
-            self.roster, self._location, self._states, flow_of=self.transports.flow_by_token
+            self.roster, self._location, self._states, flow_of=self.transports.flow_by_token, push=self._push
         )
         self._calls = Calls(self._contacts, self.media, self.events, reactor, now)
         self._chats = Chats(
@@ -255,6 +265,7 @@ class Service:
             destinations, self._staffing, self._states, self._user_agent, self.media, self.events, reactor, now,
             agent_changed=self._dispatch.agent_changed, ring_s=s.ring_s, unreachable_s=s.unreachable_s,
         )  # fmt: skip
+        feature_codes = FeatureCodes(self._states, self.media, reactor, unasked=self._direct_calls.rung)
         by_name = ByName(self._dispatch, destinations, ringer, self.events)
         transfers = Transfers(
             self._contacts, self._calls, self._direct_calls, self._dispatch, destinations, by_name,
@@ -265,7 +276,6 @@ class Service:
             transfers.claims,
         )  # fmt: skip
         self._supervisions = Supervisions(
-        feature_codes = FeatureCodes(self._states, self.media, reactor, unasked=self._direct_calls.rung)
             self._contacts, self._calls, destinations, self._staffing, self._user_agent, self.media, self.events,
             reactor, domain=s.domain, ring_s=s.ring_s, unreachable_s=s.unreachable_s,
             announced=s.supervision_announced, agent_changed=self._dispatch.agent_changed,
@@ -335,6 +345,7 @@ class Service:
             await self.roster.load()
             await self._seed()
             await self._location.load()
+            self._push.start()
             await self._states.load()
         finally:
             await media_up
@@ -378,6 +389,7 @@ class Service:
         self._trunk_probe.stop()
         await leaving
         await self._seeing.stop()
+        await self._push.stop()
         self._rules.stop()
         self._states.stop()
         await self._location.stop()
@@ -448,6 +460,7 @@ class Service:
         self._dispatch.agent_changed(agent_id)
         self._expected_wait.agent_changed(agent_id)
         self._chats.agent_changed(agent_id)
+        self._supervisions.agent_changed(agent_id)
 
     def _context_url(self, contact_id: str) -> str:
         return f"{self.portal_url}/context/{contact_id}"
@@ -460,7 +473,6 @@ class Service:
         s = self.settings
         if s.https_port and (s.anywhere or not s.http_port):
             return f"https://{s.url_host}:{s.https_port}"
-        self._supervisions.agent_changed(agent_id)
         return f"http://{s.url_host}:{s.http_port}"
 
     def _listen_sip(self) -> None:
@@ -517,6 +529,14 @@ class Service:
             self._contacts, self.desk.get, self._qualities, self._supervisions, self.roster, self.logins,
             clock=self._reactor, now=self._now,
         )  # fmt: skip
+        people = PeoplePages(
+            People(
+                self.roster, self._states, self._location, self._staffing, self._contacts, self.logins, self.events,
+                self._now,
+            ),
+            self.roster, self._states, self._location, self.portal_store, self._rules, self.logins,
+            setup=setup, chats=s.chats_per_agent, clock=self._reactor, now=self._now,
+        )  # fmt: skip
         root = build_root(
             api=self._api.resource(),
             pages=self._pages.resource(),
@@ -533,14 +553,6 @@ class Service:
             hsts=bool(s.certificate),
         )
         site = WarmlineSite(root, self._reactor)
-        people = PeoplePages(
-            People(
-                self.roster, self._states, self._location, self._staffing, self._contacts, self.logins, self.events,
-                self._now,
-            ),
-            self.roster, self._states, self._location, self.portal_store, self._rules, self.logins,
-            setup=setup, chats=s.chats_per_agent, clock=self._reactor, now=self._now,
-        )  # fmt: skip
         site.noisy = False
         if s.http_port:
             # Passwords in the clear are for this machine alone: phones in the network come by https.

@@ -10,6 +10,8 @@ from typing import Any
 from agent_presence.agent_state import AgentStates
 from agent_presence.capability import device_can, may_carry
 from agent_presence.location import Binding, Location
+from agent_presence.push import Push
+from agent_presence.push_contact import PushAddress
 from agent_presence.roster import Agent, Device, Roster
 from config.bridge import spawn
 from media.server import Profile
@@ -27,8 +29,9 @@ from sip_trunk.user_agent import Target
 class Phone:
     """One way to reach somebody: an agent's device by one of its bindings, or a number by a trunk.
 
-    `instance` says that it is the same phone as before, wherever it registered from (RFC 5626 s4.1). `wakes`: it has
-    said how it may be woken by a push (RFC 8599), so that its silence may be sleep.
+    `instance` says that it is the same phone as before, wherever it registered from (RFC 5626 s4.1). `push` is how it
+    has said it may be woken (RFC 8599), so that its silence may be sleep. One that is `asleep` for certain cannot be
+    sent anything before it was woken.
     """
 
     device_id: str
@@ -38,7 +41,10 @@ class Phone:
     profile: Profile
     credentials: tuple[str, str] | None = None  # asked for by a trunk
     instance: str | None = None
-    wakes: bool = False
+    push: PushAddress | None = None
+    asleep: bool = False
+    wake: Wake | None = field(default=None, compare=False, repr=False)
+    """Has it woken; None where nobody can."""
     learn: Callable[[Profile], None] = field(default=lambda profile: None, compare=False, repr=False)
     """To be told how its packets travel once it has answered."""
 
@@ -47,9 +53,24 @@ class Phone:
         """Not a phone of an agent: a number, by a trunk."""
         return self.device_id.startswith("trunk:")
 
+    def is_as(self, other: Phone) -> bool:
+        """Whether it has said to be that same phone, though it may have registered from somewhere else."""
+        if self.device_id != other.device_id:
+            return False
+        if self.instance is not None and self.instance == other.instance:
+            return True
+        return self.push is not None and self.push == other.push
+
+
+Woken = Callable[["Phone | None", str], None]
+"""Gets the phone as it can be reached now, or None and why it cannot; later than it was asked for, and in time."""
+
+Wake = Callable[[str, Woken], Callable[[], None]]
+"""Have a phone woken, for a "call" or a "message"; what it returns ends the waiting."""
+
 
 class Staffing:
-    """`flow_of` finds the flow of a binding's token. Reads memory only."""
+    """`flow_of` finds the flow of a binding's token. Reads memory only. Without `push` no phone is woken."""
 
     def __init__(
         self,
@@ -58,11 +79,13 @@ class Staffing:
         states: AgentStates,
         *,
         flow_of: Callable[[str], Flow | None],
+        push: Push | None = None,
     ) -> None:
         self._roster = roster
         self._location = location
         self._states = states
         self._flow_of = flow_of
+        self._push = push
         self._in_calls: dict[str, int] = {}  # by agent: direct calls they are in
         # By agent, what their phones can carry, until these change.
         self._carries: dict[str, frozenset[Channel]] = {}
@@ -168,20 +191,36 @@ class Staffing:
                     if binding.instance in seen:
                         continue
                     seen.add(binding.instance)
-                target = Target(binding.contact_uri, binding.path, self._flow_to(binding))
-                found.append(
-                    Phone(
-                        device.id,
-                        device.name,
-                        aor,
-                        target,
-                        _profile(device, binding, target),
-                        instance=binding.instance,
-                        wakes=_wakes(binding),
-                        learn=partial(self._learn, device.id),
-                    )
-                )
+                found.append(self._phone(device, binding))
         return found
+
+    def _phone(self, device: Device, binding: Binding) -> Phone:
+        target = Target(binding.contact_uri, binding.path, self._flow_to(binding))
+        can_wake = self._push is not None and self._push.wakes(binding)
+        return Phone(
+            device.id,
+            device.name,
+            binding.aor,
+            target,
+            _profile(device, binding, target),
+            instance=binding.instance,
+            push=binding.push,
+            asleep=self._location.asleep(binding),
+            wake=partial(self._wake, binding) if can_wake else None,
+            learn=partial(self._learn, device.id),
+        )
+
+    def _wake(self, binding: Binding, why: str, woken: Woken) -> Callable[[], None]:
+        assert self._push is not None
+
+        def ended(now: Binding | None, reason: str) -> None:
+            device = self._roster.device(binding.device_id or "")
+            if now is not None and device is not None:
+                woken(self._phone(device, now), "")
+            else:
+                woken(None, reason or "the phone is nobody's any more")
+
+        return self._push.wake(binding, why, ended).cancel
 
     def carries(self, agent_id: str, device_id: str | None, channel: Channel) -> bool | None:
         """Whether this phone of theirs can carry a channel, without `device_id` any of them; None: nobody knows."""
@@ -248,9 +287,3 @@ def _fits(agent: Agent, group: Group) -> bool:
         and (group.language is None or not agent.languages or group.language in agent.languages)
         and all(agent.skills.get(skill, 0) >= level for skill, level in group.required)
     )
-
-
-def _wakes(binding: Binding) -> bool:
-    # RFC 8599 s4.1.1: a parameter without a value only asks whether pushes are known here.
-    uri = parse_uri(binding.contact_uri) if "pn-provider" in binding.contact_uri else None
-    return isinstance(uri, SipUri) and bool(uri.param("pn-provider"))

@@ -15,6 +15,7 @@ from twisted.internet.ssl import (
     platformTrust,
     trustRootFromCertificates,
 )
+from twisted.web.client import BrowserLikePolicyForHTTPS
 
 from config.certificates import ServerCertificate
 
@@ -27,12 +28,21 @@ def context_factory(certificate: ServerCertificate) -> CertificateOptions:
 def client_context(trusted: Path | None, certificate: ServerCertificate | None) -> CertificateOptions:
     """For connections of ours: the peer's chain is checked against the authorities in that PEM file, or the system's;
     our certificate, if there is one, is shown to a peer that asks. Raises as `context_factory` does."""
-    root = platformTrust()
-    if trusted is not None:
-        found = load_pem_x509_certificates(trusted.read_bytes())
-        root = trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in found])
     shown = _shown(certificate) if certificate is not None else {}
-    return CertificateOptions(trustRoot=root, raiseMinimumTo=TLSVersion.TLSv1_2, **shown)
+    return CertificateOptions(trustRoot=_authorities(trusted), raiseMinimumTo=TLSVersion.TLSv1_2, **shown)
+
+
+def https_policy(trusted: str) -> BrowserLikePolicyForHTTPS:
+    """For requests of ours by HTTPS: the server's name is checked, and its chain as `client_context` does; "" stands
+    for the system's authorities."""
+    return BrowserLikePolicyForHTTPS(_authorities(Path(trusted) if trusted else None))
+
+
+def _authorities(trusted: Path | None) -> Any:
+    if trusted is None:
+        return platformTrust()
+    found = load_pem_x509_certificates(trusted.read_bytes())
+    return trustRootFromCertificates([Certificate(X509.from_cryptography(each)) for each in found])
 
 
 def _shown(certificate: ServerCertificate) -> dict[str, Any]:

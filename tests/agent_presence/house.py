@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.task import Clock
 
 from agent_presence.agent_state import AgentStates
 from agent_presence.location import Binding, Location
+from agent_presence.push import Push
+from agent_presence.push_contact import PushAddress, PushServices
 from agent_presence.roster import Agent, Device, Roster
 from agent_presence.store import PresenceStore
 from config.database import Database
@@ -18,10 +22,40 @@ START = 1_700_000_000.0
 DOMAIN = "warmline.test"
 
 
-class House:
-    """Everything of one server; `again` is the same server after a crash."""
+class FakeGateway:
+    """Remembers what it was asked for. `answer` is what it says: whether the phone is known, an error, or nothing."""
 
-    def __init__(self, database: Database | None = None, clock: Clock | None = None) -> None:
+    def __init__(self) -> None:
+        self.sent: list[tuple[PushAddress, str, float]] = []
+        self.answer: bool | Exception | None = True
+        self.closed = False
+
+    async def send(self, to: PushAddress, why: str, good_for_s: float) -> bool:
+        self.sent.append((to, why, good_for_s))
+        await asyncio.sleep(0)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        if self.answer is None:
+            await asyncio.get_running_loop().create_future()
+        return bool(self.answer)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    @property
+    def reasons(self) -> list[str]:
+        return [why for _, why, _ in self.sent]
+
+
+class House:
+    """Everything of one server; `again` is the same server after a crash. `providers` are its push services."""
+
+    def __init__(
+        self, database: Database | None = None, clock: Clock | None = None, providers: Iterable[str] = ()
+    ) -> None:
+        self.providers = tuple(providers)
+        self.services = PushServices(self.providers)
+        self.gateway = FakeGateway()
         self.clock = clock or Clock()
         self.database = database or Database.open("sqlite://")
         self.live_flows: set[str] = set()
@@ -39,6 +73,18 @@ class House:
             clock=self.clock,
             now=self.now,
             flow_alive=self.live_flows.__contains__,
+            wakes=self.services.wake,
+        )
+        self.push = Push(
+            self.gateway,
+            self.services,
+            self.location,
+            self.roster,
+            self.events,
+            clock=self.clock,
+            now=self.now,
+            wait_s=8.0,
+            spread=lambda least, most: most,
         )
         self.states = AgentStates(
             self.store, self.events, self.shared, self.roster, self.location, clock=self.clock, now=self.now
@@ -51,6 +97,7 @@ class House:
         await self.database.create_all()
         await self.roster.load()
         await self.location.load()
+        self.push.start()
         await self.states.load()
         return self
 
@@ -60,7 +107,7 @@ class House:
         self.states.stop()
         for call in tuple(self.clock.getDelayedCalls()):
             call.cancel()
-        return await House(self.database, self.clock).open()
+        return await House(self.database, self.clock, self.providers).open()
 
     async def settle(self) -> None:
         """Wait until everything written so far is stored."""
@@ -83,12 +130,23 @@ class House:
         binding = binding_of(
             aor=aor,
             expires_at=self.now() + expires_s,
-            registered_at=self.now(),
-            device_id=f"device-{name}",
-            **changes,
+            **{"registered_at": self.now(), "device_id": f"device-{name}", **changes},
         )
         await self.location.bind(aor, binding)
         return binding
+
+    async def register(self, name: str = "ana", **changes: Any) -> Binding:
+        """As `bind`, and its REGISTER is answered."""
+        if changes.get("transport", "UDP") != "UDP":
+            self.live_flows.add(changes["flow_token"])
+        binding = await self.bind(name, **changes)
+        self.push.registered(binding)
+        return binding
+
+    def close(self, token: str) -> None:
+        """The connection ends."""
+        self.live_flows.discard(token)
+        self.location.flow_closed(token)
 
     def drop(self, name: str = "ana") -> None:
         aor = self.location.aor(name)

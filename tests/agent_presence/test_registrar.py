@@ -75,7 +75,10 @@ class Desk:
             domains={DOMAIN},
             now=house.now,
             probe=self.probed.append,
+            push=house.services,
         )
+        self.registered: list[Binding] = []
+        self.registrar.on_registered += [house.push.registered, self.registered.append]
 
     async def register(
         self,

@@ -451,7 +451,9 @@ class Centre:
         events, clock, now = house.events, house.clock, house.now
         self.store = PbxStore(house.database)
         self.contacts = OpenContacts(self.store, events, now)
-        self.staffing = Staffing(house.roster, house.location, house.states, flow_of=lambda token: None)
+        self.staffing = Staffing(
+            house.roster, house.location, house.states, flow_of=lambda token: None, push=house.push
+        )
         self.calls = Calls(self.contacts, media, events, clock, now, patience=Patience())
         self.chats = Chats(
             self.contacts,
@@ -626,9 +628,9 @@ class Centre:
             ring_s=20.0,
             unreachable_s=4.0,
         )
+        self.feature_codes = FeatureCodes(house.states, media, clock, unasked=self.direct_calls.rung)
         by_name = ByName(self.dispatch, self.destinations, ringer, events)
         self.transfers = Transfers(
-        self.feature_codes = FeatureCodes(house.states, media, clock, unasked=self.direct_calls.rung)
             self.contacts,
             self.calls,
             self.direct_calls,
@@ -764,8 +766,9 @@ class Centre:
         database: Database | None = None,
         folder: Path | None = None,
         queues: Iterable[QueueSettings] = (),
+        providers: Iterable[str] = (),
     ) -> Centre:
-        house = House(database)
+        house = House(database, providers=providers)
         portal = PortalStore(house.database)
         centre = cls(house, portal, folder, queues)
         await house.open()
@@ -796,7 +799,7 @@ class Centre:
         self.house.states.stop()
         for call in tuple(self.clock.getDelayedCalls()):
             call.cancel()
-        house = House(self.house.database, self.clock)
+        house = House(self.house.database, self.clock, self.house.providers)
         centre = Centre(house, PortalStore(house.database), self.folder, self.queues.values())
         await house.open()
         await centre.rules.load()

@@ -55,6 +55,8 @@ QUEUES = (
 class AtWork(RuleBasedStateMachine):
     """The contact centre itself, on a database that survives it."""
 
+    providers: tuple[str, ...] = ()
+
     def __init__(self) -> None:
         super().__init__()
         # The thread of the tests runs the reactor's loop, and hypothesis calls rules that do not wait.
@@ -74,7 +76,7 @@ class AtWork(RuleBasedStateMachine):
     @initialize()
     def opens(self) -> None:
         async def opens() -> None:
-            self.centre = await Centre.open(queues=QUEUES)
+            self.centre = await Centre.open(queues=QUEUES, providers=self.providers)
             await self.centre.portal.add_number(ProviderNumber("+15550300", "lumio", "camera"))
             for name, skills in SKILLS.items():
                 await self.centre.house.roster.add_agent(

@@ -130,4 +130,4 @@ async def test_which_phones_can_be_woken(contact: str, wakes: bool) -> None:
     agent = await house.hire("ana", heating=3)
     await house.bind("ana", contact_uri=contact)
     staffing = Staffing(house.roster, house.location, house.states, flow_of=lambda token: None)
-    assert [phone.wakes for phone in staffing.phones(agent.id, Channel.VOICE)] == [wakes]
+    assert [phone.push is not None for phone in staffing.phones(agent.id, Channel.VOICE)] == [wakes]

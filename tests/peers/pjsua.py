@@ -26,6 +26,7 @@ class Pjsua:
 
     `answer` is "manual" or "auto"; `prack` is "never", "optional" or "required" (RFC 3262), `timer` also "always" (RFC
     4028). `srtp` is "never", "optional" (plain RTP, with keys beside it) or "required", its keys by SDES.
+    `push` is how it says that it may be woken, as "pn-provider=fcm;pn-prid=1" (RFC 8599).
     `registrar_port` is that of the server or of the proxy before it. No Opus, no video; four calls at most.
     """
 
@@ -47,6 +48,7 @@ class Pjsua:
         codecs: tuple[str, ...] = ("PCMU/8000/1", "PCMA/8000/1"),
         authority: Path | None = None,
         srtp: str = "never",
+        push: str = "",
     ) -> None:
         port = free_sip_port()
         self.folder = folder / f"pjsua-{user}-{port}"
@@ -73,6 +75,7 @@ class Pjsua:
             "codecs": codecs,
             "authority": str(authority or ""),
             "srtp": srtp,
+            "push": push,
         }
         self._register = register
         self._token = 0

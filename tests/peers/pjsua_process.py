@@ -302,6 +302,8 @@ class Phone:
         account.regConfig.registrarUri = s["server"]
         account.regConfig.timeoutSec = 120
         account.regConfig.registerOnAdd = s["register"]
+        if s["push"]:
+            account.regConfig.contactUriParams = f";{s['push']}"
         account.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", s["user"], 0, s["password"]))
         account.sipConfig.proxies.append(f"{s['server']};lr")
         account.callConfig.prackUse = PRACK[s["prack"]]
