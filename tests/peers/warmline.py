@@ -13,6 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
+from tests.peers import first_start
 from tests.peers.process import PeerFailed, Process, free_port, free_range, free_sip_port, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +76,9 @@ class Warmline:
             raise PeerFailed(f"the server wrote a traceback:\n{output[-8000:]}")
 
     async def start(self) -> None:
+        data = Path(str(self.settings["data"]))
+        if not data.exists():
+            await asyncio.to_thread(first_start.give, data)
         self.process = self._new_process()
         before = len(self.process.output())
 

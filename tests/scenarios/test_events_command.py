@@ -127,7 +127,7 @@ async def test_a_port_in_use_is_told_in_one_line(tmp_path: Path) -> None:
             port = getattr(server, taken)
             second = Warmline(tmp_path / taken, **{taken: port})
             async with second.process as process:
-                assert await process.wait(20) == 1, process.output()
+                assert await process.wait(60) == 1, process.output()
             said = process.output()
             complaints = [line for line in said.splitlines() if line.startswith("warmline: ")]
             assert len(complaints) == 1, said
