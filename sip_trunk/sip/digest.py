@@ -337,20 +337,12 @@ def _response(
     return _digest(algorithm, f"{secret}:{nonce}:{nc_text}:{cnonce}:{qop}:{_digest(algorithm, a2)}")
 
 
-def verify(
-    authorization: Authorization,
-    credentials: Credentials,
-    method: str,
-    body: bytes = b"",
-    uri: str | None = None,
-) -> bool:
-    """Whether whoever wrote this knows the password. It does not look at the nonce's age.
-
-    `uri`, if given, must be the one that was signed. RFC 3261 s22.4 leaves that check out by default, because a proxy
-    on the way may have changed the Request-URI.
+def verify(authorization: Authorization, credentials: Credentials, method: str, body: bytes = b"") -> bool:
+    """Whether whoever wrote this knows the password. It does not look at the nonce's age, nor at which URI was signed:
+    a proxy on the way may have changed the Request-URI (RFC 3261 s22.4).
     """
     algorithm = authorization.algorithm
-    if algorithm is None or (uri is not None and uri != authorization.uri):
+    if algorithm is None:
         return False
     if authorization.qop is None and algorithm != "MD5":
         return False  # only phones from before RFC 8760 may leave qop out

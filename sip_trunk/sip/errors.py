@@ -24,9 +24,9 @@ class BadMessage(SipError):
     start line itself could not be read or the message was a response.
     """
 
-    def __init__(self, reason: str, status: int = 400, request: Request | None = None) -> None:
+    def __init__(self, reason: str, status: int = 400) -> None:
         super().__init__(reason, status)
-        self.request = request
+        self.request: Request | None = None
 
 
 class SipFault(SipError):

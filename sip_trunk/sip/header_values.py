@@ -122,7 +122,7 @@ def write_params(params: ParamDict) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NameAddr:
-    """A From, To, Contact, Route and the like; a value: make a changed one with `with_param`.
+    """A From, To, Contact, Route and the like.
 
     `display` is without quotes and escapes. `params` are the header's own (after the angle brackets), by
     lower-case name, with their values as they came; `param` takes the quotes off.
@@ -146,9 +146,6 @@ class NameAddr:
         if value is ...:
             return None
         return unquote_string(value) if isinstance(value, str) else ""
-
-    def with_param(self, name: str, value: str | None) -> NameAddr:
-        return NameAddr(self.display, self.uri, {**self.params, name: value})
 
     @property
     def q(self) -> float:

@@ -32,7 +32,6 @@ class Part:
     params: ParamDict
     disposition: str | None
     handling: str | None
-    content_id: str | None
     body: bytes
     parts: tuple[Part, ...] = ()
 
@@ -98,18 +97,17 @@ class _Reading:
         else:
             media_type, params = parse_media_type(written)
         disposition, handling = _disposition(headers)
-        content_id = headers.first("content-id")
         if not media_type.startswith("multipart/"):
             encoding = (headers.first("content-transfer-encoding") or "").lower() if level else ""
             body = _decoded(body, encoding)
-            return Part(media_type, params, disposition, handling, content_id, body)
+            return Part(media_type, params, disposition, handling, body)
         if level == _MOST_LEVELS:
             raise BadMessage("Multipart nested too deep")
         boundary = unquoted(params.get("boundary") or "")
         if _BOUNDARY.fullmatch(boundary) is None:
             raise BadMessage("Bad multipart boundary")
         parts = tuple(self._split(body, boundary.encode("ascii"), level))
-        return Part(media_type, params, disposition, handling, content_id, b"", parts)
+        return Part(media_type, params, disposition, handling, b"", parts)
 
     def _split(self, body: bytes, boundary: bytes, level: int) -> list[Part]:
         delimiter = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary) + rb"(--)?[ \t]*+(?=\r\n|\Z)")

@@ -28,7 +28,6 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNESCAPED_IN_USER = "-_.!~*'()&=+$,;?/"
 _UNESCAPED_AFTER_COLON = "-_.!~*'()&=+$,"
 _UNESCAPED_IN_PARAM = "-_.!~*'()[]/:&+$"
-_UNESCAPED_IN_HEADER = "-_.!~*'()[]/?:+$"
 _BREAKS_A_LINE = re.compile(r"[\r\n\0]")
 # RFC 3261 s19.1.4: these count even when only one of the two URIs has them.
 _ALWAYS_COMPARED = ("user", "ttl", "method", "maddr", "transport")
@@ -171,21 +170,12 @@ class SipUri:
                 return value
         return None
 
-    def with_header(self, name: str, value: str) -> SipUri:
-        """With one more header of its own, escaped as it must be."""
-        pair = (_escape(name, _UNESCAPED_IN_HEADER), _escape(value, _UNESCAPED_IN_HEADER))
-        return self.replace(headers=(*self.headers, pair))
-
     def without_headers(self) -> SipUri:
         """The address alone, as a Request-URI must have it."""
         return self.replace(headers=()) if self.headers else self
 
     def replace(self, **changes: Any) -> SipUri:
         return replace(self, text="", **changes)
-
-    def with_param(self, name: str, value: str | None) -> SipUri:
-        kept = tuple(pair for pair in self.params if pair[0] != name)
-        return self.replace(params=(*kept, (name, value)))
 
     def matches(self, other: object) -> bool:
         """Equality by RFC 3261 s19.1.4, which is neither transitive nor what `==` tells."""
@@ -233,17 +223,6 @@ class TelUri:
     def context(self) -> str | None:
         """Where a local number holds: a domain, or the leading digits of a global number (phone-context)."""
         return self.param("phone-context") or None
-
-    @property
-    def extension(self) -> str | None:
-        """The number to dial once the call is answered (ext), without visual separators."""
-        value = self.param("ext")
-        return value.translate(_VISUAL_SEPARATORS) if value else None
-
-    @property
-    def subaddress(self) -> str | None:
-        """The ISDN subaddress (isub)."""
-        return self.param("isub") or None
 
     @property
     def digits(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -10,7 +11,7 @@ from sip_trunk.call import Call
 from sip_trunk.call_events import CallEvent
 from sip_trunk.refer import Refer
 from sip_trunk.sip.message import Message, Request
-from sip_trunk.sip.uri import SipUri, TelUri
+from sip_trunk.sip.uri import TelUri
 from sip_trunk.user_agent import Ended, Target, TransferRequested
 from tests.sip_trunk.network import Address, Pair, ask, pass_time
 
@@ -190,10 +191,8 @@ def test_an_attended_transfer_names_a_call_of_ours(pair: Pair) -> None:
     call, theirs = pair.talk()
     other, other_theirs = pair.talk()
     assert other.dialog is not None
-    uri = SipUri("sip", "x", "10.0.0.2").with_header(
-        "Replaces", f"{other.id};to-tag={other.dialog.remote_tag};from-tag={other.dialog.local_tag}"
-    )
-    ask(call, "REFER", [("Refer-To", f"<{uri}>")])
+    replaces = f"{other.id};to-tag={other.dialog.remote_tag};from-tag={other.dialog.local_tag}"
+    ask(call, "REFER", [("Refer-To", f"<sip:x@10.0.0.2?Replaces={quote(replaces)}>")])
     ask(call, "REFER", [("Refer-To", "<sip:x@y?Replaces=unknown%3Bto-tag%3D1%3Bfrom-tag%3D2>")])
     pair.wait()
     known, unknown = [e.refer for e in pair.bob.events[theirs] if isinstance(e, TransferRequested)]
@@ -349,14 +348,6 @@ def test_a_refer_before_the_answer_or_outside_a_call_is_never_acted_upon(pair: P
     assert [r.status for r in early] == [403]
     assert outside.result().status == 403
     assert pair.bob.events[theirs] == []
-
-
-def test_a_word_of_the_owners_cannot_break_a_line(story: Story) -> None:
-    story.refer()
-    story.refers[0].accept()
-    story.refers[0].finish(486, "no\r\nVia: x")
-    story.pair.wait()
-    assert story.told()[-1][0] == b"SIP/2.0 486 no  Via: x\r\n"
 
 
 def test_an_owner_that_fails_leaves_nothing_hanging(story: Story) -> None:

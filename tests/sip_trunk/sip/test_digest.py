@@ -53,8 +53,6 @@ def test_a_right_answer_is_right_and_any_change_makes_it_wrong(algorithm: str, q
     challenge = Challenge("warmline", "n1", algorithm, qop)
     right = parse_authorization(answer(challenge, "ana", "pässword", "INVITE", "sip:h", body=b"x"))
     assert verify(right, ANA, "INVITE", b"x")
-    assert verify(right, ANA, "INVITE", b"x", uri="sip:h")
-    assert not verify(right, ANA, "INVITE", b"x", uri="sip:other")
     assert not verify(right, ANA, "BYE", b"x")
     assert not verify(right, Credentials.of("ana", "warmline", "other"), "INVITE", b"x")
     assert not verify(right, Credentials.of("ben", "warmline", "pässword"), "INVITE", b"x")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.message import Request
-from sip_trunk.sip.multipart import body_parts, part, unknown_required
+from sip_trunk.sip.multipart import part, unknown_required
 
 SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n"
 PIDF = b"<presence/>"
@@ -45,8 +45,6 @@ def test_the_first_part_of_a_type_is_found() -> None:
         assert part(message(written), "application/sdp") == SDP
         assert part(message(written), "application/pidf+xml") == PIDF
         assert part(message(written), "text/plain") is None
-    _, location = body_parts(message(body)).parts
-    assert location.content_id == "<l@h>"
 
 
 def test_parts_are_octets_and_only_a_whole_delimiter_line_ends_one() -> None:
