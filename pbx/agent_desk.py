@@ -68,9 +68,9 @@ class _FromPage:
 
     def accept(self) -> None: ...
 
-    def progress(self, status: int, reason: str | None = None) -> None: ...
+    def progress(self, status: int) -> None: ...
 
-    def finish(self, status: int, reason: str | None = None) -> None:
+    def finish(self, status: int) -> None:
         finished, self._finished = self._finished, None
         if finished is not None:
             finished(status)

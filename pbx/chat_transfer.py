@@ -28,7 +28,7 @@ from pbx.staffing import Staffing
 class Told(Protocol):
     """Whoever asked: `finish` is told once how it went, as SIP says it (200: taken)."""
 
-    def finish(self, status: int, reason: str | None = None) -> None: ...
+    def finish(self, status: int) -> None: ...
 
 
 @dataclass(slots=True, eq=False)

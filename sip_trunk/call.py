@@ -66,8 +66,7 @@ class Call:
 
     `on_event` gets the events, the last of which is exactly one of Refused, Cancelled and Ended. It may be set anew at
     any time; what happened while there was none is told as it is set. `flow` is the way to the peer, `request` the
-    INVITE, `remote_uri` the peer's address as it calls itself. `session_id` is what the call is known by across
-    servers and both sides of them (RFC 7989), 32 hex digits.
+    INVITE. `session_id` is what the call is known by across servers and both sides of them (RFC 7989), 32 hex digits.
     """
 
     # Which side chose the Call-ID settles how long to wait after a glare (RFC 3261 §14.1).
@@ -116,10 +115,6 @@ class Call:
             self._tell(event)
 
     @property
-    def remote_uri(self) -> str:
-        raise NotImplementedError
-
-    @property
     def confirmed(self) -> bool:
         return self.state is CallState.CONFIRMED
 
@@ -144,7 +139,7 @@ class Call:
 
     # -- what the owner asks for
 
-    def hangup(self, *, reason: str | None = None, headers: HeaderPairs = ()) -> None:
+    def hangup(self, *, reason: str | None = None) -> None:
         """End the call in whichever way its state wants; the terminal event comes before this returns.
 
         `reason` is for the event; written like a Reason header (`SIP;cause=200;text="…"`, RFC 3326) it is sent too.
@@ -152,10 +147,8 @@ class Call:
         """
         if self.ended:
             return
-        extra = list(headers)
-        if reason is not None and ";" in reason:
-            extra.append(("Reason", reason))
-        self._hangup(reason or "", extra)
+        headers = [("Reason", reason)] if reason is not None and ";" in reason else []
+        self._hangup(reason or "", headers)
 
     def _hangup(self, reason: str, headers: list[tuple[str, str]]) -> None:
         waits = self._referrals is not None and self._referrals.after_last_words(
@@ -171,20 +164,20 @@ class Call:
         self.agent.calls.discard(self)
         self.bye(headers)
 
-    def reinvite(self, body: bytes, headers: HeaderPairs = ()) -> None:
+    def reinvite(self, body: bytes) -> None:
         """Offer anew; one ReinviteAnswered or ReinviteRefused follows, or the call's end.
 
         It waits until no other offer is under way; asked again before it has left, the later offer takes its place.
         """
         if not self.ended:
-            self.offers.want(Wanted("INVITE", body, tuple(headers)))
+            self.offers.want(Wanted("INVITE", body))
 
-    def update(self, body: bytes, headers: HeaderPairs = ()) -> None:
+    def update(self, body: bytes) -> None:
         """Offer anew as `reinvite` does, but by UPDATE, which leaves already while the call rings if its first offer
         was answered reliably (RFC 3311 §5.1). A peer that takes no UPDATE gets a re-INVITE, once the call is answered.
         """
         if not self.ended:
-            self.offers.want(Wanted("UPDATE", body, tuple(headers)))
+            self.offers.want(Wanted("UPDATE", body))
 
     def answer_reoffer(self, body: bytes | None, status: int = 200, reason: str | None = None) -> None:
         """Answer the last Reoffered: with our SDP, or with a refusal. Does nothing if it was withdrawn meanwhile."""
@@ -481,10 +474,10 @@ class Call:
         if self.answered:
             self._agree(sessions.agreed_by_them(request, response, self.agent.min_se_s))
 
-    def not_refreshed(self, status: int) -> None:
+    def not_refreshed(self) -> None:
         """A refresh was refused, and the session goes on as long as it may."""
         if self._session_timer is not None:
-            self._session_timer.refused(status)
+            self._session_timer.refused()
 
     def _agree(self, agreement: sessions.Agreement | None) -> None:
         if agreement is None and self._session_timer is None:

@@ -60,10 +60,6 @@ class IncomingCall(Call):
         agent.dialogs[dialog.id] = (self, dialog)
 
     @property
-    def remote_uri(self) -> str:
-        return str(self.request.from_.uri)
-
-    @property
     def unanswered(self) -> bool:
         return self.state in (CallState.CALLING, CallState.RINGING)
 

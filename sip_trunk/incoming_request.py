@@ -28,18 +28,8 @@ class IncomingRequest:
         return self._transaction.answered
 
     def respond(
-        self,
-        status: int,
-        reason: str | None = None,
-        *,
-        headers: Iterable[tuple[str, str]] = (),
-        body: bytes = b"",
-        content_type: str | None = None,
+        self, status: int, reason: str | None = None, *, headers: Iterable[tuple[str, str]] = ()
     ) -> None:
         """Answer; a second final answer is ignored. The To tag is added."""
         tag = self._transaction.to_tag if status > 100 else None
-        self._transaction.respond(
-            self.message.response(
-                status, reason, to_tag=tag, headers=headers, body=body, content_type=content_type
-            )
-        )
+        self._transaction.respond(self.message.response(status, reason, to_tag=tag, headers=headers))

@@ -49,7 +49,6 @@ class OutgoingCall(Call):
         super().__init__(agent, request, on_event, credentials, session_id)
         request.headers.add(*self._session_header)
         self.on_late: Callable[[int], None] | None = None
-        self._remote_uri = str(request.to.uri)
         self._contact_user = contact_user
         # A binding's flow is the only way to a phone behind NAT (RFC 5626 §5.3).
         self._keeps_flow = flow is not None
@@ -65,10 +64,6 @@ class OutgoingCall(Call):
             credentials=credentials,
         )
         self._exchange.start()
-
-    @property
-    def remote_uri(self) -> str:
-        return self._remote_uri
 
     def _hangup(self, reason: str, headers: list[tuple[str, str]]) -> None:
         if self.state is CallState.CONFIRMED:

@@ -104,19 +104,18 @@ class Refer:
             self._of.call.respond(transaction, status, reason)
             self._of.over(self)
 
-    def progress(self, status: int, reason: str | None = None) -> None:
+    def progress(self, status: int) -> None:
         """Tell a provisional answer of whom we call in their place."""
-        self._tell(status, reason, over=False)
+        self._tell(status, over=False)
 
-    def finish(self, status: int, reason: str | None = None) -> None:
+    def finish(self, status: int) -> None:
         """Tell the final answer; the subscription ends with it."""
-        self._tell(status, reason, over=True)
+        self._tell(status, over=True)
 
-    def _tell(self, status: int, reason: str | None, *, over: bool) -> None:
+    def _tell(self, status: int, *, over: bool) -> None:
         if self._transaction is not None or self._over or self._silent or not self._of.knows(self):
             return
-        words = REASONS.get(status, "") if reason is None else reason
-        self._said = f"{status} {words}".replace("\r", " ").replace("\n", " ")
+        self._said = f"{status} {REASONS.get(status, '')}"
         self._over = over
         if over:
             self._stop()

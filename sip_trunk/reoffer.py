@@ -34,7 +34,6 @@ class Wanted:
 
     method: str
     body: bytes = b""
-    headers: tuple[tuple[str, str], ...] = ()
     refresh: bool = False
 
 
@@ -113,7 +112,7 @@ class Reoffers:
                     return
                 self._over(response, wanted, exchange.request)
 
-        headers = (*call.agent.capabilities(), *call.session_headers(), *wanted.headers)
+        headers = (*call.agent.capabilities(), *call.session_headers())
         body = call.local_body if wanted.refresh else wanted.body
         exchange = self.ours = call.exchange(method, on_response, body, headers=headers, dialog=dialog)
         if method == "INVITE":
@@ -166,7 +165,7 @@ class Reoffers:
         else:
             self._retries = 0
             if wanted.refresh:
-                call.not_refreshed(status)
+                call.not_refreshed()
             else:
                 call.emit(ReinviteRefused(status))
         self.go_on()

@@ -45,7 +45,7 @@ class SessionTimer:
             self._deadline.cancel()
             self._deadline = None
 
-    def refused(self, status: int) -> None:
+    def refused(self) -> None:
         """A refresh of ours was refused, but not the call. An agreed session has until its end to be refreshed."""
         agreement = self.agreement
         if agreement is None or not agreement.binding or not agreement.ours:
@@ -90,7 +90,7 @@ class SessionTimer:
                 call.peer_allows = frozenset(("invite",))
                 call.offers.want(Wanted("INVITE", refresh=True))
             else:
-                self.refused(status)
+                self.refused()
 
         # §7.4: who does not say that it supports timers is taken for one who does not.
         headers = (*call.agent.capabilities(), *call.session_headers())

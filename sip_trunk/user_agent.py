@@ -159,14 +159,13 @@ class UserAgent:
         content_type: str = "application/sdp",
         on_event: Callable[[CallEvent], None],
         credentials: tuple[str, str] | None = None,
-        contact_user: str | None = None,
         session_id: str | None = None,
     ) -> OutgoingCall:
         """Call somebody. No event comes before this returns.
 
         from_, to: an address, with or without display name ('"Maria" <sip:c1@example.org>').
-        contact_user: the user of our Contact; that of `from_` unless told. session_id: 32 hex digits that stand in
-        every message of the call (Session-ID, RFC 7989); made up unless told. Raises BadMessage for a bad address.
+        session_id: 32 hex digits that stand in every message of the call (Session-ID, RFC 7989); made up unless told.
+        Raises BadMessage for a bad address.
         """
         request, hop = self._compose("INVITE", target, from_, to, headers, body, content_type)
         for name, value in self.capabilities():
@@ -174,7 +173,6 @@ class UserAgent:
         if self.session_headers and "session-expires" not in request.headers.keys:
             for name, value in self.session_headers:
                 request.headers.add(name, value)
-        user = contact_user if contact_user is not None else request.from_.uri.user
         flow = target.flow if target.flow is not None and target.flow.alive else None
         return OutgoingCall(
             self,
@@ -183,7 +181,7 @@ class UserAgent:
             credentials,
             flow=flow,
             hop=hop,
-            contact_user=user or "",
+            contact_user=request.from_.uri.user or "",
             # Our Call-IDs are as long and as random as a session's identity is to be.
             session_id=session_id or request.call_id,
         )

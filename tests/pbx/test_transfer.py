@@ -32,11 +32,11 @@ class Asked:
             self.said.append(-status)
             self.over = True
 
-    def progress(self, status: int, reason: str | None = None) -> None:
+    def progress(self, status: int) -> None:
         assert self.said
         self.said.append(status)
 
-    def finish(self, status: int, reason: str | None = None) -> None:
+    def finish(self, status: int) -> None:
         if not self.over:
             self.over = True
             self.said.append(status)

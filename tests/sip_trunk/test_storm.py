@@ -140,7 +140,7 @@ class Storm:
     def transfer(self) -> None:
         if self.refers:
             refer = self.chance.choice(self.refers)
-            self.chance.choice([refer.progress, refer.finish])(180, "one\r\ntwo")
+            self.chance.choice([refer.progress, refer.finish])(180)
 
     def close(self) -> None:
         if self.chance.random() < 0.2:

@@ -47,10 +47,10 @@ def test_a_call_rings_is_answered_and_ends(pair: Pair) -> None:
 
 def test_the_callee_may_hang_up(pair: Pair) -> None:
     call, theirs = pair.talk()
-    theirs.hangup(headers=[("Reason", 'SIP;cause=200;text="bye"')])
+    theirs.hangup(reason='SIP;cause=200;text="bye"')
     pair.wait()
     assert pair.ana.events[call][-1] == Ended("peer", 'SIP;cause=200;text="bye"')
-    assert pair.bob.events[theirs][-1] == Ended("us", "")
+    assert pair.bob.events[theirs][-1] == Ended("us", 'SIP;cause=200;text="bye"')
     pair.rest()
 
 
@@ -515,9 +515,7 @@ def test_a_call_through_a_proxy_goes_back_through_it(pair: Pair) -> None:
 def test_a_binding_is_reached_by_its_path_and_flow(pair: Pair) -> None:
     flow = pair.ana.transports.flow_to_address("UDP", "10.0.0.5", 4444)
     target = Target("sip:phone@192.168.0.9", ("<sip:edge.example;lr;ob>",), flow)  # type: ignore[arg-type]
-    pair.ana.agent.invite(
-        target, from_="sip:a@b", to="sip:c@d", body=OFFER, on_event=lambda event: None, contact_user="c_1"
-    )
+    pair.ana.agent.invite(target, from_="sip:c_1@b", to="sip:c@d", body=OFFER, on_event=lambda event: None)
     _, to, invite = pair.network.seen[0]
     assert isinstance(invite, Request)
     assert to == ("10.0.0.5", 4444)
