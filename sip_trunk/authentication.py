@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sip_trunk.sip.digest import (
@@ -40,10 +40,7 @@ class Challenge:
 
 
 class Authenticator:
-    """realm: what users see and HA1 is made with. credentials_of: a name's credentials, or None.
-
-    algorithms: what is offered, in order. md5_only: the User-Agents that are only ever offered MD5.
-    """
+    """realm: what users see and HA1 is made with. credentials_of: a name's credentials, or None."""
 
     def __init__(
         self,
@@ -51,16 +48,11 @@ class Authenticator:
         nonces: Nonces,
         credentials_of: Callable[[str], Credentials | None],
         now: Callable[[], float],
-        *,
-        algorithms: Sequence[str] = ALGORITHMS,
-        md5_only: re.Pattern[str] = MD5_ONLY,
     ) -> None:
         self.realm = realm
         self._nonces = nonces
         self._credentials_of = credentials_of
         self._now = now
-        self._algorithms = tuple(algorithms)
-        self._md5_only = md5_only
         # Somebody whose password nobody can know: unknown names are checked against it, by the same steps and in the
         # same time as known ones, so that an answer does not tell which names exist.
         self._nobody = Credentials("", realm, secrets.token_hex(16), secrets.token_hex(32))
@@ -89,7 +81,7 @@ class Authenticator:
             if value[:7].lower() != "digest ":
                 continue  # RFC 4475 s3.3.7: another scheme is as good as none
             authorization = parse_authorization(value)
-            if authorization.realm == self.realm and authorization.algorithm in self._algorithms:
+            if authorization.realm == self.realm and authorization.algorithm in ALGORITHMS:
                 return authorization
         return None
 
@@ -99,11 +91,8 @@ class Authenticator:
         via = request.top_via
         of = f"{via.branch} {via.host} {request.call_id} {request.cseq.number} {request.method}"
         nonce = self._nonces.issue(now, of)
-        algorithms = self._algorithms
-        if len(algorithms) > 1 and "MD5" in algorithms:
-            agent = request.headers.first("user-agent")
-            if agent is not None and self._md5_only.search(agent):
-                algorithms = ("MD5",)
+        agent = request.headers.first("user-agent")
+        algorithms = ("MD5",) if agent is not None and MD5_ONLY.search(agent) else ALGORITHMS
         values = challenges(self.realm, nonce, stale=stale, algorithms=algorithms)
         return Challenge(
             401, "Unauthorized", tuple(("WWW-Authenticate", value) for value in values), failed=failed

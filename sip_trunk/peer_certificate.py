@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
 
 from cryptography import x509
 from OpenSSL import SSL
@@ -15,9 +14,9 @@ from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.uri import parse_sip_uri
 
 
-def default_context(trust_root: Any = None) -> CertificateOptions:
-    """TLS 1.2 or later, the peer's chain checked against these authorities, or the system's."""
-    return CertificateOptions(trustRoot=trust_root or platformTrust(), raiseMinimumTo=TLSVersion.TLSv1_2)
+def default_context() -> CertificateOptions:
+    """TLS 1.2 or later, the peer's chain checked against the system's authorities."""
+    return CertificateOptions(trustRoot=platformTrust(), raiseMinimumTo=TLSVersion.TLSv1_2)
 
 
 @implementer(IOpenSSLClientConnectionCreator)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -125,14 +124,11 @@ class SipWebSocket(WebSocketServerProtocol):
 
 
 class SipWebSocketFactory(WebSocketServerFactory):
-    """origins: pages allowed besides those of the host that was asked, as "https://example.com"; "*" allows any."""
-
     protocol = SipWebSocket  # type: ignore[assignment]
 
-    def __init__(self, transports: Transports, *, origins: Iterable[str] = ()) -> None:
+    def __init__(self, transports: Transports) -> None:
         super().__init__(protocols=["sip"], server="", reactor=transports.reactor)
         self.transports = transports
-        self._origins = frozenset(origins)
         size = transports.limits.message.message
         self.setProtocolOptions(
             versions=[13],
@@ -148,14 +144,12 @@ class SipWebSocketFactory(WebSocketServerFactory):
 
         What is no browser sends no origin, and needs none.
         """
-        if origin is None or "*" in self._origins or origin in self._origins:
-            return True
-        return urlsplit(origin).netloc.lower() == host.lower() != ""
+        return origin is None or urlsplit(origin).netloc.lower() == host.lower() != ""
 
 
-def sip_resource(transports: Transports, *, origins: Iterable[str] = ()) -> IResource:
+def sip_resource(transports: Transports) -> IResource:
     """The resource to put at /sip of a twisted.web site."""
-    factory = SipWebSocketFactory(transports, origins=origins)
+    factory = SipWebSocketFactory(transports)
     factory.startFactory()
     resource: IResource = WebSocketResource(factory)
     return resource
