@@ -207,16 +207,8 @@ class Srtp:
     """
 
     __slots__ = (
-        "_cdata",
-        "_in",
-        "_length",
-        "_out",
-        "_packet",
-        "_rtcp",
-        "_rtcp_view",
-        "_sessions",
-        "_sources",
-    )
+        "_cdata", "_in", "_length", "_out", "_packet", "_rtcp", "_rtcp_view", "_sessions", "_sources",
+    )  # fmt: skip
 
     def __init__(self, packet: Packet, keys: tuple[int, bytes, bytes]) -> None:
         profile, ours, theirs = keys

@@ -116,25 +116,10 @@ class Measured:
     """What is known of one stream, both ways."""
 
     __slots__ = (
-        "_count",
-        "_first",
-        "_jitters",
-        "_reported",
-        "_reports",
-        "_rounds",
-        "_seq",
-        "_ssrc",
-        "_stamp",
-        "_stamped_at",
-        "_their_report",
-        "began_at",
-        "inward",
-        "jitter",
-        "outward",
-        "passed_over",
-        "round_trip",
-        "sweeps",
-    )
+        "_count", "_first", "_jitters", "_reported", "_reports", "_rounds", "_seq", "_ssrc", "_stamp",
+        "_stamped_at", "_their_report", "began_at", "inward", "jitter", "outward", "passed_over",
+        "round_trip", "sweeps",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.inward = Share()

@@ -45,26 +45,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_agent",
-        "_answered",
-        "_attempt",
-        "_credentials",
-        "_dialog",
-        "_dropped",
-        "_heard",
-        "_hops",
-        "_keeps_flow",
-        "_lengthened",
-        "_on_response",
-        "_outside",
-        "_starting",
-        "_streamed",
-        "contact_user",
-        "flow",
-        "hop",
-        "request",
-        "transaction",
-    )
+        "_agent", "_answered", "_attempt", "_credentials", "_dialog", "_dropped", "_heard", "_hops",
+        "_keeps_flow", "_lengthened", "_on_response", "_outside", "_starting", "_streamed",
+        "contact_user", "flow", "hop", "request", "transaction",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -29,18 +29,9 @@ class ReliableProvisionals:
     """
 
     __slots__ = (
-        "_at",
-        "_call",
-        "_deadline",
-        "_interval",
-        "_response",
-        "_rseq",
-        "_transaction",
-        "_until",
-        "_waiting",
-        "acknowledged_with",
-        "answered",
-    )
+        "_at", "_call", "_deadline", "_interval", "_response", "_rseq", "_transaction", "_until",
+        "_waiting", "acknowledged_with", "answered",
+    )  # fmt: skip
 
     def __init__(self, call: IncomingCall, transaction: ServerTransaction) -> None:
         self._call = call

@@ -45,19 +45,9 @@ class Dialog:
     """
 
     __slots__ = (
-        "answer",
-        "call_id",
-        "local",
-        "local_seq",
-        "local_tag",
-        "remote",
-        "remote_seq",
-        "remote_tag",
-        "routes",
-        "rseq",
-        "state",
-        "target",
-    )
+        "answer", "call_id", "local", "local_seq", "local_tag", "remote", "remote_seq", "remote_tag",
+        "routes", "rseq", "state", "target",
+    )  # fmt: skip
 
     def __init__(
         self,
