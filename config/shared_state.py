@@ -31,9 +31,6 @@ class SharedState(Protocol):
     async def claim(self, key: str, holder: str, lease_s: float) -> bool:
         """Take ``key`` for ``lease_s`` seconds; False if another holds it. Its own holder may claim it again."""
 
-    async def renew(self, key: str, holder: str, lease_s: float) -> bool:
-        """Hold on for ``lease_s`` seconds from now; False if ``holder`` no longer holds it."""
-
     async def release(self, key: str, holder: str) -> bool:
         """Give ``key`` back; False if ``holder`` did not hold it, and then nothing changes."""
 
@@ -58,12 +55,6 @@ class InProcessState:
         self._leases[key] = holder, self._clock.seconds() + lease_s
         if len(self._leases) >= self._sweep_at:
             self._sweep()
-        return True
-
-    async def renew(self, key: str, holder: str, lease_s: float) -> bool:
-        if self._holder(key) != holder:
-            return False
-        self._leases[key] = holder, self._clock.seconds() + lease_s
         return True
 
     async def release(self, key: str, holder: str) -> bool:
@@ -105,11 +96,6 @@ if held and held ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
-_RENEW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
-"""
 _RELEASE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
@@ -129,7 +115,6 @@ class RedisState:
         # By key, who of us may hold it though nobody here thinks so: the question was heard, and its answer was not.
         self._doubtful: dict[str, tuple[str, ...]] = {}
         self._claim = self._redis.register_script(_CLAIM)
-        self._renew = self._redis.register_script(_RENEW)
         self._release = self._redis.register_script(_RELEASE)
 
     async def claim(self, key: str, holder: str, lease_s: float) -> bool:
@@ -137,10 +122,6 @@ class RedisState:
         claimed = await self._sure(key, holder, self._claim(keys=[self._prefix + key], args=args))
         self._doubtful.pop(key, None)  # either it is ours, or none of these holds it
         return bool(claimed)
-
-    async def renew(self, key: str, holder: str, lease_s: float) -> bool:
-        args: list[str | int] = [holder, _milliseconds(lease_s)]
-        return bool(await self._asked(self._renew(keys=[self._prefix + key], args=args)))
 
     async def release(self, key: str, holder: str) -> bool:
         return bool(await self._sure(key, holder, self._release(keys=[self._prefix + key], args=[holder])))

@@ -104,30 +104,27 @@ async def test_a_released_key_is_free(subject: Subject) -> None:
     assert await state.claim("agent:1", "contact 2", 60)
 
 
-async def test_only_the_holder_renews_or_releases(subject: Subject) -> None:
+async def test_only_the_holder_releases(subject: Subject) -> None:
     state = subject.state
     await state.claim("agent:1", "contact 1", 60)
     assert not await state.release("agent:1", "contact 2")
-    assert not await state.renew("agent:1", "contact 2", 60)
     assert await state.holder("agent:1") == "contact 1"
-    assert not await state.renew("agent:2", "contact 1", 60)
     assert not await state.release("agent:2", "contact 1")
 
 
-async def test_a_lease_ends_by_itself_and_is_not_renewed_after(subject: Subject) -> None:
+async def test_a_lease_ends_by_itself(subject: Subject) -> None:
     state, second = subject.state, subject.second
     await state.claim("agent:1", "contact 1", 2 * second)
     await subject.passes(3 * second)
     assert await state.holder("agent:1") is None
-    assert not await state.renew("agent:1", "contact 1", 60)
     assert not await state.release("agent:1", "contact 1")
     assert await state.claim("agent:1", "contact 2", 60)
 
 
-async def test_a_renewed_lease_outlasts_its_first_term(subject: Subject) -> None:
+async def test_a_lease_claimed_again_outlasts_its_first_term(subject: Subject) -> None:
     state, second = subject.state, subject.second
     await state.claim("agent:1", "contact 1", 3 * second)
-    assert await state.renew("agent:1", "contact 1", 30 * second)
+    assert await state.claim("agent:1", "contact 1", 30 * second)
     await subject.passes(5 * second)
     assert await state.holder("agent:1") == "contact 1"
 
@@ -154,12 +151,11 @@ async def test_a_redis_that_hangs_costs_a_moment_and_an_error_and_holds_nobody_a
             state.release("agent:1", "contact 1"),
             state.claim("agent:2", "contact 2", 60),
             state.claim("agent:3", "contact 3", 60),
-            state.renew("agent:1", "contact 1", 60),
             state.holder("agent:1"),
             return_exceptions=True,
         )
         assert time.monotonic() - began < 3.0
-        assert [error.status for error in asked if isinstance(error, OurError)] == [503] * 5
+        assert [error.status for error in asked if isinstance(error, OurError)] == [503] * 4
     # Heard or not, what was asked meanwhile keeps none of our agents from the next contact, and takes nobody else's.
     assert await state.claim("agent:1", "contact 4", 60)
     assert await state.claim("agent:2", "contact 5", 60)
