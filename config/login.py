@@ -43,6 +43,7 @@ _DELETE_EXPIRED = login_session.delete().where(login_session.c.expires_at <= sa.
 # Customers come back to an article days later; those who see customers' data log in every working day.
 _LIFETIME_S: dict[Kind, float] = {"customer": 30 * 86400.0, "agent": 14 * 3600.0, "staff": 14 * 3600.0}
 
+_WINDOW_S = 300.0
 _LONGEST_PASSWORD = 1024  # argon2 would hash a megabyte just as patiently
 
 
@@ -56,17 +57,14 @@ class Login:
 
 
 class Attempts:
-    """How often each name and each address may try a password: ``limit`` wrong ones within ``window_s`` seconds.
+    """How often each name and each address may try a password: ``limit`` wrong ones within five minutes.
 
     Holds at most ``size`` of each and forgets the one heard of longest ago, so that a flood costs no memory.
     """
 
-    def __init__(
-        self, now: Callable[[], float], *, limit: int = 10, window_s: float = 300.0, size: int = 10_000
-    ) -> None:
+    def __init__(self, now: Callable[[], float], *, limit: int, size: int = 10_000) -> None:
         self._now = now
         self._limit = limit
-        self._window_s = window_s
         self._size = size
         self._wrong: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
@@ -97,7 +95,7 @@ class Attempts:
 
     def _count(self, who: str) -> int:
         count, since = self._wrong.get(who, (0, 0.0))
-        if count and since + self._window_s <= self._now():
+        if count and since + _WINDOW_S <= self._now():
             del self._wrong[who]
             return 0
         return count
