@@ -40,14 +40,6 @@ def may_carry(can: bool | None, channel: str) -> bool:
     return can is True if channel == "video" else can is not False
 
 
-def channels_of(device: Device, bindings: Iterable[Binding]) -> frozenset[str]:
-    """The channels for which a device may be rung."""
-    known = tuple(bindings)
-    return frozenset(
-        channel for channel in CHANNELS if may_carry(device_can(device, known, channel), channel)
-    )
-
-
 def binding_can(binding: Binding, channel: str) -> bool | None:
     """What the feature tags of a binding say."""
     return _tagged(binding.features, channel)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-
-_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,3 @@ class Customer:
 def normal_email(text: str) -> str:
     """The form in which e-mail addresses are stored and compared."""
     return text.strip().casefold()
-
-
-def is_e164(text: str) -> bool:
-    return _E164.fullmatch(text) is not None

@@ -3,14 +3,13 @@ from __future__ import annotations
 import pytest
 
 from agent_presence.capability import (
-    channels_of,
     device_can,
     from_options,
     from_session,
     may_carry,
     tells_enough,
 )
-from agent_presence.roster import Device
+from agent_presence.roster import CHANNELS, Device
 from sip_trunk.sip.digest import Credentials
 from sip_trunk.sip.message import Response
 from tests.agent_presence.house import binding_of
@@ -68,7 +67,8 @@ def test_video_needs_a_yes_and_the_others_only_no_no(can: bool | None, channel: 
 
 
 def test_a_silent_phone_may_be_rung_for_voice_and_chat() -> None:
-    assert channels_of(device(), [binding_of()]) == {"voice", "chat"}
+    silent = {channel: device_can(device(), [binding_of()], channel) for channel in CHANNELS}
+    assert {channel for channel, can in silent.items() if may_carry(can, channel)} == {"voice", "chat"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent_presence import sample
-from agent_presence.capability import channels_of
+from agent_presence.capability import device_can
 from sip_trunk.sip.digest import Credentials
 from tests.agent_presence.house import House, binding_of
 from tests.conftest import run
@@ -42,7 +42,8 @@ async def test_four_people_and_a_robot_with_different_skills(house: House, tmp_p
     }
     assert len(house.roster.devices_of("agent-carla")) == 2
     (bo,) = house.roster.devices_of("agent-bo")
-    assert channels_of(bo, [binding_of(features={"audio": "TRUE", "video": "TRUE"})]) == {"voice", "chat"}
+    phone = binding_of(features={"audio": "TRUE", "video": "TRUE"})
+    assert (device_can(bo, [phone], "voice"), device_can(bo, [phone], "video")) == (True, False)
 
 
 async def test_the_printed_passwords_open(house: House, tmp_path: Path) -> None:

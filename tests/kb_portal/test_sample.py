@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import kb_portal
 from kb_portal import sample
-from kb_portal.customer import is_e164
 
 IMAGES = Path(kb_portal.__file__).parent / "static" / "img"
 SKILLS = {"heating", "boiler-hydraulics", "wifi-pairing", "video-diagnosis", "smart-home", "billing"}
@@ -58,4 +58,4 @@ def test_customers_own_products_that_are_sold_and_have_numbers_that_can_be_diall
     for one in sample.CUSTOMERS:
         assert {product for product, _, _ in one.owns} <= sold
         assert one.customer.phone is not None
-        assert is_e164(one.customer.phone)
+        assert re.fullmatch(r"\+[1-9][0-9]{6,14}", one.customer.phone)
