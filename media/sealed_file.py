@@ -19,7 +19,6 @@ import os
 import secrets
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -239,12 +238,3 @@ class SealedFile:
             return cipher.decrypt(nonce, sealed, self._prefix + kind)
         except InvalidTag:
             raise OurError("The sealed file was changed, or sealed with another key") from None
-
-
-def read_sealed(path: Path, key: bytes) -> Iterator[bytes]:
-    """All of it, piece by piece. Raises as `SealedFile` does."""
-    with SealedFile(path, key) as file:
-        at = 0
-        while piece := file.read(at, MOST_CHUNK):
-            yield piece
-            at += len(piece)

@@ -16,7 +16,6 @@ Samples = NDArray[np.int16]
 NARROW, WIDE = 8000, 16000
 # Codec -> the rate at which it is taken apart. Opus always comes out at 48 kHz.
 _DECODED_AT = {"opus": 48000, "g722": WIDE, "pcma": NARROW, "pcmu": NARROW}
-_FRAME_S = 0.020
 _OPUS_BITS = 32000
 # For sound on its way: a third of the work that "voip" takes, for half as many bits again, and 4 ms less delay.
 _OPUS_WAY = {"frame_duration": "20", "application": "lowdelay", "compression_level": "5"}
