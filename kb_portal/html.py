@@ -42,10 +42,10 @@ def security_headers(request: Request, *, policy: str = _POLICY) -> None:
 class Html:
     """Renders templates, all escaped, and serves the files they name."""
 
-    def __init__(self, *, secure_url: str, with_ca: bool, folder: Path = _HERE) -> None:
-        self._files = StaticFiles(folder / "static")
+    def __init__(self, *, secure_url: str, with_ca: bool) -> None:
+        self._files = StaticFiles(_HERE / "static")
         self._templates = Environment(
-            loader=FileSystemLoader(folder / "templates"),
+            loader=FileSystemLoader(_HERE / "templates"),
             autoescape=True,
             undefined=StrictUndefined,
             auto_reload=False,

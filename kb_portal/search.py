@@ -22,37 +22,13 @@ _TITLE, _TAG, _SUMMARY, _BODY = 8.0, 5.0, 3.0, 1.0
 _WHOLE_WORD, _BEGINNING, _MISSPELT = 1.0, 0.5, 0.4
 _CLOSE_ENOUGH = 0.8
 MAX_WORDS = 12
+_MOST_HITS = 20
 
 # Words that say nothing about a trouble; a query of nothing else is searched as it stands.
-_COMMON = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "at",
-        "be",
-        "do",
-        "does",
-        "for",
-        "from",
-        "i",
-        "in",
-        "is",
-        "it",
-        "its",
-        "my",
-        "not",
-        "of",
-        "on",
-        "or",
-        "that",
-        "the",
-        "this",
-        "to",
-        "with",
-    ]
-)
+_COMMON = frozenset([
+    "a", "an", "and", "are", "at", "be", "do", "does", "for", "from", "i", "in", "is",
+    "it", "its", "my", "not", "of", "on", "or", "that", "the", "this", "to", "with",
+])  # fmt: skip
 
 
 def fold(text: str) -> str:
@@ -93,9 +69,7 @@ class ArticleIndex:
         self._postings = {word: dict(where) for word, where in postings.items()}
         self._vocabulary = sorted(self._postings)
 
-    def find(
-        self, text: str, *, providers: Collection[str], owned: Collection[str], limit: int = 20
-    ) -> list[Hit]:
+    def find(self, text: str, *, providers: Collection[str], owned: Collection[str]) -> list[Hit]:
         """The articles of `providers` that have all words of the query; if none has, those with the most of them.
 
         Those about an `owned` product (ids) and about all a provider sells come first; among them the best.
@@ -119,7 +93,7 @@ class ArticleIndex:
             return about is not None and about not in owned, -hit.score, hit.article.id
 
         hits.sort(key=place)
-        return hits[:limit]
+        return hits[:_MOST_HITS]
 
     def _score(self, word: str, providers: Collection[str]) -> dict[str, float]:
         """How well each article within the walls answers one word; one that none has is taken for a slip."""
