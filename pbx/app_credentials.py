@@ -32,13 +32,10 @@ class _Known:
 class AppCredentials:
     """`now` is wall time in epoch seconds."""
 
-    def __init__(
-        self, *, domain: str, realm: str, now: Callable[[], float], lifetime_s: float = LIFETIME_S
-    ) -> None:
+    def __init__(self, *, domain: str, realm: str, now: Callable[[], float]) -> None:
         self._domain = domain
         self._realm = realm
         self._now = now
-        self._lifetime_s = lifetime_s
         self._known: dict[str, _Known] = {}  # in the order they were made, so the oldest come first
 
     def issue(self, customer_id: str) -> Issued:
@@ -46,8 +43,8 @@ class AppCredentials:
         self._forget_old()
         username, password = f"cust-{secrets.token_hex(8)}", secrets.token_urlsafe(24)
         credentials = Credentials.of(username, self._realm, password)
-        self._known[username] = _Known(customer_id, credentials, self._now() + self._lifetime_s)
-        return Issued(f"sip:{username}@{self._domain}", username, password, self._realm, self._lifetime_s)
+        self._known[username] = _Known(customer_id, credentials, self._now() + LIFETIME_S)
+        return Issued(f"sip:{username}@{self._domain}", username, password, self._realm, LIFETIME_S)
 
     def credentials_of(self, username: str) -> Credentials | None:
         """What digest authentication checks against; None when they were never made or are too old."""

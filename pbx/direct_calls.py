@@ -292,7 +292,7 @@ class DirectCalls:
         caller = direct.caller.leg
         if direct.over or caller is None or not caller.alive:
             taken.leg.end("the caller gave up")
-            self._drop(direct, taken.leg)
+            _drop(taken.leg)
             return
         direct.prompt = None
         direct.callee.leg = taken.leg
@@ -498,7 +498,7 @@ class DirectCalls:
             tidy(self._media.delete(direct.media_call), f"deleting the media of {direct.id}")
         else:
             for leg in legs:
-                self._drop(direct, leg)
+                _drop(leg)
         now = self._now()
         self._tell(
             "ended",
@@ -513,10 +513,6 @@ class DirectCalls:
             self._forget(direct, party)
         for listener in tuple(self.on_ended):
             listener(direct)
-
-    def _drop(self, direct: DirectCall, leg: Leg) -> None:
-        if not leg.tidies:
-            leg.drop()
 
     def _occupy(self, direct: DirectCall, party: Party) -> None:
         if party.agent_id is not None:
@@ -560,6 +556,11 @@ def _how(outcome: Outcome) -> str:
             return "no_answer"
         case _:
             return "unreachable"
+
+
+def _drop(leg: Leg) -> None:
+    if not leg.tidies:
+        leg.drop()
 
 
 def _nothing(*_: object) -> None:

@@ -139,9 +139,7 @@ class Dossiers:
                 found.setdefault(article_id, Read(article_id, view.title, view.tags, view.skills))
         return list(found.values())
 
-    async def infer_again(
-        self, contact: Contact, rules: Sequence[Rule], *, until: float | None = None
-    ) -> Inference:
+    async def infer_again(self, contact: Contact, rules: Sequence[Rule]) -> Inference:
         """What the contact would need by other rules, from what had been read and searched when it was asked for."""
         facts = contact.facts
         product = await self._product(facts.product_id) if facts.product_id else None
@@ -153,7 +151,7 @@ class Dossiers:
                 article = await self._portal.article_by_id(facts.customer_id, facts.article_id)
         trail = await self.trail_for(facts.customer_id, facts.visit_id, facts.provider_id)
         if trail is not None:
-            trail = _as_of(trail, facts.asked_at if until is None else until)
+            trail = _as_of(trail, facts.asked_at)
         return self._infer(facts.provider_id, rules, product, trail, owned, article)
 
     def _dossier(

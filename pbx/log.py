@@ -25,9 +25,9 @@ CORRELATION = ("contact", "session")
 _UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def start_logging(stream: TextIO, level: LogLevel = LogLevel.info) -> None:
+def start_logging(stream: TextIO) -> None:
     """From now on, Twisted's log and the standard library's warnings go to `stream`."""
-    quiet = LogLevelFilterPredicate(defaultLogLevel=level)
+    quiet = LogLevelFilterPredicate(defaultLogLevel=LogLevel.info)
     # Twisted tells of every port and factory it starts; the start-up text says it once and better.
     for namespace in ("twisted", "autobahn", "klein", "log_legacy"):
         quiet.setLogLevelForNamespace(namespace, LogLevel.warn)

@@ -39,7 +39,6 @@ class Menu:
         *,
         settings: Callable[[str], QueueSettings],
     ) -> None:
-        self._contacts = contacts
         self._calls = calls
         self._call_backs = call_backs
         self._voicemails = voicemails

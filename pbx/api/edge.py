@@ -179,10 +179,8 @@ class Body:
         self._fields = fields
 
     @classmethod
-    def of(cls, request: Request, *, optional: bool = False) -> Body:
+    def of(cls, request: Request) -> Body:
         raw = request.content.read() if request.content is not None else b""
-        if optional and not raw.strip():
-            return cls({})
         kind = (request.getHeader(b"content-type") or b"").split(b";")[0].strip().lower()
         if kind != b"application/json":
             raise TheirError("Send JSON, with Content-Type: application/json.", 415)

@@ -19,7 +19,6 @@ from sip_trunk.trace import Brief, brief
 US = "Warmline"
 _MARGIN = 11  # where the time stands
 _NARROWEST = 18
-_MOST_GROUPS = 500
 _MOST_IDS = 5_000
 _MOST_SEEN = 2_000
 
