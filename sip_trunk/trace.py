@@ -183,7 +183,7 @@ class Onlooker:
     def learn(self, ids: Iterable[str]) -> None:
         """These ids belong to it: tell what the ring still has of them."""
         if self._trail.learn(ids):
-            self._look_back()
+            self.look_back()
 
     def stop(self) -> None:
         self._tracer.forget(self)
@@ -191,11 +191,7 @@ class Onlooker:
     def hear(self, message: Traced) -> None:
         """A message has just passed."""
         if self._take(message):
-            self._look_back()
-
-    def look_back(self) -> None:
-        """Tell what the ring has since the time asked for."""
-        self._look_back()
+            self.look_back()
 
     def _take(self, message: Traced) -> bool:
         """Tell it if it belongs here; whether that taught us new ids."""
@@ -216,7 +212,8 @@ class Onlooker:
             self._told.popitem(last=False)
         self._tell(message)
 
-    def _look_back(self) -> None:
+    def look_back(self) -> None:
+        """Tell what the ring has since the time asked for."""
         # Each round but the last learns an id, and what is told is not told again: it ends.
         again = True
         while again:

@@ -1,4 +1,4 @@
-"""Where the door of `pbx/onlookers.py` is; apart from it, so that a command finds it without loading the server."""
+"""Where the door of `onlookers.py` is; apart from it, so that a command finds it without loading the server."""
 
 from __future__ import annotations
 
