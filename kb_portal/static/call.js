@@ -243,14 +243,6 @@ export class Call {
     this.#agreed();
   }
 
-  get microphoneOff() {
-    return this.#off("audio");
-  }
-
-  get cameraOff() {
-    return this.#off("video");
-  }
-
   #off(kind) {
     const tracks = this.stream.getTracks().filter((track) => track.kind === kind);
     return tracks.length > 0 && tracks.every((track) => !track.enabled);

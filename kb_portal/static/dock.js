@@ -5,8 +5,8 @@ import { asksWhetherItHelped, corner, ringsHere, whyNoVideo } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
 export const dock = byId("help");
-export const remoteVideo = byId("remote-video");
-export const localVideo = byId("local-video");
+const remoteVideo = byId("remote-video");
+const localVideo = byId("local-video");
 
 const PANELS = {
   idle: [],
@@ -142,7 +142,7 @@ export function close() {
 }
 
 let unreadLines = 0;
-export function unread(count) {
+function unread(count) {
   unreadLines = count;
   label();
 }
