@@ -8,10 +8,20 @@ from typing import Any
 import pytest
 
 from config.errors import OurError, TheirError
-from pbx.contact import Disposition, State
+from pbx.contact import Contact, Disposition, State
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.user_agent import ReinviteAnswered, Reoffered
 from tests.pbx.centre import Caller, Centre, FakeFlow, FakeMedia
+
+
+async def ana_is_rung_and_bo_is_next() -> tuple[Centre, Contact]:
+    centre = await Centre.open()
+    await centre.agent("ana")
+    await centre.passes(5)
+    await centre.agent("bo")
+    contact = await centre.asks()
+    await centre.calls_in(contact)
+    return centre, contact
 
 
 async def test_the_events_of_a_call_that_goes_well_in_their_order() -> None:
@@ -88,12 +98,7 @@ async def test_a_caller_hears_what_goes_on_and_then_music() -> None:
 async def test_a_refusal_goes_on_to_the_next_agent_and_the_customer_keeps_their_place(
     status: int, kind: str
 ) -> None:
-    centre = await Centre.open()
-    await centre.agent("ana")
-    await centre.passes(5)
-    await centre.agent("bo")
-    contact = await centre.asks()
-    await centre.calls_in(contact)
+    centre, contact = await ana_is_rung_and_bo_is_next()
     first = centre.phone.rung[0]
     assert first.to == "<sip:ana@warmline.test>"
     first.refuse(status)
@@ -120,12 +125,7 @@ async def test_one_who_declined_is_rung_again_after_a_pause_when_nobody_else_is_
 
 
 async def test_no_answer_within_the_limit_goes_on() -> None:
-    centre = await Centre.open()
-    await centre.agent("ana")
-    await centre.passes(5)
-    await centre.agent("bo")
-    contact = await centre.asks()
-    await centre.calls_in(contact)
+    centre, contact = await ana_is_rung_and_bo_is_next()
     centre.phone.rung[0].ring()
     await centre.passes(19)
     assert len(centre.phone.rung) == 1
@@ -136,12 +136,7 @@ async def test_no_answer_within_the_limit_goes_on() -> None:
 
 
 async def test_a_silent_phone_is_unreachable_after_four_seconds_and_its_late_answer_harms_nobody() -> None:
-    centre = await Centre.open()
-    await centre.agent("ana")
-    await centre.passes(5)
-    await centre.agent("bo")
-    contact = await centre.asks()
-    await centre.calls_in(contact)
+    centre, contact = await ana_is_rung_and_bo_is_next()
     await centre.passes(4.5)
     assert "unreachable" in centre.kinds(contact)
     silent, other = centre.phone.rung
@@ -270,12 +265,7 @@ async def test_an_agent_whose_registration_goes_while_it_rings_is_given_up() -> 
 
 
 async def test_an_agent_who_hangs_up_before_anybody_heard_them_is_passed_over() -> None:
-    centre = await Centre.open()
-    await centre.agent("ana")
-    await centre.passes(5)
-    await centre.agent("bo")
-    contact = await centre.asks()
-    await centre.calls_in(contact)
+    centre, contact = await ana_is_rung_and_bo_is_next()
     centre.phone.rung[0].pick_up()
     centre.phone.rung[0].hang_up()
     await centre.settle()
@@ -284,12 +274,7 @@ async def test_an_agent_who_hangs_up_before_anybody_heard_them_is_passed_over() 
 
 
 async def test_an_answer_without_a_common_codec_is_hung_up_on_and_the_next_agent_rung() -> None:
-    centre = await Centre.open()
-    await centre.agent("ana")
-    await centre.passes(5)
-    await centre.agent("bo")
-    contact = await centre.asks()
-    await centre.calls_in(contact)
+    centre, contact = await ana_is_rung_and_bo_is_next()
     centre.phone.rung[0].pick_up(b"nothing in common")
     await centre.settle()
     assert centre.phone.rung[0].log == ["BYE"]

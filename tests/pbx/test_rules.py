@@ -42,6 +42,16 @@ def another_process(centre: Centre) -> Rules:
     )
 
 
+def feedback_in(centre: Centre) -> Feedback:
+    return Feedback(
+        centre.rules,
+        centre.store,
+        centre.dossiers.read_by,
+        centre.house.now,
+        skills=lambda provider_id: highest_levels(centre.house.roster, provider_id),
+    )
+
+
 # Versions
 
 
@@ -301,13 +311,7 @@ async def asks_from_the_article(centre: Centre, customer: str) -> Contact:
 
 async def test_the_same_trail_leads_to_the_needed_skill_after_a_few_words_of_agents() -> None:
     centre = await reading_centre()
-    feedback = Feedback(
-        centre.rules,
-        centre.store,
-        centre.dossiers.read_by,
-        centre.house.now,
-        skills=lambda provider_id: highest_levels(centre.house.roster, provider_id),
-    )
+    feedback = feedback_in(centre)
     for _ in range(3):
         contact = await asks_from_the_article(centre, "maria")
         assert "heating" in {need.skill for need in contact.needs if need.required}
@@ -326,13 +330,7 @@ async def test_the_same_trail_leads_to_the_needed_skill_after_a_few_words_of_age
 
 async def test_a_day_has_room_for_so_many_such_words_only() -> None:
     centre = await reading_centre()
-    feedback = Feedback(
-        centre.rules,
-        centre.store,
-        centre.dossiers.read_by,
-        centre.house.now,
-        skills=lambda provider_id: highest_levels(centre.house.roster, provider_id),
-    )
+    feedback = feedback_in(centre)
     for number in range(MOST_A_DAY + 3):
         contact = await asks_from_the_article(centre, "maria")
         await feedback.wrong_skill(contact, "billing", f"agent-{number}")
@@ -347,13 +345,7 @@ async def test_a_day_has_room_for_so_many_such_words_only() -> None:
 
 async def test_a_skill_that_nobody_has_teaches_nothing() -> None:
     centre = await reading_centre()
-    feedback = Feedback(
-        centre.rules,
-        centre.store,
-        centre.dossiers.read_by,
-        centre.house.now,
-        skills=lambda provider_id: highest_levels(centre.house.roster, provider_id),
-    )
+    feedback = feedback_in(centre)
     contact = await asks_from_the_article(centre, "maria")
     assert await feedback.wrong_skill(contact, "magic", "agent-ana") is None
     assert centre.rules.current("thermea").version == 0
@@ -361,13 +353,7 @@ async def test_a_skill_that_nobody_has_teaches_nothing() -> None:
 
 async def test_nobody_bends_the_rules_alone() -> None:
     centre = await reading_centre()
-    feedback = Feedback(
-        centre.rules,
-        centre.store,
-        centre.dossiers.read_by,
-        centre.house.now,
-        skills=lambda provider_id: highest_levels(centre.house.roster, provider_id),
-    )
+    feedback = feedback_in(centre)
     for _ in range(MOST_OF_ONE_A_DAY + 2):
         contact = await asks_from_the_article(centre, "maria")
         await feedback.wrong_skill(contact, "billing", "agent-ana")
@@ -382,13 +368,7 @@ async def test_nobody_bends_the_rules_alone() -> None:
 async def test_a_skill_of_other_providers_agents_teaches_nothing() -> None:
     centre = await reading_centre()
     await centre.house.roster.add_agent("Lu", "lu", "hash", skills={"cameras": 5}, provider_ids=("lumio",))
-    feedback = Feedback(
-        centre.rules,
-        centre.store,
-        centre.dossiers.read_by,
-        centre.house.now,
-        skills=lambda provider_id: highest_levels(centre.house.roster, provider_id),
-    )
+    feedback = feedback_in(centre)
     contact = await asks_from_the_article(centre, "maria")
     assert await feedback.wrong_skill(contact, "cameras", "agent-ana") is None
     assert centre.rules.current("thermea").version == 0
