@@ -16,7 +16,7 @@ from agent_presence.location import Binding
 from agent_presence.push_contact import PushServices
 from sip_trunk.locate import is_numeric
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import NameAddr
+from sip_trunk.sip.header_values import NameAddr
 from sip_trunk.sip.option_tags import names, supports
 from sip_trunk.sip.uri import SipUri, Uri, parse_uri
 

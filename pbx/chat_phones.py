@@ -25,7 +25,7 @@ from sip_trunk.flow import Flow
 from sip_trunk.sip import composing, cpim, imdn
 from sip_trunk.sip.composing import Composing
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import parse_media_type, split_list
+from sip_trunk.sip.header_values import parse_media_type, split_list
 from sip_trunk.sip.imdn import About, AskedFor, Receipt
 from sip_trunk.sip.message import Response
 from sip_trunk.sip.uri import SipUri, parse_uri

@@ -14,7 +14,7 @@ from config.errors import TheirError
 from media.server import Profile
 from pbx.contact import Channel
 from pbx.staffing import Phone, Staffing
-from sip_trunk.sip.headers import quote_string
+from sip_trunk.sip.header_values import quote_string
 from sip_trunk.sip.uri import OtherUri, SipUri, Uri, bracketed
 from sip_trunk.trunk import Trunk, TrunkTable, number_of
 

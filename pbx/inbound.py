@@ -39,7 +39,7 @@ from sip_trunk.authentication import Challenge
 from sip_trunk.call import Call
 from sip_trunk.flow import Flow
 from sip_trunk.identity import CallerIdentity, identity_of
-from sip_trunk.sip.headers import quote_string
+from sip_trunk.sip.header_values import quote_string
 from sip_trunk.sip.message import Request
 from sip_trunk.sip.uri import SipUri
 from sip_trunk.trunk import Trunk, TrunkTable, called_address, called_number

@@ -14,7 +14,7 @@ from pbx.contact import Channel, Contact
 from pbx.prompt import Invitation, Note, Prompt
 from pbx.staffing import Phone, Staffing
 from sip_trunk.deadlines import Deadlines
-from sip_trunk.sip.headers import quote_string
+from sip_trunk.sip.header_values import quote_string
 from sip_trunk.user_agent import UserAgent
 
 # Phones have small displays and smaller parsers.

@@ -22,7 +22,7 @@ from sip_trunk import user_agent as sip
 from sip_trunk.deadlines import Deadline, Deadlines
 from sip_trunk.dtmf import keys_of, relay_body
 from sip_trunk.refer import Refer
-from sip_trunk.sip.headers import quote_string
+from sip_trunk.sip.header_values import quote_string
 from sip_trunk.sip.message import Response
 
 log = Logger()

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import HistoryEntry, NameAddr
+from sip_trunk.sip.extension_headers import HistoryEntry
+from sip_trunk.sip.header_values import NameAddr
 from sip_trunk.sip.message import Request
 from sip_trunk.sip.uri import SipUri, Uri
 from sip_trunk.trunk import Trunk, number_of

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from sip_trunk.call_events import TransferRequested
 from sip_trunk.sip.dialog import Dialog
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import Replaces, parse_name_addr, parse_params, parse_replaces
+from sip_trunk.sip.extension_headers import Replaces, parse_replaces
+from sip_trunk.sip.header_values import parse_name_addr, parse_params
 from sip_trunk.sip.message import REASONS, Request, Response
 from sip_trunk.sip.uri import OtherUri, SipUri, Uri
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sip_trunk.sip import description
 from sip_trunk.sip.dialog import Dialog
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import parse_rack, parse_rseq
+from sip_trunk.sip.extension_headers import parse_rack, parse_rseq
 from sip_trunk.sip.message import Request, Response
 from sip_trunk.sip.option_tags import names
 

@@ -42,7 +42,8 @@ from sip_trunk.sip import description
 from sip_trunk.sip import session_timer as sessions
 from sip_trunk.sip.dialog import Dialog, DialogId, State, next_hop, through
 from sip_trunk.sip.errors import BadMessage, SipError
-from sip_trunk.sip.headers import Replaces, parse_name_addr, parse_replaces
+from sip_trunk.sip.extension_headers import Replaces, parse_replaces
+from sip_trunk.sip.header_values import parse_name_addr
 from sip_trunk.sip.message import REASONS, Request, Response
 from sip_trunk.sip.uri import OtherUri, SipUri, Uri
 from sip_trunk.transactions import Screen, ServerTransaction, TransactionLayer

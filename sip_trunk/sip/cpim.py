@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sip_trunk.sip.errors import BadMessage, SipFault
-from sip_trunk.sip.headers import is_token, parse_media_type
+from sip_trunk.sip.header_values import is_token, parse_media_type
 
 MEDIA_TYPE = "message/cpim"
 

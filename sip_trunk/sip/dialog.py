@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import parse_name_addr
+from sip_trunk.sip.header_values import parse_name_addr
 from sip_trunk.sip.message import Request, Response
 from sip_trunk.sip.uri import SipUri, Uri, parse_uri
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import quote_string, unquote_string
+from sip_trunk.sip.header_values import quote_string, unquote_string
 
 ALGORITHMS = ("SHA-256", "MD5")
 """Best first (RFC 8760 s2.3); a name is written as it stands here."""

@@ -1,6 +1,6 @@
 """SIP headers: kept as the lines that came, read when asked for (RFC 3261 s7.3, s25.1).
 
-What reads one header's value lives in header_values.py and extension_headers.py, and is to be had from here.
+What reads one header's value is in header_values.py and extension_headers.py.
 """
 
 from __future__ import annotations
@@ -11,86 +11,7 @@ from sys import intern
 from typing import Any
 
 from sip_trunk.sip.errors import SipFault
-from sip_trunk.sip.extension_headers import (
-    Diversion,
-    HistoryEntry,
-    RAck,
-    Reason,
-    Replaces,
-    SessionExpires,
-    SessionId,
-    parse_diversions,
-    parse_history_info,
-    parse_min_se,
-    parse_privacy,
-    parse_rack,
-    parse_reason,
-    parse_replaces,
-    parse_rseq,
-    parse_session_expires,
-    parse_session_id,
-)
-from sip_trunk.sip.header_values import (
-    BASE_FEATURE_TAGS,
-    CSeq,
-    NameAddr,
-    ParamDict,
-    Via,
-    delta_seconds,
-    is_token,
-    parse_contacts,
-    parse_cseq,
-    parse_media_type,
-    parse_name_addr,
-    parse_params,
-    parse_via,
-    quote_string,
-    split_list,
-    unquote_string,
-    write_params,
-)
-
-__all__ = [
-    "BASE_FEATURE_TAGS",
-    "COMPACT",
-    "KEYS",
-    "LISTS",
-    "CSeq",
-    "Diversion",
-    "Headers",
-    "HistoryEntry",
-    "NameAddr",
-    "ParamDict",
-    "RAck",
-    "Reason",
-    "Replaces",
-    "SessionExpires",
-    "SessionId",
-    "Via",
-    "delta_seconds",
-    "header_key",
-    "is_token",
-    "parse_contacts",
-    "parse_cseq",
-    "parse_diversions",
-    "parse_history_info",
-    "parse_media_type",
-    "parse_min_se",
-    "parse_name_addr",
-    "parse_params",
-    "parse_privacy",
-    "parse_rack",
-    "parse_reason",
-    "parse_replaces",
-    "parse_rseq",
-    "parse_session_expires",
-    "parse_session_id",
-    "parse_via",
-    "quote_string",
-    "split_list",
-    "unquote_string",
-    "write_params",
-]
+from sip_trunk.sip.header_values import split_list
 
 COMPACT = {
     "a": "Accept-Contact",

@@ -12,7 +12,7 @@ from enum import StrEnum
 from sip_trunk.sip import cpim
 from sip_trunk.sip.cpim import Cpim
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import is_token
+from sip_trunk.sip.header_values import is_token
 from sip_trunk.sip.small_xml import Element, escaped, moment, parse_xml, written
 
 MEDIA_TYPE = "message/imdn+xml"

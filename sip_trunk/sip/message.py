@@ -6,29 +6,31 @@ from collections.abc import Iterable
 from typing import Self
 
 from sip_trunk.sip.errors import BadMessage, SipFault
-from sip_trunk.sip.headers import (
-    CSeq,
+from sip_trunk.sip.extension_headers import (
     Diversion,
-    Headers,
     HistoryEntry,
-    NameAddr,
     Reason,
     SessionId,
+    parse_diversions,
+    parse_history_info,
+    parse_privacy,
+    parse_reason,
+    parse_session_id,
+)
+from sip_trunk.sip.header_values import (
+    CSeq,
+    NameAddr,
     Via,
     delta_seconds,
     is_token,
     parse_contacts,
     parse_cseq,
-    parse_diversions,
-    parse_history_info,
     parse_media_type,
     parse_name_addr,
-    parse_privacy,
-    parse_reason,
-    parse_session_id,
     parse_via,
     split_list,
 )
+from sip_trunk.sip.headers import Headers
 from sip_trunk.sip.uri import Uri, parse_uri
 
 REASONS: dict[int, str] = {

@@ -8,8 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import Headers, ParamDict, header_key, is_token, parse_media_type, parse_params
-from sip_trunk.sip.headers import unquote_string as unquoted
+from sip_trunk.sip.header_values import ParamDict, is_token, parse_media_type, parse_params
+from sip_trunk.sip.header_values import unquote_string as unquoted
+from sip_trunk.sip.headers import Headers, header_key
 from sip_trunk.sip.message import Message
 
 _MOST_PARTS = 16

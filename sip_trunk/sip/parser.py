@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import KEYS, Headers, header_key, is_token
+from sip_trunk.sip.header_values import is_token
+from sip_trunk.sip.headers import KEYS, Headers, header_key
 from sip_trunk.sip.message import METHODS, Message, Request, Response
 from sip_trunk.sip.uri import SipUri
 

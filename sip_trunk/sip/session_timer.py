@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import SessionExpires, parse_min_se, parse_session_expires
+from sip_trunk.sip.extension_headers import SessionExpires, parse_min_se, parse_session_expires
 from sip_trunk.sip.message import Message, Request, Response
 from sip_trunk.sip.option_tags import supports
 

@@ -18,7 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from sip_trunk.sip import headers as h
+from sip_trunk.sip import extension_headers as extension
+from sip_trunk.sip import header_values as h
 from sip_trunk.sip.digest import parse_authorization, parse_challenge
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.message import Message, Request, Response
@@ -37,17 +38,17 @@ READERS: list[Callable[[str], object]] = [
     h.parse_media_type,
     h.parse_params,
     h.split_list,
-    h.parse_replaces,
-    h.parse_reason,
-    h.parse_rack,
-    h.parse_rseq,
-    h.parse_session_expires,
-    h.parse_min_se,
-    h.parse_privacy,
-    h.parse_session_id,
+    extension.parse_replaces,
+    extension.parse_reason,
+    extension.parse_rack,
+    extension.parse_rseq,
+    extension.parse_session_expires,
+    extension.parse_min_se,
+    extension.parse_privacy,
+    extension.parse_session_id,
     lambda value: h.parse_contacts([value]),
-    lambda value: h.parse_history_info([value]),
-    lambda value: h.parse_diversions([value]),
+    lambda value: extension.parse_history_info([value]),
+    lambda value: extension.parse_diversions([value]),
     parse_uri,
     parse_sip_uri,
     parse_authorization,

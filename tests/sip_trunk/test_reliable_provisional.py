@@ -6,7 +6,7 @@ import pytest
 
 from sip_trunk.call import Call
 from sip_trunk.incoming_call import IncomingCall
-from sip_trunk.sip.headers import parse_rack
+from sip_trunk.sip.extension_headers import parse_rack
 from sip_trunk.sip.message import Message, Request, Response
 from sip_trunk.user_agent import (
     Accepted,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import (
+from sip_trunk.sip.extension_headers import (
     RAck,
     Reason,
     Replaces,
@@ -16,7 +16,6 @@ from sip_trunk.sip.headers import (
     parse_diversions,
     parse_history_info,
     parse_min_se,
-    parse_name_addr,
     parse_privacy,
     parse_rack,
     parse_reason,
@@ -25,6 +24,7 @@ from sip_trunk.sip.headers import (
     parse_session_expires,
     parse_session_id,
 )
+from sip_trunk.sip.header_values import parse_name_addr
 from sip_trunk.sip.message import Request
 from sip_trunk.sip.uri import SipUri
 

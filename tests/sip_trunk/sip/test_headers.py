@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sip_trunk.sip.errors import BadMessage, SipFault
-from sip_trunk.sip.headers import (
-    Headers,
+from sip_trunk.sip.header_values import (
     NameAddr,
     Via,
     parse_contacts,
@@ -19,6 +18,7 @@ from sip_trunk.sip.headers import (
     split_list,
     unquote_string,
 )
+from sip_trunk.sip.headers import Headers
 from sip_trunk.sip.message import Request, Response
 from sip_trunk.sip.uri import SipUri, TelUri
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sip_trunk.sip.errors import BadMessage
-from sip_trunk.sip.headers import parse_via
+from sip_trunk.sip.header_values import parse_via
 from sip_trunk.sip.message import Message, Request
 from sip_trunk.sip.parser import parse
 from sip_trunk.sip.uri import SipUri, parse_sip_uri

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sip_trunk.sip import headers as h
+from sip_trunk.sip import extension_headers as extension
+from sip_trunk.sip import header_values as h
 from sip_trunk.sip import message as message_module
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.message import Message, Request
@@ -309,9 +310,12 @@ HOSTILE: dict[str, tuple[Callable[[str], object], Callable[[int], str]]] = {
     "spaces before a via": (h.parse_via, lambda n: "\t " * (n // 2) + "x"),
     "dots in a via": (h.parse_via, lambda n: "SIP/2.0/UDP " + "a." * (n // 2) + "-"),
     "digits of a cseq": (h.parse_cseq, lambda n: "1" + " " * n),
-    "privacy": (h.parse_privacy, lambda n: ";" * n),
-    "a call id": (h.parse_replaces, lambda n: "a" * n + ";to-tag=1;from-tag=2"),
-    "an index": (lambda value: h.parse_history_info([value]), lambda n: "<sip:a@h>;index=" + "1." * (n // 2)),
+    "privacy": (extension.parse_privacy, lambda n: ";" * n),
+    "a call id": (extension.parse_replaces, lambda n: "a" * n + ";to-tag=1;from-tag=2"),
+    "an index": (
+        lambda value: extension.parse_history_info([value]),
+        lambda n: "<sip:a@h>;index=" + "1." * (n // 2),
+    ),
     "folds": (
         lambda text: parse(text.encode()),
         lambda n: "A b SIP/2.0\r\nX: a" + "\r\n " * (n // 3) + "\r\n\r\n",
