@@ -43,13 +43,7 @@ class Asked:
         self.answers: list[Response] = []
 
     def respond(
-        self,
-        status: int,
-        reason: str | None = None,
-        *,
-        headers: Iterable[tuple[str, str]] = (),
-        body: bytes = b"",
-        content_type: str | None = None,
+        self, status: int, reason: str | None = None, *, headers: Iterable[tuple[str, str]] = ()
     ) -> None:
         self.answers.append(self.message.response(status, reason, to_tag="t", headers=headers))
 

@@ -12,10 +12,8 @@ SAMPLE = ArticleIndex(articles())
 ALL = {"thermea", "lumio"}
 
 
-def article(
-    id: str, title: str, text: str = "", *, provider: str = "p", product: str | None = None
-) -> Article:
-    return Article(id, provider, product, id, title, "", 5, "", "", (), (Step("Do", text),), "", (), (), 0.0)
+def article(id: str, title: str, text: str = "") -> Article:
+    return Article(id, "p", None, id, title, "", 5, "", "", (), (Step("Do", text),), "", (), (), 0.0)
 
 
 def found(query: str, providers: set[str] = ALL, owned: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]

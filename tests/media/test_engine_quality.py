@@ -20,10 +20,10 @@ def media(ssrc: int, packets: int, kind: bytes = b"audio") -> dict[str, Any]:
     return {"type": kind, "codec": b"PCMU/8000", "streams": streams}
 
 
-def reply(*, a: int, b: int, lost: int, samples: int, jitter: int = 12, leg: int = 40_000) -> dict[str, Any]:
+def reply(*, a: int, b: int, lost: int, samples: int) -> dict[str, Any]:
     """a and b have sent so many packets, and b has missed some of a's; as rtpengine 10.5 says it."""
-    average = {"MOS": 40, "jitter": jitter, "packet loss": 4, "round-trip time": 90_000}
-    average |= {"round-trip time leg": leg, "samples": samples}
+    average = {"MOS": 40, "jitter": 12, "packet loss": 4, "round-trip time": 90_000}
+    average |= {"round-trip time leg": 40_000, "samples": samples}
     said = {
         "cumulative loss": lost,
         "average MOS": average,

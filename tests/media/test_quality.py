@@ -105,8 +105,8 @@ def test_keys_held_for_long_are_no_jitter() -> None:
     assert facts(voice)["jitter_ms"] == 0.0
 
 
-def block(highest: int, lost: int = 0, fraction: int = 0, last: bytes = bytes(4), since: int = 0) -> Block:
-    return Block(1, fraction, lost, highest, last, since)
+def block(highest: int, lost: int = 0, fraction: int = 0) -> Block:
+    return Block(1, fraction, lost, highest, bytes(4), 0)
 
 
 def test_what_the_peer_misses_of_what_we_sent_was_lost_on_the_way_to_it() -> None:

@@ -306,7 +306,7 @@ class _Call:
             if self.on_event is not None:
                 self.on_event(event)
 
-    def hangup(self, *, reason: str | None = None, headers: Any = ()) -> None:
+    def hangup(self, *, reason: str | None = None) -> None:
         if self.over is None and isinstance(self, Caller) and not self.answered:
             self.refuse(603)
         elif self.over is None:
@@ -314,7 +314,7 @@ class _Call:
             self.log.append("BYE" if self.answered else "CANCEL")
             self.tell(sip.Ended("us", "") if self.answered else sip.Cancelled(""))
 
-    def reinvite(self, body: bytes, headers: Any = ()) -> None:
+    def reinvite(self, body: bytes) -> None:
         self.reinvites.append(body)
 
     def answer_reoffer(self, body: bytes | None, status: int = 200, reason: str | None = None) -> None:

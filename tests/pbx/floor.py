@@ -62,14 +62,14 @@ def floor(*entries: FreeAgent | Waiting) -> Floor:
     return made
 
 
-def chosen(*entries: FreeAgent | Waiting, now: float = NOW) -> tuple[str, str] | None:
+def chosen(*entries: FreeAgent | Waiting) -> tuple[str, str] | None:
     """The contact and the agent, found both ways; None: nobody."""
-    found = choose(floor(*entries), now)
+    found = choose(floor(*entries), NOW)
     assert found == choose_plainly(
         [entry for entry in entries if isinstance(entry, Waiting)],
         [entry for entry in entries if isinstance(entry, FreeAgent)],
         STRATEGIES,
-        now,
+        NOW,
     )
     return (found.contact_id, found.agent_id) if isinstance(found, Pair) else None
 

@@ -33,15 +33,13 @@ async def asked(centre: Centre, **changes: Any) -> Caller:
     return await calls(centre)
 
 
-async def with_menus(
-    centre: Centre, settings: tuple[MenuSettings, ...], in_thread: Any = _is_made, folder: str = "menus"
-) -> None:
+async def with_menus(centre: Centre, settings: tuple[MenuSettings, ...], in_thread: Any = _is_made) -> None:
     centre.menus = InboundMenus(
         settings,
         centre.media,
         centre.house.events,
         centre.clock,
-        folder=Path(centre.folder or ".") / folder,
+        folder=Path(centre.folder or ".") / "menus",
         in_thread=in_thread,
     )
     await centre.menus.prepare()

@@ -46,11 +46,9 @@ def request(
     return Request(contact, T + at, was, answer, handling, patience, truly)
 
 
-def a_stretch(
-    *requests: Request, agents: tuple[FreeAgent, ...] = (), until: float = 3600.0, chats: int = 2
-) -> Stretch:
+def a_stretch(*requests: Request, agents: tuple[FreeAgent, ...] = (), until: float = 3600.0) -> Stretch:
     duties = tuple(Duty(T, each.agent_id, each) for each in agents)
-    return Stretch(requests, duties, T + until, chats)
+    return Stretch(requests, duties, T + until, 2)
 
 
 ANA = agent("ana", heating=3)

@@ -18,7 +18,6 @@ TRACED = re.compile(
     rb"\.?(?P<way>TX|RX) \d+ bytes [^\n]*? (?:to|from) (?P<transport>\w+) \S+:\r?\n(?P<message>.*?)\r?\n--end msg--",
     re.DOTALL,
 )
-MOST_CALLS = 4
 
 
 class Pjsua:

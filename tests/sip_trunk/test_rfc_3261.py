@@ -15,16 +15,16 @@ CHALLENGE = ("WWW-Authenticate", 'Digest realm="r", nonce="n", algorithm=MD5, qo
 THROUGH = "<sip:10.0.0.2;lr>"
 
 
-def their(method: str, *headers: tuple[str, str], call_id: str = "c") -> bytes:
+def their(method: str, *headers: tuple[str, str]) -> bytes:
     return Request(
         method,
         "sip:x@10.0.0.2",
         [
-            ("Via", f"SIP/2.0/UDP 10.0.0.9:5060;branch=z9hG4bK{call_id};rport"),
+            ("Via", "SIP/2.0/UDP 10.0.0.9:5060;branch=z9hG4bKc;rport"),
             ("Max-Forwards", "70"),
             ("From", "<sip:n@x>;tag=1"),
             ("To", "<sip:x@10.0.0.2>"),
-            ("Call-ID", call_id),
+            ("Call-ID", "c"),
             ("CSeq", f"1 {method}"),
             ("Contact", "<sip:n@10.0.0.9>"),
             *headers,

@@ -209,11 +209,11 @@ def test_every_ending_has_its_words() -> None:
 # Messages left
 
 
-def leave(rig: Rig, folder: Path, provider: str = "kestrel") -> Voicemail:
+def leave(rig: Rig, folder: Path) -> Voicemail:
     path = folder / "v_1.wav"
     path.write_bytes(b"RIFF a recording")
-    contact = rig.desk.make("c_7", number="+15550100001", customer_name="", provider_id=provider)
-    row = Voicemail("v_1", contact.id, provider, str(path), AT, 74.2)
+    contact = rig.desk.make("c_7", number="+15550100001", customer_name="", provider_id="kestrel")
+    row = Voicemail("v_1", contact.id, "kestrel", str(path), AT, 74.2)
     rig.messages.left.append(row)
     rig.people.events.write("contact.voicemail_left", contact=contact.id, voicemail=row.id, seconds=74.2)
     return row
