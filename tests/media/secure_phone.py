@@ -10,7 +10,7 @@ from media.dtls import PROFILES, Certificate, Dtls, Srtp
 from media.rtp import Packet
 from media.sdes import Crypto
 from media.sdp import Media, parse
-from tests.media.test_relay import HOST, Phone
+from tests.media.relay_house import HOST, Phone
 
 
 class SecurePhone(Phone):

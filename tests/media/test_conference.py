@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -16,8 +14,8 @@ from media.conferences import MOST_MIXING
 from media.server import Profile
 from media.speech import Decoder
 from tests.media.descriptions import plain
+from tests.media.relay_house import House, Phone, video
 from tests.media.test_keys import called
-from tests.media.test_relay import House, Phone, video
 from tests.peers.process import until
 
 LOUDEST, LOUDEST_BELOW, SILENCE = 0x80, 0x00, 0xFF
@@ -26,12 +24,8 @@ QUIETER = 0x90  # +15996
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    opened = House(tmp_path, 48)
-    yield opened
-    opened.relay.close()
-    for phone in opened.phones:
-        phone.close()
+def port_count() -> int:
+    return 48
 
 
 class Speakers:

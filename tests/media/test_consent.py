@@ -8,9 +8,7 @@ import os
 from media import stun, webrtc
 from media.dtls import Dtls
 from media.sdp import parse
-from tests.media.test_relay import Browser, House, house
-
-__all__ = ["house"]
+from tests.media.relay_house import Browser, House
 
 
 async def drained(browser: Browser) -> None:

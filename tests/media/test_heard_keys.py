@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from media.heard_keys import MOST_A_SECOND, HeardKeys
 from media.keys import EVENTS
 from media.rtp import Heard, Packet, Stream, payload_of
+from tests.media.relay_house import House
 from tests.media.test_keys import called
-from tests.media.test_relay import House
 from tests.peers.process import until
 
 TICKS = 160
@@ -145,15 +142,6 @@ def test_no_packet_from_the_network_does_harm(data: bytes) -> None:
     stream.listeners = dict.fromkeys(range(128), heard.heard)
     packet.data[: len(data)] = data
     stream.arrived(len(data), 1.0)
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    opened = House(tmp_path, 32)
-    yield opened
-    opened.relay.close()
-    for phone in opened.phones:
-        phone.close()
 
 
 async def test_keys_are_heard_from_whoever_waits_and_from_those_who_are_joined(house: House) -> None:

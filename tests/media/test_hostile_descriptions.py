@@ -9,11 +9,9 @@ from media import offer_answer as oa
 from media.sdp import parse
 from media.server import ALL_KINDS
 from tests.media.descriptions import CHROMIUM, plain
+from tests.media.relay_house import House
 from tests.media.test_offer_answer import take
-from tests.media.test_relay import House, house
 from tests.moment import moments
-
-__all__ = ["house"]
 
 HEAD = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
 NUMBERS = b" ".join(b"%d" % number for number in range(128))

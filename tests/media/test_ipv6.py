@@ -17,8 +17,8 @@ from media.relay import Relay
 from media.sdp import parse
 from media.server import Profile
 from tests.media.descriptions import CHROMIUM, plain
+from tests.media.relay_house import Phone
 from tests.media.secure_phone import SecurePhone
-from tests.media.test_relay import Phone
 from tests.peers.process import free_range
 
 SIX = "::1"

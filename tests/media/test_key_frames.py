@@ -10,10 +10,8 @@ import pytest
 from media import rtcp
 from media.offer_answer import only_fir
 from tests.media.descriptions import BARESIP_ANSWER, CHROMIUM
+from tests.media.relay_house import House, Phone
 from tests.media.test_offer_answer import take
-from tests.media.test_relay import House, Phone, house
-
-__all__ = ["house"]
 
 HEAD = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
 

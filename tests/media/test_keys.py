@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from media import keys as keys_module
 from media.keys import EVENTS, MOST_WAITING, Keys
 from media.rtp import Packet, Stream
-from tests.media.test_relay import HOST, House, Phone
+from tests.media.relay_house import HOST, House, Phone
 
 Told = tuple[bool, int, int, int, int, bytes]
 
@@ -115,15 +113,6 @@ def test_what_is_no_key_is_left_out_and_so_is_more_than_can_wait() -> None:
     wire, over = press("?x" + "1" * 100)
     assert len(wire.sent) == MOST_WAITING * 10
     assert over == [True]
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    opened = House(tmp_path, 32)
-    yield opened
-    opened.relay.close()
-    for phone in opened.phones:
-        phone.close()
 
 
 def called(house: House, branch: str, events: int | None, *, direction: str = "sendrecv") -> Phone:

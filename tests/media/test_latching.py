@@ -8,9 +8,7 @@ import struct
 from media import rtcp
 from media.plain import LEARN_S
 from tests.media.descriptions import plain
-from tests.media.test_relay import HOST, House, Phone, house
-
-__all__ = ["house"]
+from tests.media.relay_house import HOST, House, Phone
 
 
 def at(phone: Phone, port: int) -> Phone:

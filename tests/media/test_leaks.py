@@ -6,7 +6,6 @@ import gc
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from config.errors import TheirError
 from media.relay import DISK_THREADS
 from media.server import Profile
 from tests.media.descriptions import BARESIP_ANSWER, CHROMIUM, SIPP, plain
-from tests.media.test_relay import House, Phone
+from tests.media.relay_house import House, Phone
 from tests.peers.process import until
 
 CALLS = 1000
@@ -24,12 +23,8 @@ REMEMBERED = ("media.sdp", "media.offer_answer", "media.sdes")
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    opened = House(tmp_path, 64)
-    yield opened
-    opened.relay.close()
-    for phone in opened.phones:
-        phone.close()
+def port_count() -> int:
+    return 64
 
 
 class Calls:

@@ -11,7 +11,7 @@ import pytest
 
 from media.server import Profile
 from tests.media.descriptions import SIPP, plain
-from tests.media.test_relay import House
+from tests.media.relay_house import House
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import gc
 import os
 import threading
 import wave
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,22 +15,17 @@ import pytest
 from config.errors import OurError, TheirError
 from media import recording as recording_module
 from media.voice_file import VoiceFile
+from tests.media.relay_house import House
 from tests.media.test_conference import QUIETER, SILENCE, Speakers
 from tests.media.test_keys import called
-from tests.media.test_relay import House
 from tests.peers.process import until
 
 LONG = 60.0
 
 
-@pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+@pytest.fixture(autouse=True)
+def written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording_module, "FLUSH_S", 0.02)
-    opened = House(tmp_path, 32)
-    yield opened
-    opened.relay.close()
-    for phone in opened.phones:
-        phone.close()
 
 
 def record(

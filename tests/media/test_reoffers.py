@@ -6,10 +6,8 @@ from media import offer_answer as oa
 from media.sdp import Origin, parse
 from media.server import Profile
 from tests.media.descriptions import plain
+from tests.media.relay_house import HOST, House, with_video
 from tests.media.test_offer_answer import answer_to, take
-from tests.media.test_relay import HOST, House, house, with_video
-
-__all__ = ["house"]
 
 
 async def test_a_place_may_become_one_of_another_kind(house: House) -> None:

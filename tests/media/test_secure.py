@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,18 +11,14 @@ from media import sdes
 from media.sdp import parse
 from media.server import Profile
 from tests.media.descriptions import plain
+from tests.media.relay_house import HOST, House, Phone
 from tests.media.secure_phone import SecurePhone
-from tests.media.test_relay import HOST, House, Phone
 from tests.peers.process import PeerFailed, until
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    opened = House(tmp_path, 60)
-    yield opened
-    opened.relay.close()
-    for phone in opened.phones:
-        phone.close()
+def port_count() -> int:
+    return 60
 
 
 def sdes_phone(house: House, suite: str = "AES_CM_128_HMAC_SHA1_80") -> SecurePhone:

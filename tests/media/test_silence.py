@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from media.server import SILENCE_S
-from tests.media.test_relay import House, house
-
-__all__ = ["house"]
+from tests.media.relay_house import House
 
 
 async def test_comfort_noise_that_nobody_agreed_on_is_a_sign_of_life(house: House) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from config.errors import OurError
+from tests.media.relay_house import House, Phone
 from tests.media.test_conference import QUIETER, SILENCE, Speakers, empty, hears
-from tests.media.test_relay import House, Phone
 
 LISTEN = {"a": ["b"], "b": ["a"], "s": ["a", "b"]}
 WHISPER = {"a": ["b"], "b": ["a", "s"], "s": ["a", "b"]}
@@ -22,12 +20,8 @@ A_SAYS, B_SAYS = 0x90, 0xA0
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    opened = House(tmp_path, 48)
-    yield opened
-    opened.relay.close()
-    for phone in opened.phones:
-        phone.close()
+def port_count() -> int:
+    return 48
 
 
 async def never(phone: Phone, *octets: int, packets: int = 20) -> None:

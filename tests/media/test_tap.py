@@ -32,9 +32,9 @@ from media.server import Profile
 from media.stereo_file import PlainWriter
 from tests.media.descriptions import plain
 from tests.media.moving import RATE, SIZE, shown
+from tests.media.relay_house import House, Phone, video, with_video
 from tests.media.test_conference import QUIETER, SILENCE, Speakers
 from tests.media.test_keys import called
-from tests.media.test_relay import House, Phone, video, with_video
 from tests.peers.process import until
 
 LONG = 60.0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -15,18 +14,9 @@ from media.rtp import Heard
 from media.sdp import parse
 from media.server import Profile
 from tests.media.descriptions import plain
-from tests.media.test_relay import House
+from tests.media.relay_house import House
 from tests.media.tone_phone import EVENTS, LEVEL, TonePhone
 from tests.peers.process import until
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    opened = House(tmp_path, 32)
-    yield opened
-    opened.relay.close()
-    for phone in opened.phones:
-        phone.close()
 
 
 def answered(house: House, branch: str, phone: TonePhone) -> None:

@@ -55,12 +55,12 @@ class Network:
         if host is not None:
             host.arrived(sender, data)
 
-    def methods(self) -> list[str]:
+    def methods(self, to: Address | None = None) -> list[str]:
         """Requests by method and responses by status, in the order sent."""
         return [
             message.method if isinstance(message, Request) else str(message.status)
-            for _, _, message in self.seen
-            if isinstance(message, Request | Response)
+            for _, where, message in self.seen
+            if (to is None or where == to) and isinstance(message, Request | Response)
         ]
 
     def requests(self, method: str) -> list[Request]:
