@@ -223,7 +223,8 @@ class Dispatch:
         elif free != self.floor.agent(agent_id):
             self.floor.put(free)
             self._events.write("agent.free", agent=agent_id, **agent_facts(free))
-            self.wake()
+            if len(self.floor.queue):  # whoever comes wakes it
+                self.wake()
 
     def _phones_changed(self, offer: _Offer) -> None:
         """To register again while it rings is no refusal; a phone that comes meanwhile is rung too."""

@@ -163,23 +163,21 @@ _Leads = dict[str, _Lead]  # by skill
 class _Index:
     """The rules by what they look at, each value in the form in which it is compared."""
 
-    always: _Leads = field(default_factory=dict)
+    product: dict[str, _Leads] = field(default_factory=dict)
     tag: dict[str, _Leads] = field(default_factory=dict)
     article: dict[str, _Leads] = field(default_factory=dict)
     search: dict[str, _Leads] = field(default_factory=dict)
     error: dict[str, _Leads] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, rules: Iterable[Rule], product: ProductFacts | None) -> _Index:
+    def of(cls, rules: Iterable[Rule]) -> _Index:
         index = cls()
         for rule in rules:
             lead = _Lead(rule.weight, rule.level)
             # One reason per skill and thing done, however many rules led from one to the other: the strongest counts.
             match rule.when:
                 case "product":
-                    if product is None or rule.value != product.id:
-                        continue
-                    leads = index.always
+                    leads = index.product.setdefault(rule.value, {})
                 case "tag":
                     leads = index.tag.setdefault(rule.value.casefold(), {})
                 case "article":
@@ -205,6 +203,11 @@ class _Index:
         return leads
 
 
+@lru_cache(64)  # versions of rules: every contact of a provider is measured by the same
+def _indexed(rules: tuple[Rule, ...]) -> _Index:
+    return _Index.of(rules)
+
+
 @dataclass(frozen=True, slots=True)
 class _Evidence:
     points: float
@@ -226,7 +229,8 @@ def infer(
     `article` is the one help was asked from. `somebody_has` tells whether any agent, free or not, has all of these
     skills at these levels.
     """
-    index = _Index.of(rules, product)
+    index = _indexed(tuple(rules))
+    always = index.product.get(product.id, {}) if product is not None else {}
     evidence = [*_read(trail, product, index), *_searched(trail, index)]
     if article is not None and _is_about(article.product_id, product):
         for skill, lead in index.of_article(article.id, article).items():
@@ -234,7 +238,7 @@ def infer(
             evidence.append(_Evidence(ASKED_POINTS * lead.weight, skill, reason, lead.level))
 
     points: dict[str, float] = {}
-    levels: dict[str, int] = {skill: lead.level for skill, lead in index.always.items()}
+    levels: dict[str, int] = {skill: lead.level for skill, lead in always.items()}
     reasons: dict[str, list[str]] = {}
     for each in evidence:
         if each.points <= 0.0:  # a rule says that this leads nowhere
@@ -244,13 +248,13 @@ def infer(
         if each.reason not in reasons.setdefault(each.skill, []):
             reasons[each.skill].append(each.reason)
     if product is not None:
-        for skill in (*index.always, *product.skills):
+        for skill in (*always, *product.skills):
             owned = f"{'owns' if product.owned else 'asked about'} {product.name}"
             if owned not in reasons.setdefault(skill, []):
                 reasons[skill].append(owned)
 
     own = product.skills if product is not None else ()
-    required = _required(index.always, points, own, levels, somebody_has)
+    required = _required(always, points, own, levels, somebody_has)
     needs = [
         Need(
             skill,
@@ -267,7 +271,7 @@ def infer(
 
 def leads_of(article_id: str, article: ArticleLike | ViewLike, rules: Iterable[Rule]) -> dict[str, float]:
     """The skills that reading this article earns points for, each with its weight."""
-    leads = _Index.of(rules, None).of_article(article_id, article)
+    leads = _indexed(tuple(rules)).of_article(article_id, article)
     return {skill: lead.weight for skill, lead in leads.items()}
 
 

@@ -223,6 +223,14 @@ views = st.builds(
 )
 
 
+def test_what_rules_say_of_one_product_is_not_said_of_another() -> None:
+    rules = (Rule("product", "camera-s2", "a", level=3), Rule("product", "boiler-200", "b"))
+    camera, boiler = ProductFacts("camera-s2", "Camera S2"), ProductFacts("boiler-200", "Boiler 200")
+    assert infer(None, camera, rules).levels == {("a", 3)}
+    assert infer(None, boiler, rules).levels == {("b", 1)}
+    assert infer(None, None, rules).levels == frozenset()
+
+
 @given(st.lists(views, max_size=6), st.randoms(use_true_random=False))
 def test_the_same_trail_gives_the_same_needs_in_whatever_order_rules_stand(
     seen: list[PageView], random: object
