@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
@@ -76,5 +77,5 @@ class AtWorkOnMobiles(AtWork):
         return super()._rings(contact) or self._waking(contact.agent_id)
 
 
-TestAtWorkOnMobiles = AtWorkOnMobiles.TestCase
-TestAtWorkOnMobiles.settings = settings(max_examples=12, stateful_step_count=30, deadline=None)
+AtWorkOnMobiles.TestCase.settings = settings(max_examples=12, stateful_step_count=30, deadline=None)
+test_the_laws_hold_for_phones_that_sleep = pytest.mark.timeout(600)(AtWorkOnMobiles.TestCase)
