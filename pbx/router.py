@@ -219,7 +219,7 @@ class Floor:
                         if self.queue.held(order[1])[0].refusals.get(agent_id, now) <= now
                     )
                     best = min(best, next(fresh, best))
-        if best is NEVER:
+        if best == NEVER:
             del self._agents[agent_id]
             return None
         return best
