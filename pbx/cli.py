@@ -225,12 +225,15 @@ def robot_agent(settings: Settings, *, until_eof: bool) -> int:
     return robot.run(settings.here, settings.sip_port, ROBOT_USERNAME, password, settings.domain)
 
 
+_SECRET = frozenset({"hep_password", "metrics_token", "push_gateway_token"})
+
+
 def show_settings(settings: Settings) -> int:
     from config.settings import PREFIX, meanings
 
     for name, (default, meaning) in meanings().items():
         value = getattr(settings, name)
-        if name in ("hep_password", "metrics_token") and value:
+        if name in _SECRET and value:
             value = "***"
         mark = "" if value == default or not default else f"  [default {_as_typed(default)}]"
         print(f"{PREFIX + name.upper():28} {_as_typed(value):32} {meaning}{mark}")
@@ -245,6 +248,8 @@ def _as_typed(value: object) -> str:
         case (int() as first, int() as last):
             return f"{first}-{last}"
         case tuple():
+            if all(isinstance(each, str) for each in value):
+                return ", ".join(value)
             return json.dumps([each.shown() for each in value])
         case str():
             return re.sub(r"(://[^/@:]*):[^@]*@", r"\1:***@", value)

@@ -235,9 +235,9 @@ async def test_a_recording_process_that_is_stuck_is_killed_and_calls_go_on(
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["", "stopped"])
-@pytest.mark.parametrize("ended", ["SIGKILL", "SIGTERM", "in order"])
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "in order"])
 async def test_a_recording_process_outlives_no_media_process_and_completes_its_file_first(
-    prompts: Path, tmp_path: Path, ended: str, stopped: bool
+    prompts: Path, tmp_path: Path, killed: bool, stopped: bool
 ) -> None:
     path = tmp_path / "call.mka"
     async with process(prompts) as running, contextlib.AsyncExitStack() as stack:
@@ -250,10 +250,10 @@ async def test_a_recording_process_outlives_no_media_process_and_completes_its_f
         assert of_recorder(running.pid) == recorder, "it ends when there is nothing more to come"
         if stopped:
             os.kill(recorder, signal.SIGSTOP)
-        if ended == "in order":
-            await running.stop()
+        if killed:
+            os.kill(running.pid, signal.SIGKILL)
         else:
-            os.kill(running.pid, getattr(signal, ended))
+            await running.stop()
         await until(lambda: not os.path.exists(f"/proc/{recorder}"), "the end of the recorder", seconds=15)
     with SealedFile(path, KEY) as file:
         assert not file.cut

@@ -97,13 +97,17 @@ async def test_the_event_log_tells_the_story_of_a_contact_and_follows_it(tmp_pat
 
 
 async def test_the_settings_say_what_is_set_and_what_it_means(tmp_path: Path) -> None:
-    server = Warmline(tmp_path, ring_s=7)
+    server = Warmline(
+        tmp_path, ring_s=7, push_gateway_url="https://push.example/", push_gateway_token="not-for-eyes"
+    )
     said = await said_by(command(server, "settings", "settings"))
+    assert "not-for-eyes" not in said
     lines = {line.split()[0]: line for line in said.splitlines()}
     assert str(server.http_port) in lines["WARMLINE_HTTP_PORT"]
     assert "[default 8080]" in lines["WARMLINE_HTTP_PORT"]
     assert "7" in lines["WARMLINE_RING_S"]
     assert "seconds an agent's phone rings" in lines["WARMLINE_RING_S"]
+    assert "apns, apns.dev, fcm" in lines["WARMLINE_PUSH_PROVIDERS"]
     for name in ("DATA", "HOST", "HTTPS_PORT", "SIP_PORT", "RTP_PORTS", "ROBOT_AGENT"):
         assert f"WARMLINE_{name}" in lines
 
