@@ -49,8 +49,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        named = any(item.get_closest_marker(name) is not None for name in ("interop", "scenario"))
-        if named or "opened" in getattr(item, "fixturenames", ()) or item.path.stem.endswith("_process"):
+        marked = any(item.get_closest_marker(name) is not None for name in ("interop", "scenario"))
+        named = any(name in item.path.stem for name in ("_process", "rtpengine"))
+        if marked or named or "opened" in getattr(item, "fixturenames", ()):
             item.add_marker(TRIED_AGAIN)
 
 
