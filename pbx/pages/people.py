@@ -213,15 +213,7 @@ class PeoplePages(StaffPages):
             agent, login = await self._supervisor(request, acting=True)
             device = self._people.device(agent, agent_id, device_id)
             if argument(request, "sure") != "yes":
-                who = self._people.find(agent, agent_id)
-                return self._page(
-                    "people_sure.html",
-                    csrf=login.csrf,
-                    agent=agent,
-                    person=who,
-                    device=device,
-                    busy=busy_panel(self._people.busy(agent_id), agent, self._now()),
-                )
+                return self._sure(agent, login, self._people.find(agent, agent_id), device)
             await self._people.take_phone(agent, agent_id, device_id)
             return see(_address(agent_id, done="removed"))
 
@@ -241,15 +233,7 @@ class PeoplePages(StaffPages):
                 except TheirError as error:
                     if error.status != 409 or ends:
                         raise
-            who = self._people.may_leave(agent, agent_id)
-            return self._page(
-                "people_sure.html",
-                csrf=login.csrf,
-                agent=agent,
-                person=who,
-                device=None,
-                busy=busy_panel(self._people.busy(agent_id), agent, self._now()),
-            )
+            return self._sure(agent, login, self._people.may_leave(agent, agent_id), None)
 
         return self._settle(request, work, to_the_end=True)
 
@@ -286,8 +270,7 @@ class PeoplePages(StaffPages):
     ) -> Answer:
         providers = await self._providers(agent)
         known = {provider.id: provider.name for provider in providers}
-        # One that is gone from the portal is still a wall around them.
-        theirs = [each for each in person.provider_ids if agent.serves(each)] if person is not None else []
+        theirs = _shared(agent, person)
         busy = self._people.busy(person.id) if person is not None else None
         fields = fields or fields_of(person)
         if person is None and not fields["providers"] and len(known) == 1:
@@ -311,20 +294,18 @@ class PeoplePages(StaffPages):
             done=done,
             levels=LEVELS,
             skills=sorted(self._known_skills(agent, providers)),
-            providers=[(each, known.get(each, each)) for each in (*known, *theirs) if each in known]
-            + [(each, each) for each in theirs if each not in known],
+            providers=[*known.items(), *((each, each) for each in theirs if each not in known)],
             may_serve_all=not agent.provider_ids,
             chats=self._chats,
         )
 
     async def _entry(self, agent: Agent, fields: dict[str, Any], before: Agent | None) -> Agent:
         providers = await self._providers(agent)
-        theirs = [each for each in before.provider_ids if agent.serves(each)] if before is not None else []
         return entry(
             fields,
             before,
             known_skills=self._known_skills(agent, providers),
-            providers={*(provider.id for provider in providers), *theirs},
+            providers={*(provider.id for provider in providers), *_shared(agent, before)},
             may_serve_all=not agent.provider_ids,
         )
 
@@ -353,6 +334,16 @@ class PeoplePages(StaffPages):
     def _bindings(self, device: Device) -> Sequence[Any]:
         return self._location.bindings(self._location.aor(device.username))
 
+    def _sure(self, agent: Agent, login: Login, person: Agent, device: Device | None) -> Answer:
+        return self._page(
+            "people_sure.html",
+            csrf=login.csrf,
+            agent=agent,
+            person=person,
+            device=device,
+            busy=busy_panel(self._people.busy(person.id), agent, self._now()),
+        )
+
     def _login_secret(self, login: Login, person: Agent, password: str) -> Answer:
         return self._page(
             "people_secret.html", csrf=login.csrf, person=person, device=None, password=password, setup=None
@@ -376,6 +367,11 @@ class PeoplePages(StaffPages):
                 provider = await self._portal.provider(provider_id)
                 found += [provider] if provider is not None else []
         return sorted(found, key=lambda provider: provider.name)
+
+
+def _shared(supervisor: Agent, person: Agent | None) -> list[str]:
+    """Their providers that the supervisor serves, too: one that is gone from the portal is still a wall around them."""
+    return [each for each in person.provider_ids if supervisor.serves(each)] if person is not None else []
 
 
 def _address(agent_id: str, *, done: str) -> str:

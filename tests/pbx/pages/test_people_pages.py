@@ -164,6 +164,11 @@ async def test_a_supervisor_of_one_provider_changes_nobody_who_serves_others_too
     assert "device-ana" not in page.body
 
 
+async def test_each_provider_stands_once_in_the_entry_of_somebody_who_serves_it(rig: Rig) -> None:
+    page = await rig.carla.get(f"{ALL}/agent-lena")
+    assert page.body.count('name="provider" value="lumio"') == 1
+
+
 async def test_of_who_serves_other_providers_alone_nothing_is_told(rig: Rig) -> None:
     await rig.roster.add_agent(
         "Theo Thermea", "theo", "x", skills={"pumps": 2}, provider_ids=("thermea",), agent_id="agent-theo"
