@@ -24,6 +24,7 @@ from agent_presence.location import log_failure
 from agent_presence.push_contact import REFRESH_S, PushAddress, PushServices
 from config.bridge import spawn
 from config.errors import WarmlineError
+from config.rate_limit import RateLimit
 from sip_trunk.deadlines import Deadline, Deadlines
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ AGAIN_S = 5.0
 """A push that was sent so many seconds ago is still on its way: no second one is."""
 BURST, EVERY_S = 10, 15.0
 """So many pushes a device gets at once, and then one in so many seconds."""
+MOST_RATED = 100_000
+"""Devices whose pushes are counted."""
 MOST_AT_ONCE = 100
 """Requests that wait for the gateway."""
 
@@ -129,7 +132,7 @@ class Push:
         self._deadlines = Deadlines(clock)
         self._sleepers: dict[str, list[_Sleeper]] = {}  # by address of record, while somebody waits
         self._refreshes: dict[tuple[str, str], Deadline] = {}  # by address of record and key
-        self._spent: dict[str, tuple[float, float]] = {}  # by device, pushes it has left, and as of when
+        self._rate = RateLimit(BURST, 1.0 / EVERY_S, now, remembered=MOST_RATED)  # by device
         self._sending: set[asyncio.Task[None]] = set()
         self._stopped = False
         location.on_change.append(self._bindings_changed)
@@ -241,7 +244,7 @@ class Push:
         """Send one, if that may be; else why not."""
         if len(self._sending) >= MOST_AT_ONCE:
             fault = "too many pushes are under way"
-        elif not self._affords(binding.device_id or binding.aor):
+        elif not self._rate.allows(binding.device_id or binding.aor):
             fault = "it was pushed too often"
         else:
             if sleeper is not None:
@@ -252,15 +255,6 @@ class Push:
             return ""
         self._say("device.push_failed", binding, why, reason=fault)
         return fault
-
-    def _affords(self, device: str) -> bool:
-        now = self._now()
-        left, at = self._spent.get(device, (float(BURST), now))
-        left = min(float(BURST), left + max(0.0, now - at) / EVERY_S)
-        if left < 1.0:
-            return False
-        self._spent[device] = left - 1.0, now
-        return True
 
     async def _post(self, binding: Binding, address: PushAddress, why: str, sleeper: _Sleeper | None) -> None:
         good_for_s = self._wait_s if sleeper is not None else max(0.0, binding.expires_at - self._now())

@@ -1,48 +1,13 @@
-"""How much one person may ask for in a while: token buckets, and streams counted per owner.
-
-Both tables are bounded, so that being asked by very many people costs a known amount of memory.
-"""
+"""How many streams one person may have open: counted per owner."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from config.errors import TheirError
-
-
-class RateLimit:
-    """`burst` at once, then `per_s` each second, for each owner.
-
-    The table keeps the `remembered` owners seen last; one who is forgotten starts afresh, which is the generous error.
-    """
-
-    def __init__(
-        self, burst: float, per_s: float, seconds: Callable[[], float], *, remembered: int = 10_000
-    ) -> None:
-        self._burst = burst
-        self._per_s = per_s
-        self._seconds = seconds
-        self._remembered = remembered
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def take(self, owner: str, what: str) -> None:
-        """Take one token; TheirError 429 saying `what` came too fast when there is none."""
-        at = self._seconds()
-        tokens, since = self._buckets.pop(owner, (self._burst, at))
-        tokens = min(self._burst, tokens + max(0.0, at - since) * self._per_s)
-        allowed = tokens >= 1
-        self._buckets[owner] = (tokens - 1 if allowed else tokens, at)
-        if len(self._buckets) > self._remembered:
-            self._buckets.popitem(last=False)
-        if not allowed:
-            raise TheirError(f"{what} Please wait a moment and try again.", 429)
-
-    def __len__(self) -> int:
-        return len(self._buckets)
 
 
 class StreamCount:

@@ -38,6 +38,7 @@ from twisted.web.server import Request
 
 from config.errors import TheirError
 from config.login import Login, Logins
+from config.rate_limit import RateLimit
 from pbx.api import help_fragment
 from pbx.api.desk import CustomerDesk
 from pbx.api.edge import (
@@ -54,7 +55,7 @@ from pbx.api.edge import (
     settle,
 )
 from pbx.api.follow import follow_contact
-from pbx.api.limits import RateLimit, StreamCount
+from pbx.api.limits import StreamCount
 from pbx.app_credentials import AppCredentials
 from pbx.contact import Contact
 

@@ -20,8 +20,8 @@ from twisted.web.server import Request
 from agent_presence.roster import Agent, Roster
 from config.errors import TheirError
 from config.login import Logins
+from config.rate_limit import RateLimit
 from pbx.api.edge import Answer, json_answer
-from pbx.api.limits import RateLimit
 from pbx.contact import Channel, Contact, State
 from pbx.pages import words
 from pbx.pages.staff import StaffPages, staff_app, wants_json

@@ -28,10 +28,10 @@ from twisted.web.server import Request
 from agent_presence.roster import Agent, Device, Roster
 from config.errors import TheirError
 from config.login import Login, Logins
+from config.rate_limit import RateLimit
 from kb_portal.provider import Provider
 from kb_portal.store import PortalStore
 from pbx.api.edge import Answer, argument, clean_text
-from pbx.api.limits import RateLimit
 from pbx.pages.forms import easy_to_type
 from pbx.pages.panels import LocationView, SoftphoneSetup, StatesView
 from pbx.pages.people_form import LEVELS, WrongEntry, base_of, entry, fields_of, typed

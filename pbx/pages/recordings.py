@@ -20,8 +20,9 @@ from twisted.web.server import Request
 from agent_presence.roster import Agent, Roster
 from config.errors import TheirError
 from config.login import Logins
+from config.rate_limit import RateLimit
 from pbx.api.edge import Answer, Streamed, argument, identifier
-from pbx.api.limits import RateLimit, StreamCount
+from pbx.api.limits import StreamCount
 from pbx.api.site import peer_of
 from pbx.pages import words
 from pbx.pages.sound import send

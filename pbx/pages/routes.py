@@ -38,6 +38,7 @@ from agent_presence.roster import Agent, Device, Roster
 from config.errors import TheirError
 from config.events import EventLog
 from config.login import Logins
+from config.rate_limit import RateLimit
 from media.recorded import PlainFile
 from pbx.api.desk import AgentDesk
 from pbx.api.edge import (
@@ -49,7 +50,7 @@ from pbx.api.edge import (
     identifier,
     json_answer,
 )
-from pbx.api.limits import RateLimit, StreamCount
+from pbx.api.limits import StreamCount
 from pbx.contact import Channel, Contact, State
 from pbx.pages import words
 from pbx.pages.actions import PageActions

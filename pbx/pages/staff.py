@@ -20,6 +20,7 @@ from twisted.web.server import Request
 from agent_presence.roster import Agent, Roster
 from config.errors import TheirError
 from config.login import Login, Logins
+from config.rate_limit import RateLimit
 from pbx.api.edge import (
     Answer,
     Refusal,
@@ -30,7 +31,6 @@ from pbx.api.edge import (
     retry_header,
     settle,
 )
-from pbx.api.limits import RateLimit
 from pbx.pages.drawing import Assets, Drawing
 
 PAGE_CSP = (

@@ -27,6 +27,7 @@ from twisted.web.server import Request
 from agent_presence.roster import Agent, Roster
 from config.errors import TheirError
 from config.login import Login, Logins
+from config.rate_limit import RateLimit
 from kb_portal.provider import Provider
 from kb_portal.store import PortalStore
 from pbx.api.edge import (
@@ -36,7 +37,6 @@ from pbx.api.edge import (
     identifier,
     json_answer,
 )
-from pbx.api.limits import RateLimit
 from pbx.contact import Contact
 from pbx.dossier import highest_levels
 from pbx.operations.why_command import as_json

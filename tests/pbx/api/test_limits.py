@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from config.errors import TheirError
-from pbx.api.limits import RateLimit, StreamCount
+from config.rate_limit import RateLimit
+from pbx.api.limits import StreamCount
 
 
 def allowed(limit: RateLimit, owner: str) -> bool:
