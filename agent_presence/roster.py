@@ -113,10 +113,15 @@ class Roster:
         """The agent with this page login, whatever the case it was typed in."""
         return self._by_login.get(login.strip().lower())
 
+    def ever_by_login(self, login: str) -> Agent | None:
+        """The agent with this login, also one who had it when they left: nobody else gets it."""
+        login = login.strip().lower()
+        found = self._by_login.get(login)
+        return found or next((agent for agent in self._left.values() if agent.login == login), None)
+
     def login_taken(self, login: str) -> bool:
         """Whether somebody has this login, or had it when they left."""
-        login = login.strip().lower()
-        return login in self._by_login or any(agent.login == login for agent in self._left.values())
+        return self.ever_by_login(login) is not None
 
     def left(self) -> tuple[Agent, ...]:
         """Who has left, the latest first."""

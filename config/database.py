@@ -29,8 +29,6 @@ from config.bridge import spawn
 from config.errors import OurError
 from config.prepared import prepared
 
-__all__ = ["Database", "NotAnswering", "Parameters", "Rescue", "Statement", "is_away", "metadata", "to_json"]
-
 log = Logger()
 
 # Names for constraints, so that a migration can name what it drops, on either database.

@@ -10,7 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from twisted.logger import Logger
 
-from config.database import Database, NotAnswering, Parameters, metadata
+from config.absence import NotAnswering
+from config.database import Database, Parameters, metadata
 from config.kept_events import KeptEvents
 
 log = Logger()

@@ -12,8 +12,9 @@ from typing import Any
 import sqlalchemy as sa
 from twisted.logger import Logger
 
+from config.absence import is_away
 from config.bridge import spawn
-from config.database import Database, is_away, to_json
+from config.database import Database, to_json
 
 log = Logger()
 

@@ -65,7 +65,7 @@ async def _make(settings: Settings, login: str, name: str | None) -> tuple[Agent
         await roster.load()
         password = easy_to_type()
         hashed = await logins.hash_password(password)
-        known = _of_login(roster, login)
+        known = roster.ever_by_login(login)
         if known is None:
             agent = await _new(roster, login, name, hashed)
         else:
@@ -88,11 +88,6 @@ async def _new(roster: Roster, login: str, name: str | None, hashed: str) -> Age
     if not is_login(login):
         raise TheirError(f"{login} is no login: small letters, digits, dots and hyphens, a letter first")
     return await roster.add_agent(str(name).strip(), login, hashed, skills={}, supervisor=True)
-
-
-def _of_login(roster: Roster, login: str) -> Agent | None:
-    found = roster.by_login(login)
-    return found or next((agent for agent in roster.left() if agent.login == login), None)
 
 
 def _is_running(settings: Settings) -> bool:

@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from config import database as module
-from config.database import Database, NotAnswering, is_away
+from config.absence import NotAnswering, is_away
+from config.database import Database
 from tests.config.postgres import Postgres
 
 ANSWER_S = 0.5

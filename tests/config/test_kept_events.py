@@ -21,7 +21,8 @@ from zope.interface import implementer
 
 from config import database as database_module
 from config import kept_events
-from config.database import Database, NotAnswering, is_away
+from config.absence import NotAnswering, is_away
+from config.database import Database
 from config.events import Event, EventLog
 from tests.config.postgres import Postgres
 from tests.config.test_database_hangs import hanging
