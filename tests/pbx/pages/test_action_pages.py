@@ -18,7 +18,8 @@ from pbx.pages.words import DISPOSITION_WORDS
 from pbx.store import Voicemail
 from tests.conftest import run
 from tests.pbx.desk import AT
-from tests.pbx.pages.test_agent_pages import Rig, words
+from tests.pbx.pages.test_agent_pages import Rig
+from tests.pbx.web import words
 
 JSON = {"Accept": "application/json"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ from tests.conftest import run
 from tests.pbx.agents import ForgetfulStore, People
 from tests.pbx.desk import AT, FakeDesk
 from tests.pbx.page_actions import FakeActions, FakeMessages
-from tests.pbx.web import Browser, CookieLogins, Reply, Stream, settle
+from tests.pbx.web import Browser, CookieLogins, Reply, Stream, settle, words
 
 JSON = "application/json"
 
@@ -73,11 +72,6 @@ def rig(clock: Clock, now: Callable[[], float]) -> Iterator[Rig]:
     rig = Rig(clock, now)
     yield rig
     run(rig.ana.close())
-
-
-def words(reply: Reply) -> str:
-    """What a reader sees of a page."""
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", reply.body)).split())
 
 
 # Coming and going

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +16,7 @@ from pbx.quality_store import QualityStore
 from tests.conftest import run
 from tests.pbx.centre import Centre
 from tests.pbx.test_quality import audio
-from tests.pbx.web import Browser, CookieLogins, Reply
+from tests.pbx.web import Browser, CookieLogins, Reply, words
 
 
 class Rig:
@@ -98,10 +96,6 @@ def rig() -> Iterator[Rig]:
     yield rig
     for call in tuple(rig.centre.clock.getDelayedCalls()):
         call.cancel()
-
-
-def words(reply: Reply) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", reply.body)).split())
 
 
 @pytest.mark.parametrize("path", ["", "/now"])

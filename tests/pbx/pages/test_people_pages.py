@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +18,7 @@ from pbx.people import People
 from pbx.skills import Rule
 from tests.conftest import run
 from tests.pbx.centre import Centre
-from tests.pbx.web import Browser, CookieLogins, Reply
+from tests.pbx.web import Browser, CookieLogins, Reply, words
 
 ALL = "/agent/people"
 ANA = f"{ALL}/agent-ana"
@@ -110,10 +109,6 @@ def rig() -> Iterator[Rig]:
     yield rig
     for call in tuple(rig.centre.clock.getDelayedCalls()):
         call.cancel()
-
-
-def words(reply: Reply) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", reply.body)).split())
 
 
 def secret(reply: Reply) -> str:

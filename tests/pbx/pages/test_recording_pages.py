@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from pbx.pages.routes import AgentPages
 from tests.conftest import run
 from tests.pbx.centre import Centre
 from tests.pbx.recorded import hire, opened, recorded, talking
-from tests.pbx.web import Browser, CookieLogins, Reply
+from tests.pbx.web import Browser, CookieLogins, words
 
 
 class Rig:
@@ -70,10 +68,6 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
     yield rig
     for call in tuple(rig.centre.clock.getDelayedCalls()):
         call.cancel()
-
-
-def words(reply: Reply) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", reply.body)).split())
 
 
 # The supervisor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +21,7 @@ from pbx.skills import Rule
 from pbx.store import contact_table
 from tests.conftest import run
 from tests.pbx.centre import Centre
-from tests.pbx.web import CSRF, Browser, CookieLogins, Reply
+from tests.pbx.web import CSRF, Browser, CookieLogins, words
 
 INVOICE = Rule("search", "invoice", "billing")
 
@@ -88,10 +87,6 @@ def rig() -> Iterator[Rig]:
     yield rig
     for call in tuple(rig.centre.clock.getDelayedCalls()):
         call.cancel()
-
-
-def words(reply: Reply) -> str:
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", reply.body)).split())
 
 
 # Who may see it
