@@ -1,6 +1,9 @@
 # make run sets everything up and serves; make test checks everything. Both may be run again at any time.
 
-PYTHON ?= python3
+# The system's own Python where it will do: distributions build theirs with profile-guided optimisation, which makes a
+# call a fifth cheaper than a Python that was built as its sources come.
+PYTHON ?= $(shell /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
+	echo /usr/bin/python3 || echo python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
 PACKAGES := config sip_trunk media agent_presence kb_portal pbx
@@ -66,6 +69,8 @@ $(VENDOR)/htmx.js: node_modules/.fetched
 	@mkdir -p .make
 	@rm -f .make/plain $(COMPILED)
 	@tools/debian.sh cc:gcc
+	@test -e "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" || \
+		tools/debian.sh ":python3-dev"
 	@echo "Compiling the SIP protocol and what drives it (two minutes)"
 	@$(BIN)/python setup.py -q build_ext --inplace
 	@touch $@
@@ -85,7 +90,8 @@ $(VENDOR)/htmx.js: node_modules/.fetched
 	@touch $@
 
 test: setup .venv/.develop .make/peers check
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@# Most tests wait for phones: three at a time keep two cores busy.
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: setup .venv/.develop check
 
