@@ -101,6 +101,7 @@ class Leg:
         self.on_pictures: Callable[[], None] | None = None
         """The peer has added pictures to the call, or dropped them."""
         self._pictures: bool | None = None
+        self._described = b""  # the peer, as media knows it
         self.of_sound = kinds == AUDIO_ONLY
         """It began as a call of sound alone."""
         self.device_id: str | None = None
@@ -186,10 +187,12 @@ class Leg:
             if isinstance(answer, int):
                 raise WarmlineError(f"The other side refused the change with {answer}.", answer)
             await self._media.accept(self._media_call, self.branch, answer)
+            self._described = answer
             self._pictures = has_video(answer)
 
     def seen(self, body: bytes) -> None:
         """Media has taken the peer's description: let it know where a NAT hides the peer."""
+        self._described = body
         if self._pictures is None:
             self._pictures = has_video(body)
         address = behind_nat(body, self.call.flow)
@@ -241,6 +244,9 @@ class Leg:
                 spawn(self._reoffered(body), f"a re-offer in {self.call.id}")
             case sip.ReinviteAnswered(body):
                 self._agreed(body)
+            case sip.Refreshed(body):
+                if body != self._described:
+                    spawn(self._moved(body), f"a new description in {self.call.id}")
             case sip.ReinviteRefused(status):
                 self._agreed(status)
             case sip.InDialog(request):
@@ -271,10 +277,29 @@ class Leg:
             return
         if self.alive:
             self.call.answer_reoffer(answer)
-            if before not in (None, self._pictures) and self.on_pictures is not None:
-                self.on_pictures()
+            self._tell_of_pictures(before)
             if body:
                 self._directed(body)
+
+    async def _moved(self, body: bytes) -> None:
+        """They answered a refresh with a description that is new: another address, on hold, without pictures."""
+        before = self._pictures
+        try:
+            answer = await self._media.answer(self._media_call, self.branch, body, kinds=self._kinds)
+        except WarmlineError as error:
+            log.info(
+                "A new description in {call} is of no use: {error}", call=self.call.id, error=error.reason
+            )
+            return
+        if self.alive:
+            self.seen(body)
+            self._pictures = has_video(answer)
+            self._tell_of_pictures(before)
+            self._directed(body)
+
+    def _tell_of_pictures(self, before: bool | None) -> None:
+        if before not in (None, self._pictures) and self.on_pictures is not None:
+            self.on_pictures()
 
     def _directed(self, body: bytes) -> None:
         before, self._holds = self._holds, holds(body)

@@ -57,6 +57,13 @@ class ReinviteAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class Refreshed:
+    """A refresh of ours that had to offer anew was answered: by the same description, or by one that has moved."""
+
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ReinviteRefused:
     """Our `reinvite` or `update` was refused. The call goes on as it was."""
 
@@ -110,6 +117,7 @@ CallEvent = (
     | Confirmed
     | Reoffered
     | ReinviteAnswered
+    | Refreshed
     | ReinviteRefused
     | InDialog
     | TransferRequested

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sip_trunk.answer import Answer
-from sip_trunk.call_events import ReinviteAnswered, ReinviteRefused, Reoffered
+from sip_trunk.call_events import Refreshed, ReinviteAnswered, ReinviteRefused, Reoffered
 from sip_trunk.sip import description
 from sip_trunk.sip.dialog import Dialog, State
 from sip_trunk.sip.errors import BadMessage
@@ -145,8 +145,12 @@ class Reoffers:
             self._retries = 0
             call.local_body = wanted.body or call.local_body
             call.answered_by_them(request, response)
+            answer = description.answered(response)
             if not wanted.refresh:
-                call.emit(ReinviteAnswered(description.answered(response)))
+                call.emit(ReinviteAnswered(answer))
+            elif request.body and answer:
+                # RFC 3264 §8: what answers an offer that has not changed may be new all the same.
+                call.emit(Refreshed(answer))
         elif (status in (408, 481) or response.local) and call.confirmed:  # RFC 3261 §14.1, §12.2.1.2
             call.bye()
             call.lost("No answer to a re-INVITE" if status != 481 else "The peer no longer knows the call")

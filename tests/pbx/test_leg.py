@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from media.server import Profile
 from pbx.leg import Gone, Leg, LegEvent
-from sip_trunk.call_events import Cancelled, InDialog
+from sip_trunk.call_events import Cancelled, InDialog, Refreshed
 from sip_trunk.deadlines import Deadlines
 from sip_trunk.sip.message import Request, Response
 from tests.pbx.centre import FakeFlow, FakeMedia, Ringing
@@ -76,6 +76,27 @@ async def test_a_caller_who_has_given_up_already_is_gone_from_the_beginning() ->
     there.on_event = heard.append
     assert not there.alive
     assert heard == [Gone("peer", "The caller gave up")]
+
+
+async def test_who_answers_a_refresh_from_elsewhere_is_spoken_to_there() -> None:
+    there, call = leg()
+    media: Any = there._media
+    here = b"v=0\r\nm=audio 4000 RTP/AVP 0\r\n"
+    there.seen(here)
+    held: list[bool] = []
+    there.on_hold = held.append
+    call.tell(Refreshed(here))
+    await asyncio.sleep(0)
+    assert not media.answers  # as media knows it
+    moved = here.replace(b"4000", b"5000") + b"a=inactive\r\n"
+    for _ in range(2):
+        call.tell(Refreshed(moved))
+        await asyncio.sleep(0)
+    assert [each["branch"] for each in media.answers] == ["agent-1"]
+    assert held == [True]
+    call.tell(Refreshed(b"nothing in common"))
+    await asyncio.sleep(0)
+    assert there.alive
 
 
 async def test_keys_nobody_waits_for_are_taken_all_the_same() -> None:

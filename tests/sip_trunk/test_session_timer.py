@@ -6,7 +6,7 @@ from typing import Any
 
 from sip_trunk.call import Call
 from sip_trunk.sip.message import Message, Request, Response
-from sip_trunk.user_agent import Ended, Refused, Reoffered
+from sip_trunk.user_agent import Ended, Refreshed, Refused, Reoffered
 from tests.sip_trunk.network import ANSWER, OFFER, Address, Pair, Phone, ask, pass_time
 
 
@@ -58,10 +58,13 @@ def test_the_caller_refreshes_by_update_at_half_the_time(pair: Pair) -> None:
     pair.rest()
 
 
-def test_who_does_not_allow_update_is_refreshed_by_the_same_offer_and_nobody_is_bothered(pair: Pair) -> None:
+def test_who_does_not_allow_update_is_refreshed_by_the_same_offer_and_may_answer_it_anew(pair: Pair) -> None:
     call, _ = pair.talk()
     no_update(call)
-    pair.bob.on_call_event = lambda c, e: c.answer_reoffer(ANSWER) if isinstance(e, Reoffered) else None
+    answers = [ANSWER, b"v=0 from elsewhere"]
+    pair.bob.on_call_event = lambda c, e: (
+        c.answer_reoffer(answers.pop(0)) if isinstance(e, Reoffered) else None
+    )
     before = list(pair.ana.events[call])
     on(pair, 905)
     _, refresh = pair.network.requests("INVITE")
@@ -69,7 +72,7 @@ def test_who_does_not_allow_update_is_refreshed_by_the_same_offer_and_nobody_is_
     assert refresh.headers.get("Session-Expires") == "1800;refresher=uac"
     on(pair, 900)
     assert len(pair.network.requests("INVITE")) == 3
-    assert pair.ana.events[call] == before
+    assert pair.ana.events[call] == [*before, Refreshed(ANSWER), Refreshed(b"v=0 from elsewhere")]
     call.hangup()
     pair.rest()
 
