@@ -30,6 +30,7 @@ class Able:
     providers: frozenset[str]  # empty: every provider
     channels: frozenset[str]
     languages: frozenset[str]  # empty: any
+    chats: int = 1  # at a time
 
     def serves(self, group: Group) -> bool:
         if group.channel not in self.channels or (self.providers and group.provider_id not in self.providers):
@@ -44,6 +45,7 @@ class Able:
         yield from (("channel", channel) for channel in self.channels)
         yield from (("wall", provider) for provider in self.providers or ("",))
         yield from (("language", language) for language in self.languages or ("",))
+        yield "chats", self.chats
 
 
 class Crew:
@@ -90,6 +92,17 @@ class Crew:
     def serving(self, group: Group) -> int:
         """How many could serve it."""
         return self._bits(group).bit_count()
+
+    def places(self, group: Group) -> int:
+        """How many contacts of the group all those who could serve it could have at a time."""
+        bits = self._bits(group)
+        if group.channel != "chat":
+            return bits.bit_count()
+        return sum(
+            chats * (bits & able).bit_count()
+            for (what, chats), able in self._able.items()
+            if what == "chats" and isinstance(chats, int)
+        )
 
     def share(self, group: Group, other: Group) -> float:
         """The part of those who serve the other group that serves this one too."""

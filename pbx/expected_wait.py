@@ -53,10 +53,9 @@ class _Mean:
 
 class Pace:
     """How fast agents become free. All that a call tells it costs O(1); that an agent comes or goes, as much as there
-    are groups; a question, too. Times in seconds; `chats` is how many of them an agent has at a time."""
+    are groups; a question, too. Times in seconds."""
 
-    def __init__(self, chats: int = 1) -> None:
-        self._chats = chats
+    def __init__(self) -> None:
         self._kept: dict[Kind, _Mean] = {}
         self.crew = Crew()
         # By group, the one asked for latest last: the pace it was told at a moment.
@@ -99,11 +98,11 @@ class Pace:
     def _between_s(self, group: Group, now: float) -> float | None:
         """Seconds between two agents becoming free for this group, smoothed so that it does not jump."""
         kept_s = self._kept_s(group)
-        agents = self.serving(group) * (self._chats if group.channel == Channel.CHAT.value else 1)
-        if kept_s is None or not agents:
+        places = self.crew.places(group)
+        if kept_s is None or not places:
             self._told.pop(group, None)
             return None
-        pace = kept_s / agents
+        pace = kept_s / places
         before = self._told.get(group)
         if before is not None:
             told, at = before
@@ -128,8 +127,6 @@ class ExpectedWait:
         roster: Roster,
         floor: Floor,
         now: Callable[[], float],
-        *,
-        chats: int = 1,
     ) -> None:
         self._contacts = contacts
         self._states = states
@@ -137,7 +134,7 @@ class ExpectedWait:
         self._roster = roster
         self._floor = floor
         self._now = now
-        self._pace = Pace(chats)
+        self._pace = Pace()
         self._everybody = Crew()  # on the roster, on or not, with whatever phone
         self._on: set[str] = set()
         # By agent: since when a call keeps them (from its ringing on), and of which kind it is once they took it.
@@ -164,7 +161,7 @@ class ExpectedWait:
         if agent is None:
             self._everybody.off(agent_id)
         else:
-            self._everybody.on(agent_id, _able(agent, Channel))
+            self._everybody.on(agent_id, self._able(agent, Channel))
         off = record.state in (AgentState.OFFLINE, AgentState.NOT_READY) or not record.wants_ready
         if off or agent is None:
             self._on.discard(agent_id)
@@ -172,7 +169,16 @@ class ExpectedWait:
             return
         self._on.add(agent_id)
         channels = (channel for channel in Channel if self._staffing.phones(agent_id, channel))
-        self._pace.on(agent_id, _able(agent, channels))
+        self._pace.on(agent_id, self._able(agent, channels))
+
+    def _able(self, agent: Agent, channels: Iterable[Channel]) -> Able:
+        return Able(
+            levels=dict(agent.skills),
+            providers=frozenset(agent.provider_ids),
+            channels=frozenset(channel.value for channel in channels),
+            languages=frozenset(agent.languages),
+            chats=self._states.chats_of(agent.id),
+        )
 
     def _sharing(self, group: Group) -> Callable[[Group], float]:
         """With which others it has agents in common who are on; while nobody is on who could serve it, anybody on the
@@ -212,12 +218,3 @@ class ExpectedWait:
             and contact.ended_at is not None
         ):
             self._pace.kept((contact.queue, contact.channel.value), contact.ended_at - contact.connected_at)
-
-
-def _able(agent: Agent, channels: Iterable[Channel]) -> Able:
-    return Able(
-        levels=dict(agent.skills),
-        providers=frozenset(agent.provider_ids),
-        channels=frozenset(channel.value for channel in channels),
-        languages=frozenset(agent.languages),
-    )

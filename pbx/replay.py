@@ -94,12 +94,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """All there was between two moments. `chats`: how many of them an agent may have at once."""
+    """All there was between two moments. `chats`: how many of them an agent may have at once; `own_chats`, by agent,
+    those who have a number of their own."""
 
     requests: tuple[Request, ...]
     duties: tuple[Duty, ...]
     until: float
     chats: int = 2
+    own_chats: Mapping[str, int] = field(default_factory=dict)
     refused: tuple[Refused, ...] = ()
 
 
@@ -291,7 +293,8 @@ class _Simulation:
         return self._workers.setdefault(agent_id, _Worker())
 
     def _placed(self, agent_id: str) -> None:
-        free = self._worker(agent_id).free(self._stretch.chats)
+        chats = self._stretch.own_chats.get(agent_id, self._stretch.chats)
+        free = self._worker(agent_id).free(chats)
         if free is None:
             self._floor.take(agent_id)
         else:

@@ -245,9 +245,8 @@ class Service:
             queue_settings=policies.of,
         )  # fmt: skip
         self._expected_wait = ExpectedWait(
-            self._contacts, self._states, self._staffing, self.roster, self._dispatch.floor, now,
-            chats=s.chats_per_agent,
-        )  # fmt: skip
+            self._contacts, self._states, self._staffing, self.roster, self._dispatch.floor, now
+        )
         self._calls.room.settings = policies.of
         self._calls.room.standing = self._standing
         self.desk = FrontDesk(

@@ -57,7 +57,14 @@ class _Agent:
 
 
 async def load(
-    database: Database, store: PbxStore, past: Past, since: float, until: float, *, chats: int
+    database: Database,
+    store: PbxStore,
+    past: Past,
+    since: float,
+    until: float,
+    *,
+    chats: int,
+    own_chats: Mapping[str, int] | None = None,
 ) -> Stretch:
     """Contacts asked for from `since` to `until` (epoch seconds) that could be routed, and who was on duty then."""
     contacts = await store.asked_between(since, until, limit=MOST_CONTACTS)
@@ -74,7 +81,7 @@ async def load(
         if told[contact.id].queued_at is not None
     ]
     refused = tuple(each for request in requests for each in told[request.contact.id].refused)
-    return Stretch(tuple(requests), tuple(duties), until, chats, refused)
+    return Stretch(tuple(requests), tuple(duties), until, chats, own_chats or {}, refused)
 
 
 async def queues_then(past: Past, until: float) -> tuple[QueueSettings, ...] | None:

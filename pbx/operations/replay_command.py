@@ -93,12 +93,16 @@ async def _replay(settings: Settings, file: Path, since: float, until: float) ->
         portal, store = PortalStore(database), PbxStore(database)
         roster = Roster(PresenceStore(database), realm=settings.realm)
         await roster.load()
+        everybody = (*roster.agents(), *roster.left())
         changed = _rules(tables, await portal.ids("provider"))
         past = Past(database, store, roster, {})
         then = await stretch.queues_then(past, until)
         before = Policies(settings.queues if then is None else then)
         after = _policies(tables) or before
-        traffic = await stretch.load(database, store, past, since, until, chats=settings.chats_per_agent)
+        traffic = await stretch.load(
+            database, store, past, since, until, chats=settings.chats_per_agent,
+            own_chats={each.id: each.chats for each in everybody if each.chats is not None},
+        )  # fmt: skip
         # Only what infers is asked of it; nobody puts rules here.
         rules = Rules(store, EventLog(database, time.time), time.time, highest=lambda provider_id: {})
         dossiers = Dossiers(portal, rules, roster, time.time)
@@ -119,7 +123,7 @@ async def _replay(settings: Settings, file: Path, since: float, until: float) ->
         len(traffic.requests),
         sum(_required(needed) != required[contact_id] for contact_id, needed in needs.items()),
         then is not None,
-        {agent.id: agent.name for agent in (*roster.agents(), *roster.left())},
+        {agent.id: agent.name for agent in everybody},
     )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import heapq
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,11 +86,17 @@ def test_only_the_last_contacts_count() -> None:
 
 
 def test_an_agent_who_chats_has_several_at_a_time() -> None:
-    seen = Pace(chats=3)
+    chats = Group("thermea", "chat", frozenset())
+    seen = Pace()
     for _ in range(5):
         seen.kept(("default", "chat"), 300.0)
-    seen.on("ana", able(channels=("chat",)))
-    assert seen.expected_s(Group("thermea", "chat", frozenset()), {}, 0.0) == 100.0
+        seen.kept(KIND, 300.0)
+    seen.on("ana", replace(able(channels=("chat", "voice")), chats=3))
+    assert seen.expected_s(chats, {}, 0.0) == 100.0
+    seen.on("ben", replace(able(channels=("chat", "voice")), chats=2))
+    seen.on("lena", replace(able(channels=("voice",)), chats=20))
+    assert seen.expected_s(chats, {}, 1e9) == pytest.approx(60.0)  # five places for chats, three for calls
+    assert seen.expected_s(CALLS, {}, 0.0) == 100.0
 
 
 def test_whoever_is_before_them_for_the_same_agents_counts_and_nobody_else() -> None:

@@ -107,6 +107,8 @@ def test_chats_are_had_side_by_side_and_calls_alone() -> None:
     assert [fates[f"c00{number}"].wait_s for number in (1, 2)] == [5.0, 5.0]
     assert fates["c003"].wait_s > 50.0
     assert fates["c004"].wait_s > fates["c003"].wait_s
+    her_own = replace(a_stretch(*chats, agents=(ANA,)), own_chats={"ana": 3, "bo": 1})
+    assert [fate.wait_s for fate in simulate(her_own, DEFAULT).values()] == [5.0, 5.0, 5.0]
 
 
 def test_the_longest_wait_and_the_steps_of_a_queue_are_simulated() -> None:
