@@ -204,3 +204,26 @@ async def test_a_web_socket_gets_through(clock: Clock) -> None:
     assert heard == [b"hi"]
     clock.advance(10 * IDLE_S)
     assert not wire.disconnecting, "HTTP's timeouts end where the web socket begins"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "multipart/form-data; boundary=b",
+        " Multipart/Form-Data; boundary=b",
+        "=?us-ascii?q?multipart?=/form-data; boundary=b",
+        "nothing",
+        "\x0bmultipart/form-data",
+    ],
+)
+async def test_what_has_several_parts_is_refused_before_it_is_read(rig: Rig, kind: str) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="a"' + b";a" * 1000 + b"\r\n\r\nx\r\n--b--\r\n"
+    reply = await rig.browser.ask("POST", "/articles/leaks", headers={"Content-Type": kind}, body=part)
+    assert reply.status == 415
+    assert not rig.parts["portal"].seen
+
+
+async def test_what_is_said_beside_a_media_type_is_left_out(rig: Rig) -> None:
+    kind = "application/x-www-form-urlencoded; charset=UTF-8" + ";a" * 1000
+    reply = await rig.browser.ask("POST", "/articles/leaks", headers={"Content-Type": kind}, body=b"a=1")
+    assert (reply.status, reply.body) == (200, "portal articles/leaks 3")
