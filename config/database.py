@@ -346,10 +346,14 @@ class _Sqlite:
     def _engine(url: URL, *, in_memory: bool, reads: bool) -> Engine:
         if in_memory:
             engine = sa.create_engine(
-                url, poolclass=StaticPool, connect_args={"check_same_thread": False}, json_serializer=to_json
+                url,
+                poolclass=StaticPool,
+                connect_args={"check_same_thread": False},
+                json_serializer=to_json,
+                hide_parameters=True,
             )
         else:
-            engine = sa.create_engine(url, json_serializer=to_json)
+            engine = sa.create_engine(url, json_serializer=to_json, hide_parameters=True)
 
         def connected(connection: Any, record: Any) -> None:
             connection.isolation_level = None  # transactions begin where we say so, not where sqlite3 guesses
@@ -433,7 +437,7 @@ class _Sqlite:
             driver.executemany(known.text, rows)
         except sqlite3.Error as error:
             raise DBAPIError.instance(
-                known.text, rows, error, sqlite3.Error, dialect=connection.dialect
+                known.text, rows, error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
             ) from error
 
     async def outlast(self, table: sa.Table) -> None:
@@ -478,6 +482,7 @@ class _Postgres:
             pool_timeout=answer_s,
             pool_pre_ping=True,
             json_serializer=to_json,
+            hide_parameters=True,
             connect_args={
                 "timeout": _WRITE_S,
                 "command_timeout": answer_s,

@@ -163,6 +163,18 @@ async def test_a_failing_call_fails_alone_and_as_a_whole(opened: Database) -> No
     assert await names(opened) == ["a", "b", "c"]
 
 
+async def test_what_was_to_be_written_is_not_in_the_error(opened: Database) -> None:
+    await opened.write((INSERT, {"name": "a"}))
+    for refused in (
+        (INSERT, {"name": "a", "note": "s3cret"}),
+        (INSERT, [{"name": name, "note": "s3cret"} for name in "ba"]),
+        trial.insert().values(name="a", note="s3cret"),
+    ):
+        with pytest.raises(IntegrityError) as caught:
+            await opened.write(refused)
+        assert "s3cret" not in str(caught.value)
+
+
 async def test_a_fault_that_shows_only_at_commit_fails_its_own_call_alone(opened: Database) -> None:
     written = [
         opened.write((INSERT, {"name": "a"})),
