@@ -194,6 +194,16 @@ async def test_too_many_wrong_passwords_from_an_address_wait(logins: Logins) -> 
         await logins.check_password(None, "wrong", name="name 6", address="192.0.2.1")
 
 
+async def test_whoever_has_one_address_of_a_network_has_them_all(logins: Logins) -> None:
+    for number in range(5):
+        of_ours = f"2001:db8:0:1::{number}"
+        assert not await logins.check_password(None, "wrong", name=f"name {number}", address=of_ours)
+    with pytest.raises(TheirError):
+        await logins.check_password(None, "wrong", name="name 6", address="2001:db8:0:1:ffff::1%eth0")
+    for elsewhere in ("2001:db8:0:2::1", "::ffff:192.0.2.1", "192.0.2.2", "unknown"):
+        assert not await logins.check_password(None, "wrong", name=f"from {elsewhere}", address=elsewhere)
+
+
 async def test_the_right_password_forgives_the_wrong_ones(logins: Logins) -> None:
     stored = await logins.hash_password("right")
     for _ in range(4):
