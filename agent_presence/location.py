@@ -105,6 +105,7 @@ class Location:
         self._expiry_of: dict[tuple[str, str], float] = {}
         self._refreshed: dict[tuple[str, str], Binding] = {}
         self._timer: IDelayedCall | None = None
+        self._unstored: set[str] = set()  # addresses of which what is stored is not what is known here
         self.on_change: list[BindingsListener] = []
 
     def aor(self, username: str) -> str:
@@ -187,13 +188,29 @@ class Location:
         if aor not in self._bindings and any(binding.device_id is not None for binding in gone):
             # Customers' addresses are made up anew for each of their pages: nobody asks when one went.
             self._gone_at[aor] = self._now()
-        written = self._store.change_bindings(added, removed)
+        written = self._written(aor, self._store.change_bindings(added, removed))
         self._say(added, gone, reason)
         for listener in tuple(self.on_change):
             try:
                 listener(aor, added, gone)
             except Exception:
                 log.failure("A listener to bindings failed")
+        return written
+
+    def store_again(self, aor: str) -> asyncio.Future[None] | None:
+        """Store an address again of which a write has failed; None when there is none to make up for."""
+        if aor not in self._unstored:
+            return None
+        self._unstored.discard(aor)
+        known = tuple(self._bindings.get(aor, {}).values())
+        return self._written(aor, self._store.replace_bindings(aor, known))
+
+    def _written(self, aor: str, written: asyncio.Future[None]) -> asyncio.Future[None]:
+        def look(done: asyncio.Future[None]) -> None:
+            if done.cancelled() or done.exception() is not None:
+                self._unstored.add(aor)
+
+        written.add_done_callback(look)
         return written
 
     def refresh(self, binding: Binding, expires_at: float, call_id: str, cseq: int) -> None:
@@ -274,7 +291,16 @@ class Location:
         for aor, bindings in expired.items():
             log_failure(self.change(aor, (), bindings, "expired"))
         log_failure(self._store_refreshed())
+        self._make_up()
         self._timer = self._clock.callLater(SWEEP_S, self._sweep)
+
+    def _make_up(self, before: asyncio.Future[None] | None = None) -> None:
+        """For writes that failed: one at a time, so that a database that refuses is asked once a sweep."""
+        if self._unstored and (before is None or (not before.cancelled() and before.exception() is None)):
+            written = self.store_again(next(iter(self._unstored)))
+            if written is not None:
+                log_failure(written)
+                written.add_done_callback(self._make_up)
 
     def _store_refreshed(self) -> asyncio.Future[None] | None:
         if not self._refreshed:

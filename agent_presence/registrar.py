@@ -132,12 +132,15 @@ class Registrar:
             removed = self._all_out(request, aor)  # step 6
         else:
             added, removed, refreshed = self._changes(incoming, aor, who)  # step 7
-        if not added and not removed:
+        written = None
+        if added or removed:
+            written = self._location.change(aor, added, removed, "registered" if added else "unregistered")
+        # What an earlier REGISTER was answered 500 for is in memory, and so looks like a refresh, or like gone already.
+        written = self._location.store_again(aor) or written
+        if written is None:
             self._answer(incoming, aor, outbound)
             self._registered(refreshed)
             return
-        reason = "registered" if added else "unregistered"
-        written = self._location.change(aor, added, removed, reason)
         if incoming.flow.reliable:
             incoming.flow.on_closed.add(self._flow_closed)
         written.add_done_callback(lambda done: self._stored(done, incoming, aor, outbound, added, refreshed))

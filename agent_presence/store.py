@@ -222,10 +222,13 @@ class PresenceStore:
             statements.append(_delete_binding(binding))
         for binding in added:
             statements.append(_delete_binding(binding))
-            row = asdict(binding)
-            row["binding_key"] = row.pop("key")
-            row["path"] = list(binding.path)
-            statements.append((_ADD_BINDING, row))
+            statements.append((_ADD_BINDING, _binding_row(binding)))
+        return self._database.write(*statements)
+
+    def replace_bindings(self, aor: str, bindings: Iterable[Binding]) -> asyncio.Future[None]:
+        """Make what is stored of an address these, whatever it was."""
+        statements: list[Any] = [delete(binding_table).where(binding_table.c.aor == aor)]
+        statements += [(_ADD_BINDING, _binding_row(each)) for each in bindings]
         return self._database.write(*statements)
 
     def refresh_bindings(self, bindings: Sequence[Binding]) -> asyncio.Future[None]:
@@ -315,6 +318,13 @@ def _device_row(device: Device) -> dict[str, Any]:
         "override": dict(device.override),
         "learnt": dict(device.learnt),
     }
+
+
+def _binding_row(binding: Binding) -> dict[str, Any]:
+    row = asdict(binding)
+    row["binding_key"] = row.pop("key")
+    row["path"] = list(binding.path)
+    return row
 
 
 def _delete_binding(binding: Binding) -> tuple[Any, dict[str, str]]:
