@@ -44,6 +44,9 @@ SHOWN = 50
 """People on one page."""
 MOST_LEFT = 50
 LONGEST_PHONE_NAME = 60
+CHANGED_MEANWHILE = (
+    "Somebody else has changed this entry meanwhile. Load it again, and then change what is left."
+)
 _DONE = {
     "saved": "Saved. It counts from now on.",
     "resting": "They finish what they have, and are asked for nothing more until they say they are ready.",
@@ -160,12 +163,12 @@ class PeoplePages(StaffPages):
             fields = typed(request.args or {})
             before = self._people.theirs(agent, agent_id)
             if argument(request, "base") != base_of(before):
-                raise TheirError(
-                    "Somebody else has changed this entry meanwhile. Load it again, and then change what is left.",
-                    409,
-                )
+                raise TheirError(CHANGED_MEANWHILE, 409)
             try:
-                await self._people.change(agent, await self._entry(agent, fields, before))
+                wanted = await self._entry(agent, fields, before)
+                if base_of(self._people.theirs(agent, agent_id)) != base_of(before):
+                    raise TheirError(CHANGED_MEANWHILE, 409)
+                await self._people.change(agent, wanted)
             except TheirError as error:
                 return await self._form(agent, login, before, fields=fields, error=error)
             return see(_address(agent_id, done="saved"))

@@ -113,7 +113,9 @@ def entry(
     except TheirError as error:
         faults.append(error.reason)
     chats = str(fields["chats"])
-    if chats and not (chats.isascii() and chats.isdigit() and 1 <= int(chats[:4]) <= MOST_CHATS):
+    if chats and not (
+        chats.isascii() and chats.isdigit() and len(chats) <= 4 and 1 <= int(chats) <= MOST_CHATS
+    ):
         faults.append(f"How many chats at once is a number from 1 to {MOST_CHATS}, or empty.")
         chats = ""
     chosen: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -529,3 +530,22 @@ async def test_why_still_names_who_has_left_of_the_time_before(rig: Rig) -> None
     later = await centre.asks("jonas", "chat", "hello")
     (choice,) = await past.why(await past.contact(later.id), centre.house.now() + 1)
     assert "agent-ana" not in {each.agent_id for each in choice.candidates}
+
+
+@pytest.mark.parametrize("chats", ["0001000000", "0001" + "0" * 30, "0001" + "0" * 5000, "21", "0"])
+async def test_nobody_has_more_chats_than_the_most(rig: Rig, chats: str) -> None:
+    before = rig.agent().chats
+    assert (await rig.save(rig.carla, chats=chats)).status == 422
+    assert rig.agent().chats == before
+
+
+async def test_of_two_who_save_at_once_one_is_told_to_look_again(rig: Rig) -> None:
+    await rig.save(rig.carla, "ana", supervisor="yes")
+    demoted = rig.fields("ana")
+    del demoted["supervisor"]
+    also = Browser(rig.site, {"warmline_agent": "agent-carla"})
+    saved = await asyncio.gather(
+        rig.carla.submit(ANA, demoted), also.submit(ANA, rig.fields("ana", name="Ana Maria"))
+    )
+    assert sorted(reply.status for reply in saved) == [303, 409]
+    assert rig.agent().supervisor is (saved[0].status == 409)
