@@ -201,6 +201,8 @@ class CallingBack:
         try:
             branches = attempt.agent.branch, customer.branch
             if not await self._media.compatible(attempt.contact.id, *branches):
+                # The agent's phone may take its time, and they have picked up.
+                await self._calls.play_music(attempt.contact)
                 await attempt.agent.agree(like=customer.branch)
         except WarmlineError as error:
             log.info("The agent's phone keeps its codec: {error}", error=error.reason)

@@ -258,7 +258,8 @@ class Calls:
         line.bridge = bridge = Bridge(self._media, contact.id, line.customer, agent)
         joined = await bridge.join()
         if not joined and agent.alive and contact.open and line.customer is not bridge.customer:
-            # The page was loaded again in this very moment; its new leg is the one to join.
+            # The page was loaded again in this very moment; its new leg is the one to join, and waits no longer.
+            self.room.leave(contact.id)
             line.bridge = bridge = Bridge(self._media, contact.id, line.customer, agent)
             joined = await bridge.join()
         return joined

@@ -178,6 +178,8 @@ class Leg:
             offer = await self._media.offer(
                 self._media_call, self.branch, profile=self.profile, like=like, adding=adding
             )
+            if not self.alive:  # they hung up while media made it: no answer will ever come
+                raise WarmlineError("The other side has left.", 481)
             self._agreeing = asyncio.get_running_loop().create_future()
             try:
                 self.call.reinvite(offer)

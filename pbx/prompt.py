@@ -187,6 +187,7 @@ class Prompt:
         self._why: dict[str, str] = {}
         self._status: int | None = None
         self._any_heard = False
+        self._answered = False  # by a phone, though media may not have taken its answer yet
         self._rang_out = False
         self._asleep = False
         self._others_reason: str | None = None
@@ -220,7 +221,7 @@ class Prompt:
 
         A phone that rings already is not rung twice because it has registered from somewhere else.
         """
-        if self._decided.done():
+        if self._decided.done() or self._answered:
             return
         for phone in phones:
             if phone.asleep and phone.push in self._pushed:
@@ -237,7 +238,7 @@ class Prompt:
 
     def lose_agent(self, why: str) -> None:
         """The agent cannot be asked any more; what is ringing is stopped."""
-        if not self._decided.done():
+        if not self._decided.done() and not self._answered:
             self._decide(Unreachable({**self._why, "all": why}, self._status))
             self._stop_others()
 
@@ -419,6 +420,7 @@ class Prompt:
     def _won(self, device: _Ringing, body: bytes) -> None:
         """The first answer: from here on no other answer, no deadline and no refusal counts."""
         assert device.call is not None
+        self._answered = True
         device.settle()
         del self._ringing[device.branch]
         device.call.on_late = None
