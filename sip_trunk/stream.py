@@ -111,6 +111,8 @@ class StreamProtocol(Protocol):
         if flow is None:
             return
         self._heard_at = self._transports.reactor.seconds()
+        if self._parser.idle:
+            self._whole_at = self._heard_at  # what begins now has as long as anything to come whole
         for item in self._parser.feed(data):
             if not flow.alive:
                 return
@@ -149,6 +151,7 @@ class StreamProtocol(Protocol):
         if now - self._used_at >= self._transports.limits.unused_s:
             self._drop()
             return
+        self._parser.awaits_pong = True
         self._write(KeepAlive.PING.value)
         if self._ponged:
             self._ping_timer = self._transports.reactor.callLater(PONG_S, self._pong_due, now)

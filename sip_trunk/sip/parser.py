@@ -223,10 +223,20 @@ class StreamParser:
     """Messages out of a TCP or TLS stream.
 
     It never holds more than one message and the last piece fed. Once `broken` it cannot tell where a next message
-    would start: the connection is to be closed.
+    would start: the connection is to be closed. `awaits_pong` is to be set with each ping of ours (RFC 5626 §4.4.1): a
+    line break alone is then the answer to it.
     """
 
-    __slots__ = ("_body_size", "_buffer", "_fault", "_limits", "_message", "_searched", "broken")
+    __slots__ = (
+        "_body_size",
+        "_buffer",
+        "_fault",
+        "_limits",
+        "_message",
+        "_searched",
+        "awaits_pong",
+        "broken",
+    )
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self._limits = limits
@@ -235,12 +245,14 @@ class StreamParser:
         self._message: Message | None = None
         self._fault: BadMessage | None = None
         self._body_size = 0
+        self.awaits_pong = False
         self.broken = False
 
     @property
     def idle(self) -> bool:
         """Nothing has begun that is not finished."""
-        return self._message is None and not self._buffer
+        # A line break alone is half a ping or a pong: no message waits for its end.
+        return self._message is None and len(self._buffer) <= 2 and not self._buffer.strip(b"\r\n")
 
     def feed(self, data: bytes) -> list[Message | KeepAlive | BadMessage]:
         """What this piece completed. A BadMessage is the place of a message that could be framed but not read, or,
@@ -285,8 +297,9 @@ class StreamParser:
             out.append(KeepAlive.PING)
             del buffer[:4]
             return True
-        if len(buffer) == 2 or buffer[2:] == b"\r":
+        if not self.awaits_pong and (len(buffer) == 2 or buffer[2:] == b"\r"):
             return False  # the first half of a ping, or a pong: what follows will tell
+        self.awaits_pong = False
         out.append(KeepAlive.PONG)
         del buffer[:2]
         return True

@@ -502,3 +502,42 @@ def test_a_stun_ping_is_answered_on_the_sip_port_and_seen_by_nobody_else() -> No
 def test_no_datagram_from_anywhere_stops_a_port(datagram: bytes, host: str) -> None:
     it = Fixture()
     it.udp.received(datagram, (host, 5060))
+
+
+def test_a_connection_we_opened_whose_pings_are_answered_stays() -> None:
+    it = Fixture()
+    protocol, wire = opened_by_us(it)
+    protocol.dataReceived(options())
+    pings = 0
+    for _ in range(400):
+        it.clock.advance(1)
+        if b"\r\n\r\n" in wire.value():
+            wire.clear()
+            pings += 1
+            protocol.dataReceived(b"\r\n")  # RFC 5626 §4.4.1
+        assert wire.connected
+    assert pings > 2
+    assert wire.value() == b""  # two pongs are no ping
+
+
+def test_a_phone_that_keeps_its_connection_with_single_line_breaks_stays() -> None:
+    it = Fixture()
+    protocol, wire = it.connect()
+    protocol.dataReceived(options())
+    for _ in range(10):
+        it.clock.pump([1] * 60)
+        assert wire.connected
+        protocol.dataReceived(b"\r\n")
+
+
+def test_a_message_after_a_silence_has_its_time_to_come_whole() -> None:
+    it = Fixture()
+    protocol, wire = it.connect()
+    protocol.dataReceived(options())
+    it.clock.pump([1] * 63)
+    message = options("c2", "TCP")
+    protocol.dataReceived(message[:100])
+    it.clock.advance(1.5)
+    assert wire.connected
+    protocol.dataReceived(message[100:])
+    assert wire.connected
