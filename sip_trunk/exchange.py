@@ -30,6 +30,8 @@ LARGE = 1300
 HOP_S = 4.0
 """Where there is another hop to try, one that says nothing at all for this long counts as down: 64*T1 is too long for
 somebody who waits to hear it ring."""
+QUIET_HOP_S = 10.0
+"""The same for any other request, of which nobody may say a word for the first 4 s (RFC 4320 §4.1)."""
 
 MOST_LENGTHENED = 3
 """How often a session is asked for again with a longer interval (422): each hop may want a longer one than the last."""
@@ -150,7 +152,8 @@ class Exchange:
             lambda kind: self._fail(kind, attempt),
         )
         if self._hops:
-            self._agent.transactions.timers.after(HOP_S, lambda: self._unheard(attempt))
+            patience = HOP_S if self.request.method == "INVITE" else QUIET_HOP_S
+            self._agent.transactions.timers.after(patience, lambda: self._unheard(attempt))
 
     def _unheard(self, attempt: int) -> None:
         if attempt == self._attempt and not self._heard:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from config.ids import token
 from sip_trunk.answer import Answer
 from sip_trunk.call import NOBODY, Call, CallState, HeaderPairs
 from sip_trunk.call_events import Cancelled, Confirmed, Ended, Refused
+from sip_trunk.locate import is_numeric
 from sip_trunk.reliable_provisional import ReliableProvisionals
 from sip_trunk.sip import description
 from sip_trunk.sip import dialog as dialogs
@@ -15,6 +17,7 @@ from sip_trunk.sip.dialog import Dialog
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.message import REASONS, Request
 from sip_trunk.sip.option_tags import names, supports
+from sip_trunk.sip.uri import SipUri, parse_uri
 
 if TYPE_CHECKING:
     from sip_trunk.deadlines import Deadline
@@ -47,7 +50,10 @@ class IncomingCall(Call):
         self._contact_user = uri.user or ""
         via = request.top_via
         # Where they say they are is not where they sent from: NAT, and only this flow leads back through it.
-        self._keeps_flow = not dialog.routes and (via.host, via.port or 5060) != transaction.flow.peer
+        host, port = transaction.flow.peer
+        # A name says nothing of NAT: then a Contact that only its own network knows does.
+        hidden = via.host != host if is_numeric(via.host) else _is_private(dialog.target)
+        self._keeps_flow = not dialog.routes and (hidden or (via.port or 5060) != port)
         self._bye_is_due: list[tuple[str, str]] | None = None
         self._provisionals: ReliableProvisionals | None = None
         self._accepting: tuple[bytes, tuple[tuple[str, str], ...]] | None = None
@@ -81,6 +87,8 @@ class IncomingCall(Call):
             return
         if status >= 180:
             self.state = CallState.RINGING
+        if not (self.offer or body or self._provisionals) and status > 100 and self._reliably(body, reliable):
+            return  # RFC 3261 §13.2.1: the first reliable one would have to bring our offer
         assert self.flow is not None
         response = self.request.response(
             status,
@@ -267,6 +275,11 @@ class IncomingCall(Call):
         # Nothing that becomes of the INVITE matters to a call that is over, and its transaction stays for 64*T1.
         self._transaction.listen_no_more()
         super()._finish(event)
+
+
+def _is_private(target: str) -> bool:
+    uri = parse_uri(target)
+    return not isinstance(uri, SipUri) or not is_numeric(uri.host) or ip_address(uri.host).is_private
 
 
 def _session_id(request: Request) -> str | None:

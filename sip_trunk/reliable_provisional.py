@@ -13,9 +13,9 @@ from sip_trunk.sip.message import Request, Response
 from sip_trunk.sip.option_tags import names
 
 if TYPE_CHECKING:
+    from sip_trunk.call import Call
     from sip_trunk.deadlines import Deadline
     from sip_trunk.incoming_call import IncomingCall
-    from sip_trunk.outgoing_call import OutgoingCall
     from sip_trunk.transactions import ServerTransaction
 
 MOST_WAITING = 8
@@ -128,7 +128,7 @@ class ReliableProvisionals:
             call.provisional_acknowledged()
 
 
-def acknowledge(call: OutgoingCall, dialog: Dialog, response: Response) -> bool:
+def acknowledge(call: Call, dialog: Dialog, response: Response) -> bool:
     """Send PRACK for a reliable provisional response of theirs (§4).
 
     False for one that is repeated or comes before its time, and is to be passed over. Raises BadMessage.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sip_trunk.answer import Answer
 from sip_trunk.call_events import Refreshed, ReinviteAnswered, ReinviteRefused, Reoffered
+from sip_trunk.reliable_provisional import acknowledge, is_reliable
 from sip_trunk.sip import description
 from sip_trunk.sip.dialog import Dialog, State
 from sip_trunk.sip.errors import BadMessage
@@ -94,6 +95,8 @@ class Reoffers:
 
         def on_response(response: Response) -> None:
             if response.status < 200:
+                if method == "INVITE" and is_reliable(response):
+                    acknowledge(call, dialog, response)
                 return
             if response.status < 300:
                 if "ack" in again:
@@ -112,6 +115,8 @@ class Reoffers:
                     return
                 self._over(response, wanted, exchange.request)
 
+        if method == "INVITE":
+            dialog.rseq, dialog.answer = None, b""  # RFC 3262 §3: each INVITE counts anew
         headers = (*call.agent.capabilities(), *call.session_headers())
         body = call.local_body if wanted.refresh else wanted.body
         exchange = self.ours = call.exchange(method, on_response, body, headers=headers, dialog=dialog)
@@ -146,6 +151,8 @@ class Reoffers:
             call.local_body = wanted.body or call.local_body
             call.answered_by_them(request, response)
             answer = description.answered(response)
+            if request.method == "INVITE" and call.dialog is not None:
+                answer = answer or call.dialog.answer
             if not wanted.refresh:
                 call.emit(ReinviteAnswered(answer))
             elif request.body and answer:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from sip_trunk.authentication import Challenge
+from sip_trunk.incoming_request import IncomingRequest
 from sip_trunk.locate import Hop
 from sip_trunk.sip.message import Request, Response
 from sip_trunk.user_agent import Cancelled, Ended, ReinviteRefused, Reoffered, Target
-from tests.sip_trunk.network import ANSWER, OFFER, Address, Pair, pass_time
+from tests.sip_trunk.network import ANSWER, OFFER, Address, MemoryFlow, Pair, pass_time
 
 INVITE = [
     ("Via", "SIP/2.0/UDP 10.0.0.9:5060;branch=z9hG4bKone;rport"),
@@ -100,6 +102,27 @@ def test_an_invite_that_comes_again_long_after_takes_no_dialog_from_its_call(pai
     assert pair.bob.endings(pair.bob.incoming[0]) == [Ended("peer", "")]
     pair.wait(200)
     assert pair.bob.at_rest()
+
+
+async def test_a_message_that_takes_its_time_is_sent_once(pair: Pair) -> None:
+    flow = MemoryFlow(pair.ana.transports, "TCP", pair.bob.address)
+    pair.ana.transports.stream_instead = lambda peer, then, otherwise: then(flow)  # type: ignore[method-assign, assignment]
+
+    def take(request: IncomingRequest) -> None:
+        pair.clock.callLater(5.0, lambda: request.respond(200))
+
+    pair.bob.agent.methods["MESSAGE"] = take
+    # RFC 4320 §4.1: before T2 nobody may say 100 to it, and phones never do.
+    pair.network.drops = lambda message, to: isinstance(message, Response) and message.status == 100
+    sent = pair.ana.agent.request(
+        "MESSAGE", Target("sip:10.0.0.2:5060"), from_="<sip:me@10.0.0.1>", to="sip:you@10.0.0.2",
+        body=b"x" * 1500, content_type="text/plain",
+    )  # fmt: skip
+    for _ in range(60):
+        pair.wait(0.1)
+        await asyncio.sleep(0)
+    assert sent.result().status == 200
+    assert len(pair.network.requests("MESSAGE")) == 1
 
 
 def test_a_hop_that_answers_while_the_next_is_being_reached_has_the_call_alone(pair: Pair) -> None:

@@ -518,3 +518,44 @@ def test_an_early_offer_to_a_phone_that_loses_the_fork_is_refused() -> None:
     pair.wait()
     assert pair.ana.kinds(call)[-2:] == ["Accepted", "ReinviteRefused"]
     assert not pair.ana.endings(call)
+
+
+def reliably_to_a_reinvite(pair: Pair, body: bytes = b"") -> tuple[Call, Call, Response]:
+    call, theirs = pair.talk()
+    call.reinvite(OFFER)
+    pair.wait()
+    transaction = theirs.offers.theirs
+    assert transaction is not None
+    headers = [("Require", "100rel"), ("RSeq", "4711"), ("Contact", "<sip:you@10.0.0.2:5060>")]
+    kind = "application/sdp" if body else None
+    return call, theirs, transaction.request.response(183, headers=headers, body=body, content_type=kind)
+
+
+def test_a_reliable_provisional_to_a_reinvite_is_acknowledged_once(pair: Pair) -> None:
+    _, theirs, progress = reliably_to_a_reinvite(pair)
+    assert theirs.offers.theirs is not None
+    for _ in range(3):
+        theirs.offers.theirs.respond(progress)
+        pair.wait(0.5)
+    (prack,) = pair.network.requests("PRACK")
+    assert (prack.headers.get("RAck") or "").startswith("4711 ")
+
+
+def test_and_the_answer_in_it_counts_when_the_2xx_has_none(pair: Pair) -> None:
+    call, theirs, progress = reliably_to_a_reinvite(pair, ANSWER)
+    assert theirs.offers.theirs is not None
+    theirs.offers.theirs.respond(progress)
+    pair.wait(0.5)
+    theirs.answer_reoffer(b"")
+    pair.wait()
+    assert pair.ana.events[call][-1] == ReinviteAnswered(ANSWER)
+
+
+def test_to_an_invite_without_an_offer_nothing_is_said_reliably_before_ours(pair: Pair) -> None:
+    _, theirs = pair.called(body=b"", headers=[("Require", "100rel")])
+    theirs.ring()
+    pair.wait()
+    assert not pair.network.responses(180)  # RFC 3261 §13.2.1: it would have to bring our offer
+    theirs.accept(ANSWER)
+    pair.wait()
+    assert pair.network.responses(200, "INVITE")[0].body == ANSWER

@@ -355,7 +355,7 @@ async def test_a_registrar_whose_first_hop_is_down_is_found_at_the_next() -> Non
     it.us.transports.hops = hops  # type: ignore[method-assign]
     it.us.transports.first_of = first_of  # type: ignore[attr-defined]
     it.it.start()
-    for _ in range(20):
+    for _ in range(24):
         it.wait(0.5)
         await asyncio.sleep(0)
     assert it.trunk.up

@@ -19,7 +19,7 @@ from sip_trunk.user_agent import (
     Reoffered,
     Target,
 )
-from tests.sip_trunk.network import ANSWER, OFFER, Pair
+from tests.sip_trunk.network import ANSWER, OFFER, MemoryTransports, Pair
 
 
 def test_a_call_rings_is_answered_and_ends(pair: Pair) -> None:
@@ -585,3 +585,45 @@ def test_a_call_that_may_go_no_further_has_come_far_enough(pair: Pair) -> None:
     )
     pair.bob.transports.arrived(("10.0.0.9", 5060), request.to_bytes())
     assert len(pair.bob.incoming) == 1
+
+
+@pytest.mark.parametrize("via", ["203.1.113.9:5060", "edge.example.net:5060"])
+def test_requests_of_ours_go_to_the_contact_whatever_the_via_is_called(pair: Pair, via: str) -> None:
+    edge, caller = (
+        ("203.1.113.9", 5060),
+        ("198.51.101.7", 5060),
+    )  # who speaks for whom, and does not record-route
+    for address in (edge, caller):
+        MemoryTransports(pair.network, address)
+    named = [
+        ("Max-Forwards", "69"), ("From", "<sip:a@x>;tag=1"), ("Call-ID", "c"),
+        ("Contact", "<sip:a@198.51.101.7:5060>"),
+    ]  # fmt: skip
+    vias = [
+        ("Via", f"SIP/2.0/UDP {via};branch=z9hG4bKedge1"),
+        ("Via", "SIP/2.0/UDP 198.51.101.7;branch=z9hG4bKa1"),
+    ]
+    invite = Request(
+        "INVITE", "sip:you@10.0.0.2", [*vias, *named, ("To", "<sip:you@x>"), ("CSeq", "1 INVITE")], OFFER,
+        "application/sdp",
+    )  # fmt: skip
+    pair.network.carry(edge, pair.bob.address, invite.to_bytes())
+    pair.wait()
+    call = pair.bob.incoming[-1]
+    call.accept(ANSWER)
+    pair.wait()
+    assert call.dialog is not None
+    ack = [
+        ("Via", "SIP/2.0/UDP 198.51.101.7;branch=z9hG4bKa2"),
+        *named,
+        ("To", call.dialog.local),
+        ("CSeq", "1 ACK"),
+    ]
+    pair.network.carry(caller, pair.bob.address, Request("ACK", "sip:you@10.0.0.2", ack).to_bytes())
+    pair.wait()
+    call.hangup()
+    pair.wait()
+    (sent_to,) = {
+        to for _, to, each in pair.network.seen if isinstance(each, Request) and each.method == "BYE"
+    }
+    assert sent_to == caller
