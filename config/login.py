@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from twisted.web.server import Request
 
 from config.database import Database, metadata
 from config.errors import TheirError
+from config.rate_limit import source_of
 
 Kind = Literal["customer", "agent", "staff"]
 
@@ -138,7 +137,7 @@ class Logins:
 
         With the login ``name`` and the asking ``address``, tries are counted: TheirError 429 when too many were wrong.
         """
-        name, address = name.casefold()[:256], _network(address)
+        name, address = name.casefold()[:256], source_of(address)
         if not self._names.allowed(name) or not self._addresses.allowed(address):
             raise TheirError("Too many wrong passwords. Please try again in a few minutes.", 429)
         # Counted before the slow check, or many tries at once would all slip through.
@@ -223,18 +222,6 @@ class Logins:
             sameSite="lax",
             secure=request.isSecure(),
         )
-
-
-@functools.lru_cache(4096)
-def _network(address: str) -> str:
-    """An IPv4 address, or the /64 of an IPv6 one: whoever has one address of it has them all."""
-    try:
-        known = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(known, ipaddress.IPv4Address):
-        return str(known)
-    return str(known.ipv4_mapped or ipaddress.ip_network((known, 64), strict=False))
 
 
 def _cookie(kind: Kind, request: Request) -> str:

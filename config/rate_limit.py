@@ -5,8 +5,10 @@ The table is bounded, so that being asked by very many costs a known amount of m
 
 from __future__ import annotations
 
+import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 
 from config.errors import TheirError
 
@@ -44,3 +46,17 @@ class RateLimit:
 
     def __len__(self) -> int:
         return len(self._buckets)
+
+
+@lru_cache(maxsize=4096)
+def source_of(host: str) -> str:
+    """What all addresses one attacker has at hand have in common."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)

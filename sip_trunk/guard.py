@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from config.rate_limit import source_of
 from sip_trunk.flow import Flow
 from sip_trunk.sip.digest import parse_authorization
 from sip_trunk.sip.errors import BadMessage
@@ -110,20 +111,6 @@ class Dropped:
     last: float
     why: Counter[str]
     account: str = ""
-
-
-@lru_cache(maxsize=4096)
-def source_of(host: str) -> str:
-    """What all addresses one attacker has at hand have in common."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
 
 
 class Guard:

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from config.rate_limit import source_of
 from sip_trunk.flow import Flow
-from sip_trunk.guard import Guard, Rates, source_of
+from sip_trunk.guard import Guard, Rates
 from sip_trunk.sip.errors import BadMessage
 from sip_trunk.sip.message import Request, Response
 
